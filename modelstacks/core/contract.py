@@ -1,0 +1,51 @@
+"""The HTTP contract that every deployment answers, and the settings that reach its model server.
+
+This is the one list from which the API's routes are made in both architectures; serving/ implements it on the
+other side without importing it, and tests compare the two.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+__all__ = [
+    "CUSTOM_ATTRIBUTES_HEADER",
+    "PREDICTIVE_ROUTES",
+    "ROUTE_ATTRIBUTE",
+    "SERVER_ENVIRONMENT_PREFIX",
+    "SERVER_PORT",
+    "STAGE",
+    "Route",
+]
+
+STAGE = "live"
+SERVER_PORT = 8080
+SERVER_ENVIRONMENT_PREFIX = "MODEL_SERVER_"
+
+# SageMaker forwards GET /ping and POST /invocations to a container and nothing else. Every other route travels
+# inside an invocation, named in this header as `modelstacks-route=POST /v2/models/m/infer` (docs/contract.md).
+CUSTOM_ATTRIBUTES_HEADER = "X-Amzn-SageMaker-Custom-Attributes"
+ROUTE_ATTRIBUTE = "modelstacks-route"
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """One method on one path; `{name}` is a path parameter."""
+
+    method: Literal["GET", "POST"]
+    path: str
+    summary: str
+
+
+PREDICTIVE_ROUTES: tuple[Route, ...] = (
+    Route("GET", "/ping", "200 when the model is ready, 503 while it loads or drains"),
+    Route("POST", "/invocations", "predict, in the content type of the request"),
+    Route("GET", "/v2", "Open Inference Protocol: server metadata"),
+    Route("GET", "/v2/health/live", "Open Inference Protocol: liveness"),
+    Route("GET", "/v2/health/ready", "Open Inference Protocol: readiness"),
+    Route("GET", "/v2/models/{model}", "Open Inference Protocol: model metadata"),
+    Route("GET", "/v2/models/{model}/ready", "Open Inference Protocol: model readiness"),
+    Route("POST", "/v2/models/{model}/infer", "Open Inference Protocol: predict, JSON or binary tensors"),
+    Route("GET", "/openapi.json", "the API's own schema, made from the model's signature"),
+)

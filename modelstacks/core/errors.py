@@ -1,0 +1,125 @@
+"""Every error a user can meet, and the exit code that goes with it.
+
+    ModelstacksError
+    ├── SpecInvalid        2   the spec, or the command line, says something that cannot be
+    ├── UsageError         2
+    ├── LockInvalid        3   the lock file is missing, stale or damaged
+    ├── EnvironmentFault   4   this machine lacks something: a port, a program, disk space
+    ├── DeploymentFailed   5   the deployment was refused, or did not become ready
+    └── InvocationFailed   6   the deployed API answered with an error, or not at all
+
+130 is an interrupt (Ctrl-C). An error's text is complete: what happened, what was got, what is allowed, how to mend it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+from typing import ClassVar
+
+__all__ = [
+    "DeploymentFailed",
+    "EnvironmentFault",
+    "Fault",
+    "InvocationFailed",
+    "LockInvalid",
+    "ModelstacksError",
+    "SpecInvalid",
+    "UsageError",
+    "did_you_mean",
+]
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Fault:
+    """One thing wrong in one place of one file."""
+
+    file: str
+    line: int  # 1-based; the field's own line, or its parent's where the field is missing
+    field: str  # dotted, as the user wrote it: "self-hosted.cpu"; "" for the whole document
+    what: str
+    got: str = ""
+    allowed: str = ""
+    fix: str = ""
+
+    def __str__(self) -> str:
+        place = f"{self.file}:{self.line}: " + (f"{self.field}: " if self.field else "")
+        details = [
+            f"{label} {value}"
+            for label, value in (("got", self.got), ("allowed:", self.allowed), ("fix:", self.fix))
+            if value
+        ]
+        return place + "; ".join([self.what, *details])
+
+
+class ModelstacksError(Exception):
+    """A failure that a user can understand and act on.
+
+    `what` states the failure; `got`, `allowed` and `fix` complete the sentence where they apply.
+    """
+
+    exit_code: ClassVar[int] = 1
+
+    def __init__(self, what: str, *, got: str = "", allowed: str = "", fix: str = "") -> None:
+        self.what, self.got, self.allowed, self.fix = what, got, allowed, fix
+        parts = [what]
+        parts += [f"got {got}"] if got else []
+        parts += [f"allowed: {allowed}"] if allowed else []
+        parts += [f"fix: {fix}"] if fix else []
+        super().__init__("; ".join(parts))
+
+
+class UsageError(ModelstacksError):
+    """The command line asks for something that cannot be."""
+
+    exit_code = 2
+
+
+class SpecInvalid(ModelstacksError):
+    """One or more specs cannot be used; `faults` holds every fault found, in file order."""
+
+    exit_code = 2
+
+    def __init__(self, faults: Iterable[Fault]) -> None:
+        self.faults = tuple(sorted(faults))
+        super().__init__("\n".join(map(str, self.faults)))
+
+
+class LockInvalid(ModelstacksError):
+    """The lock file is missing, stale or damaged; `fix` is the command that mends it."""
+
+    exit_code = 3
+
+
+class EnvironmentFault(ModelstacksError):
+    """This machine lacks something that the command needs."""
+
+    exit_code = 4
+
+
+class DeploymentFailed(ModelstacksError):
+    """The deployment was refused or did not become ready; the message carries the root cause."""
+
+    exit_code = 5
+
+
+class InvocationFailed(ModelstacksError):
+    """The deployed API answered with an error, or did not answer."""
+
+    exit_code = 6
+
+
+def did_you_mean(got: object, allowed: Iterable[str]) -> str:
+    """`did you mean "x"?` for the allowed word nearest to what was written, or nothing."""
+    near = get_close_matches(str(got), sorted(allowed), n=1, cutoff=0.6)
+    return f'did you mean "{near[0]}"?' if near else ""
+
+
+def relative(path: Path) -> str:
+    """A path as a user would type it: relative to the working directory where it lies below it."""
+    try:
+        return str(path.resolve().relative_to(Path.cwd().resolve()))
+    except ValueError:
+        return str(path)

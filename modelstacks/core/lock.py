@@ -1,0 +1,114 @@
+"""The lock file: every fact that could move, pinned. Committed beside its spec; synth reads it and nothing else.
+
+`churn.yaml` is locked by `churn.lock.json`. A lock is stale when the spec's `model` block, or a local artifact's
+bytes, no longer are what was locked.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, StringConstraints, ValidationError
+
+from modelstacks.core.base import Frozen
+from modelstacks.core.errors import LockInvalid, relative
+from modelstacks.core.signature import Signature
+from modelstacks.core.spec import Spec
+
+__all__ = ["Archive", "Lock", "LockedFile", "LockedModel", "lock_path", "model_digest", "read_lock", "write_lock"]
+
+LOCK_VERSION = 1
+
+Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+Strings = dict[str, str]
+
+
+class LockedFile(Frozen):
+    """One file of the model as it will lie in /opt/ml/model; `origin` is how its source finds these bytes again."""
+
+    path: str
+    size: int = Field(ge=0)
+    sha256: Sha256
+    origin: Strings = {}
+
+
+class Archive(Frozen):
+    """The model.tar.gz that is made of the files: the same bytes on every machine."""
+
+    sha256: Sha256
+    size: int
+
+
+class LockedModel(Frozen):
+    """A model pinned: its files, what loads it, what it takes and gives."""
+
+    source: str
+    revision: str  # the source's own immutable name: a commit sha, or "sha256:..." over the files
+    origin: Strings  # the source's own words for where the files come from
+    files: tuple[LockedFile, ...] = Field(min_length=1)
+    archive: Archive
+    framework: str
+    framework_version: str
+    engine: str
+    task: str
+    signature: Signature
+    license: str | None
+    license_from: Literal["spec", "model card", "nowhere"]
+    gated: bool
+    allow_pickle: bool
+
+
+class Lock(Frozen):
+    """The whole lock file."""
+
+    lock_version: Literal[1] = 1
+    spec: str  # the spec's file name
+    model_digest: Sha256  # of the spec's `model` block: see model_digest()
+    model: LockedModel
+    aws_images: Strings  # region -> AWS's own inference image for this framework; empty where there is none
+
+
+def lock_path(spec_path: Path) -> Path:
+    """deployments/churn.yaml -> deployments/churn.lock.json"""
+    return spec_path.with_name(spec_path.stem + ".lock.json")
+
+
+def model_digest(spec: Spec) -> str:
+    """sha256 over the `model` block in canonical JSON: what the lock was made for."""
+    canonical = json.dumps(spec.model.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def read_lock(path: Path, fix: str = "") -> Lock:
+    """Read a lock file.
+
+    Raises:
+        LockInvalid: it is missing, damaged, or written by another version; `fix` is the command to run.
+    """
+    fix = fix or f"modelstacks lock {relative(path).removesuffix('.lock.json')}.yaml"
+    try:
+        return Lock.model_validate_json(path.read_bytes())
+    except FileNotFoundError:
+        raise LockInvalid(f"{relative(path)}: no lock file", fix=fix) from None
+    except OSError as error:
+        raise LockInvalid(f"{relative(path)}: cannot be read: {error.strerror}", fix=fix) from None
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"])) or "the document"
+        raise LockInvalid(
+            f"{relative(path)}: the lock file is damaged at {where}: {first['msg'].lower()}", fix=fix
+        ) from None
+
+
+def write_lock(path: Path, lock: Lock) -> bool:
+    """Write a lock file atomically; return whether its bytes changed."""
+    text = lock.model_dump_json(indent=2) + "\n"
+    if path.is_file() and path.read_text() == text:
+        return False
+    temporary = path.with_name(path.name + ".part")
+    temporary.write_text(text)
+    temporary.replace(path)
+    return True

@@ -1,0 +1,106 @@
+"""The Plan: one frozen description of one deployment, from which stacks, forecasts and cards are made.
+
+A Plan is made from spec + lock alone, offline; `plan.model_dump_json()` is all there is to it.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import SerializeAsAny
+
+from modelstacks.core.base import Frozen
+from modelstacks.core.contract import SERVER_ENVIRONMENT_PREFIX
+from modelstacks.core.lock import Lock
+from modelstacks.core.signature import Signature
+from modelstacks.core.spec import Api, Architecture, Aws, Logs, Scaling, Server, Spec, TargetSpec
+
+__all__ = ["Plan", "PlannedModel", "make_plan"]
+
+
+class PlannedModel(Frozen):
+    """The model, as far as a deployment needs to know it."""
+
+    source: str
+    revision: str
+    engine: str
+    framework: str
+    framework_version: str
+    task: str
+    signature: Signature
+    license: str | None
+    archive_sha256: str
+    archive_bytes: int
+    package_command: tuple[str, ...]  # prints the path of the archive; run when assets are published, never in synth
+    aws_images: dict[str, str]
+
+
+class Plan(Frozen):
+    """One spec on one architecture."""
+
+    name: str
+    description: str
+    architecture: Architecture
+    stack_name: str
+    model: PlannedModel
+    target: SerializeAsAny[TargetSpec]
+    api: Api
+    scaling: Scaling
+    server_environment: dict[str, str]  # the model server's settings, without what only the stack knows (model URI)
+    max_body_bytes: int
+    logs: Logs
+    tags: dict[str, str]
+    aws: Aws | None
+
+
+def make_plan(spec: Spec, lock: Lock, lock_file: str, architecture: Architecture) -> Plan:
+    """Join spec and lock. `lock_file` is the lock's path as it should stand in the template: relative to the project."""
+    model = lock.model
+    return Plan(
+        name=spec.name,
+        description=spec.description,
+        architecture=architecture,
+        stack_name=f"{spec.name}-{architecture}",
+        model=PlannedModel(
+            source=model.source,
+            revision=model.revision,
+            engine=model.engine,
+            framework=model.framework,
+            framework_version=model.framework_version,
+            task=model.task,
+            signature=model.signature,
+            license=model.license,
+            archive_sha256=model.archive.sha256,
+            archive_bytes=model.archive.size,
+            package_command=("python3", "-m", "modelstacks", "package", lock_file),
+            aws_images=lock.aws_images,
+        ),
+        target=spec.target(architecture),
+        api=spec.api,
+        scaling=spec.scaling,
+        server_environment=_server_environment(spec.name, spec.server, lock),
+        max_body_bytes=spec.server.max_body_bytes,
+        logs=spec.logs,
+        tags={"modelstacks:deployment": spec.name, "modelstacks:architecture": architecture, **spec.tags},
+        aws=spec.aws,
+    )
+
+
+def _server_environment(name: str, server: Server, lock: Lock) -> dict[str, str]:
+    settings: dict[str, Any] = {
+        "MODEL_NAME": name,
+        "ENGINE": lock.model.engine,
+        "MAX_BATCH_SIZE": server.max_batch_size,
+        "MAX_QUEUE": server.max_queue,
+        "MAX_BODY_BYTES": server.max_body_bytes,
+        "MAX_LATENCY_MS": server.max_latency_ms,
+        "NAN": server.nan,
+    }
+    if server.workers is not None:
+        settings["WORKERS"] = server.workers
+    if lock.model.allow_pickle:
+        settings["ALLOW_PICKLE"] = "true"
+    return {SERVER_ENVIRONMENT_PREFIX + key: str(value) for key, value in sorted(settings.items())}
+
+
+Selection = Literal["spec", "both"] | Architecture

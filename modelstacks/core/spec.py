@@ -1,0 +1,147 @@
+"""The spec: what a user writes to say which model runs behind which architecture.
+
+The blocks here are the same for every model. The blocks that differ, `model` by its source and `self-hosted` /
+`managed` by their compute target, are declared by the files in sources/ and targets/; the registry joins them into
+one closed type (`registry.spec_type()`).
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Self
+
+from pydantic import ConfigDict, Field, StringConstraints, field_validator, model_validator
+
+from modelstacks.core.base import Strict
+
+__all__ = ["Api", "Architecture", "Aws", "Logs", "Scaling", "Server", "SourceSpec", "Spec", "TargetSpec", "Throttle"]
+
+Architecture = Literal["self-hosted", "managed"]
+
+Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]{0,30}[a-z0-9]$")]
+SpdxLicense = Annotated[str, StringConstraints(min_length=2, max_length=64, pattern=r"^[A-Za-z0-9.+-]+$")]
+LogRetentionDays = Literal[1, 3, 5, 7, 14, 30, 60, 90, 120, 150, 180, 365, 400, 545, 731, 1827, 3653]
+
+
+class SourceSpec(Strict):
+    """The `model` block; each source extends it with its own fields and a `source: Literal[...]`."""
+
+    license: SpdxLicense | None = Field(
+        None, description="SPDX identifier of the model's licence; where a hub's model card states one, it must agree."
+    )
+
+
+class TargetSpec(Strict):
+    """The `self-hosted` or `managed` block; each target extends it with its own fields and a `target: Literal[...]`."""
+
+
+class Throttle(Strict):
+    """API Gateway's token bucket, per API key and for the stage as a whole."""
+
+    rate: int = Field(100, ge=1, le=10_000, description="requests per second")
+    burst: int = Field(200, ge=1, le=5_000, description="requests that may arrive at once")
+
+
+class Quota(Strict):
+    """How many requests one API key may send in a period."""
+
+    requests: int = Field(ge=1, description="requests per period")
+    per: Literal["day", "week", "month"] = "day"
+
+
+class Api(Strict):
+    """The REST API in front of either architecture."""
+
+    auth: Literal["api-key", "iam"] = Field("api-key", description="API key with a usage plan, or SigV4 (IAM)")
+    throttle: Throttle = Throttle()
+    quota: Quota | None = None
+    timeout_seconds: int = Field(
+        29, ge=1, le=29, description="how long a caller waits; 29 s is API Gateway's limit without a raised quota"
+    )
+
+
+class Scaling(Strict):
+    """How many replicas stand ready, and on what they multiply."""
+
+    min_replicas: int = Field(2, ge=1, le=100, description="at least two, so that one zone can be lost")
+    max_replicas: int = Field(8, ge=1, le=1000)
+    concurrent_requests_per_replica: int = Field(8, ge=1, le=1000, description="target tracking on concurrency")
+    cpu_percent: int = Field(60, ge=10, le=90, description="target tracking on CPU (self-hosted)")
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.max_replicas < self.min_replicas:
+            raise ValueError(
+                f"max_replicas is below min_replicas; got {self.max_replicas} and {self.min_replicas}; "
+                "fix: raise max_replicas or lower min_replicas"
+            )
+        return self
+
+
+class Server(Strict):
+    """The model server's bounds; the same in both architectures."""
+
+    max_batch_size: int = Field(64, ge=1, le=8192, description="rows in one call of the engine")
+    max_queue: int = Field(256, ge=1, le=65_536, description="requests waiting; above it the answer is 429")
+    max_body_bytes: int = Field(
+        4_194_304, ge=1024, le=10_485_760, description="a larger request body is answered 413"
+    )
+    max_latency_ms: int = Field(0, ge=0, le=1000, description="how long a batch may wait for company; 0 never waits")
+    workers: int | None = Field(None, ge=1, le=64, description="processes a replica; unset lets the engine decide")
+    nan: Literal["allow", "refuse"] = Field("allow", description="whether a missing value (NaN) is a valid input")
+
+
+class Logs(Strict):
+    """Access logs and replicas' logs."""
+
+    retention_days: LogRetentionDays = 90
+
+
+class Aws(Strict):
+    """Where to deploy. Without it the template fits any account and region, over two zones."""
+
+    account: Annotated[str, StringConstraints(pattern=r"^\d{12}$")]
+    region: Annotated[str, StringConstraints(pattern=r"^[a-z]{2}(-[a-z]+)+-\d$")]
+    zones: Annotated[tuple[str, ...], Field(strict=False, min_length=2, max_length=6)] | None = None
+
+    @model_validator(mode="after")
+    def _zones_of_region(self) -> Self:
+        strangers = [zone for zone in self.zones or () if not zone.startswith(self.region)]
+        if strangers:
+            raise ValueError(
+                f"zones must lie in region {self.region}; got {', '.join(strangers)}; fix: name zones such as {self.region}a"
+            )
+        return self
+
+
+class Spec(Strict):
+    """One model, its API, and the architecture behind it."""
+
+    model_config = ConfigDict(title="modelstacks deployment spec")
+
+    name: Name = Field(description="names the stacks, the API and the model in /v2/models/{name}")
+    description: str = Field("", max_length=256)
+    model: SourceSpec
+    architecture: Architecture = Field(description="the one word that moves the model")
+    api: Api = Api()
+    scaling: Scaling = Scaling()
+    server: Server = Server()
+    self_hosted: TargetSpec = Field(alias="self-hosted", description="the compute of the self-hosted architecture")
+    managed: TargetSpec = Field(description="the compute of the managed architecture")
+    logs: Logs = Logs()
+    tags: dict[str, str] = Field({}, max_length=40, description="tags on every resource")
+    aws: Aws | None = None
+
+    @field_validator("tags")
+    @classmethod
+    def _tags_fit(cls, tags: dict[str, str]) -> dict[str, str]:
+        for key, value in tags.items():
+            if not 1 <= len(key) <= 128 or len(value) > 256 or key.lower().startswith("aws:"):
+                raise ValueError(
+                    f'tag "{key}" does not fit; allowed: a key of 1-128 characters that does not begin with "aws:", '
+                    "a value of at most 256"
+                )
+        return tags
+
+    def target(self, architecture: Architecture) -> TargetSpec:
+        """The compute block of one architecture."""
+        return self.self_hosted if architecture == "self-hosted" else self.managed
