@@ -1,0 +1,122 @@
+"""Engines: what runs a model. Each is one module here; adding a file adds an engine, nothing lists it by hand.
+
+A module that is an engine has
+
+    ENGINE: str                                          its name, as in MODEL_SERVER_ENGINE
+    def accepts(directory: Path) -> bool                 is this artifact its own? (looks at file names only)
+    def load(directory: Path, settings: Settings) -> Engine     raises ModelRefusedError, with one clear line
+
+and imports its library inside `load`, so that looking for the right engine costs nothing.
+"""
+
+from __future__ import annotations
+
+import pkgutil
+from abc import abstractmethod
+from collections.abc import Mapping
+from importlib import import_module
+from pathlib import Path
+from typing import Any, Protocol, cast, runtime_checkable
+
+import numpy as np
+
+from model_server.problems import ModelRefusedError
+from model_server.settings import Settings
+from model_server.signature import Signature
+
+Tensors = dict[str, "np.ndarray[Any, Any]"]
+
+
+class Engine(Protocol):
+    """A loaded model. One thread calls `predict` at a time.
+
+    Tensors are keyed by the signature's names and have its dtypes; BYTES is an object array of `str`.
+    """
+
+    name: str  # the engine's name: "onnx"
+    framework: str  # the library that runs it: "onnxruntime"
+    framework_version: str
+    task: str  # classification, regression, clustering, text-classification, ..., custom
+    signature: Signature
+    # Rows of several requests may be joined along the first dimension of every input, and every output has
+    # one entry a row along its first dimension.
+    batches: bool
+    # One call uses several cores, so that more than one worker process would only get in each other's way.
+    parallel: bool
+
+    @abstractmethod
+    def predict(self, inputs: Tensors, parameters: Mapping[str, object]) -> Tensors:
+        """Inputs [rows, ...] to outputs [rows, ...].
+
+        `parameters` are the request's own (`max_new_tokens`, ...), checked by the engine, which raises
+        ProblemError for one that it does not take. Any other exception is answered as a 500.
+        """
+        ...
+
+    def present(self, outputs: Tensors) -> np.ndarray[Any, Any] | list[Any]:
+        """What POST /invocations answers: an entry a row; where there are several outputs, an object a row."""
+        if len(outputs) == 1:
+            return next(iter(outputs.values()))
+        return [
+            dict(zip(outputs, row, strict=True))
+            for row in zip(*(a.tolist() for a in outputs.values()), strict=True)
+        ]
+
+    def example(self) -> Tensors:
+        """One row for the warm-up prediction: zeros, or a short text."""
+        return {
+            tensor.name: np.full([max(size, 1) for size in tensor.shape], "warm up", dtype=object)
+            if tensor.datatype == "BYTES"
+            else np.zeros([max(size, 1) for size in tensor.shape], dtype=tensor.dtype)
+            for tensor in self.signature.inputs
+        }
+
+
+@runtime_checkable
+class RawEngine(Protocol):
+    """An engine that reads and writes bodies itself (a user's own inference.py): it has /invocations only."""
+
+    def invoke(self, body: bytes, content_type: str, accept: str) -> tuple[bytes, str]:
+        """A request's body and the two media types to the answer's body and media type."""
+        ...
+
+
+class EngineModule(Protocol):
+    ENGINE: str
+
+    def accepts(self, directory: Path) -> bool: ...
+
+    def load(self, directory: Path, settings: Settings) -> Engine: ...
+
+
+def discover() -> dict[str, EngineModule]:
+    """Every engine by name, in the order of their modules' names."""
+    modules = (import_module(f"{__name__}.{found.name}") for found in pkgutil.iter_modules(__path__))
+    return {module.ENGINE: cast(EngineModule, module) for module in modules if hasattr(module, "ENGINE")}
+
+
+def choose(directory: Path, wanted: str = "") -> EngineModule:
+    """The engine called `wanted`, or the one that accepts the artifact; ModelRefusedError if none or several do."""
+    engines = discover()
+    if wanted:
+        if wanted not in engines:
+            raise ModelRefusedError(f"MODEL_SERVER_ENGINE is {wanted!r}; allowed: {', '.join(engines)}")
+        return engines[wanted]
+    if not directory.is_dir():
+        raise ModelRefusedError(f"there is no model: {directory} is not a folder")
+    matches = [name for name, module in engines.items() if module.accepts(directory)]
+    if (
+        "script" in matches
+    ):  # a user's own code beside weights that another engine could read: the code is meant
+        matches = ["script"]
+    if len(matches) == 1:
+        return engines[matches[0]]
+    held = ", ".join(sorted(path.name for path in directory.iterdir())[:12]) or "nothing"
+    if matches:
+        raise ModelRefusedError(
+            f"{directory} can be read by {' and '.join(matches)} (it holds: {held}); "
+            "set MODEL_SERVER_ENGINE to one of them"
+        )
+    raise ModelRefusedError(
+        f"no engine ({', '.join(engines)}) knows the artifact in {directory}; it holds: {held}"
+    )

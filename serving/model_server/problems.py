@@ -1,0 +1,70 @@
+"""What can go wrong: faults of a request (application/problem+json) and of a model (it does not start)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from typing import Any
+
+
+class ModelRefusedError(Exception):
+    """The model or the settings cannot be served. The message is one clear line, the last one in the log."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """One thing wrong with an input, with the tensor or column and the row (from 0), where they are known."""
+
+    message: str
+    field: str | None = None
+    row: int | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        return {"field": self.field, "row": self.row, "message": self.message}
+
+
+@dataclass(eq=False)
+class ProblemError(Exception):
+    """A request that is answered with an error: an RFC 9457 problem. Engines may raise it from `predict`."""
+
+    status: int
+    detail: str
+    errors: Sequence[Fault] = ()
+    headers: Mapping[str, str] = field(default_factory=dict)
+    close: bool = False  # the connection cannot be used again: what follows on it is not a request
+
+    def __str__(self) -> str:
+        return f"{self.status}: {self.detail}"
+
+    def to_json(self, request_id: str) -> dict[str, Any]:
+        body: dict[str, Any] = {
+            "type": "about:blank",
+            "title": HTTPStatus(self.status).phrase,
+            "status": self.status,
+            "detail": self.detail,
+            "instance": request_id,
+        }
+        if self.errors:
+            body["errors"] = [fault.to_json() for fault in self.errors]
+        return body
+
+
+def malformed(detail: str) -> ProblemError:
+    """400: the body is not what its content type says."""
+    return ProblemError(400, detail)
+
+
+def invalid(*faults: Fault) -> ProblemError:
+    """422: the body can be read, but the model cannot take it."""
+    first = faults[0]
+    where = ", ".join(
+        part
+        for part in (
+            f"row {first.row}" if first.row is not None else "",
+            f"field {first.field!r}" if first.field is not None else "",
+        )
+        if part
+    )
+    more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
+    return ProblemError(422, f"{where}: {first.message}{more}" if where else first.message + more, faults)

@@ -1,0 +1,139 @@
+"""What a model takes and gives back: named tensors with Open Inference datatypes.
+
+A signature comes from the model itself (its engine derives it) and may be refined by a
+`signature.json` beside the artifact, which adds column names, class names and image preprocessing:
+
+    {"inputs":  [{"name": "input", "datatype": "FP32", "shape": [-1, 2], "columns": ["age", "income"]}],
+     "outputs": [{"name": "probabilities", "datatype": "FP32", "shape": [-1, 2]}],
+     "classes": ["stays", "leaves"]}
+
+In a shape, -1 is a dimension that a request chooses; the first one is the batch.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from model_server.problems import ModelRefusedError
+
+# Open Inference datatype -> numpy dtype. BYTES tensors travel inside the server as object arrays of `str`.
+DTYPES: dict[str, np.dtype[Any]] = {
+    "BOOL": np.dtype(np.bool_),
+    "INT8": np.dtype(np.int8),
+    "INT16": np.dtype(np.int16),
+    "INT32": np.dtype(np.int32),
+    "INT64": np.dtype(np.int64),
+    "UINT8": np.dtype(np.uint8),
+    "UINT16": np.dtype(np.uint16),
+    "UINT32": np.dtype(np.uint32),
+    "UINT64": np.dtype(np.uint64),
+    "FP16": np.dtype(np.float16),
+    "FP32": np.dtype(np.float32),
+    "FP64": np.dtype(np.float64),
+    "BYTES": np.dtype(object),
+}
+DATATYPES: dict[np.dtype[Any], str] = {dtype: name for name, dtype in DTYPES.items()}
+
+
+@dataclass(frozen=True, slots=True)
+class ImageFormat:
+    """How a PNG or JPEG becomes a tensor: pixels in [0, 255] times `scale`, minus `mean`, over `std`."""
+
+    mode: Literal["L", "RGB"]
+    height: int
+    width: int
+    layout: Literal["CHW", "HWC", "flat"]
+    scale: float = 1 / 255
+    mean: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Tensor:
+    """One named tensor. `columns` names the last dimension of an input, where the model knows it."""
+
+    name: str
+    datatype: str
+    shape: tuple[int, ...]
+    columns: tuple[str, ...] = ()
+    image: ImageFormat | None = None
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        return DTYPES[self.datatype]
+
+    def to_json(self) -> dict[str, Any]:
+        body: dict[str, Any] = {"name": self.name, "datatype": self.datatype, "shape": list(self.shape)}
+        if self.columns:
+            body["columns"] = list(self.columns)
+        return body
+
+
+@dataclass(frozen=True, slots=True)
+class Signature:
+    inputs: tuple[Tensor, ...]
+    outputs: tuple[Tensor, ...]
+    classes: tuple[str, ...] = ()
+
+    def input(self, name: str) -> Tensor | None:
+        return next((tensor for tensor in self.inputs if tensor.name == name), None)
+
+    def to_json(self) -> dict[str, Any]:
+        body: dict[str, Any] = {
+            "inputs": [tensor.to_json() for tensor in self.inputs],
+            "outputs": [tensor.to_json() for tensor in self.outputs],
+        }
+        if self.classes:
+            body["classes"] = list(self.classes)
+        return body
+
+
+def read_signature(directory: Path) -> Signature | None:
+    """The artifact's own signature.json, or None without one. ModelRefusedError when it is wrong."""
+    path = directory / "signature.json"
+    if not path.is_file():
+        return None
+    try:
+        body = json.loads(path.read_text(encoding="utf-8"))
+        return Signature(
+            inputs=tuple(_tensor(item) for item in body["inputs"]),
+            outputs=tuple(_tensor(item) for item in body["outputs"]),
+            classes=tuple(str(label) for label in body.get("classes", ())),
+        )
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        fault = f"no {error}" if isinstance(error, KeyError) else str(error)
+        raise ModelRefusedError(f"signature.json cannot be read: {fault}") from error
+
+
+def _tensor(item: Mapping[str, Any]) -> Tensor:
+    datatype = str(item["datatype"])
+    if datatype not in DTYPES:
+        raise ValueError(f"datatype {datatype!r} of {item['name']!r} is not one of {', '.join(DTYPES)}")
+    shape = tuple(int(size) for size in item["shape"])
+    columns = tuple(str(column) for column in item.get("columns", ()))
+    if columns and (not shape or shape[-1] not in (-1, len(columns))):
+        raise ValueError(f"{item['name']!r} names {len(columns)} columns, but its shape is {list(shape)}")
+    return Tensor(str(item["name"]), datatype, shape, columns, _image(item.get("image")))
+
+
+def _image(item: Mapping[str, Any] | None) -> ImageFormat | None:
+    if item is None:
+        return None
+    mode, layout = item.get("mode", "RGB"), item.get("layout", "CHW")
+    if mode not in ("L", "RGB") or layout not in ("CHW", "HWC", "flat"):
+        raise ValueError(f"image mode {mode!r} or layout {layout!r} is not one of L, RGB and CHW, HWC, flat")
+    return ImageFormat(
+        mode=mode,
+        height=int(item["height"]),
+        width=int(item["width"]),
+        layout=layout,
+        scale=float(item.get("scale", 1 / 255)),
+        mean=tuple(float(value) for value in item.get("mean", ())),
+        std=tuple(float(value) for value in item.get("std", ())),
+    )
