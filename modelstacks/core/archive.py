@@ -62,7 +62,7 @@ def write_archive(directory: Path, paths: Iterable[str], destination: Path) -> t
     """Write the files of `directory` named by `paths` (POSIX, relative) to `destination`; return its sha256 and size."""
     with destination.open("wb") as out:
         gzip = _StoredGzip(out)
-        with tarfile.open(fileobj=cast(BinaryIO, gzip), mode="w|", format=tarfile.USTAR_FORMAT) as tar:
+        with tarfile.open(fileobj=cast(BinaryIO, gzip), mode="w|", format=tarfile.PAX_FORMAT) as tar:
             for path in sorted(paths):
                 source = directory / path
                 member = tarfile.TarInfo(path)

@@ -1,0 +1,195 @@
+"""What the embedded cloud's daemon says about itself: the admin API's messages, shared by daemon and client.
+
+Every message is a frozen pydantic model; `model_dump_json()` is what `modelstacks status --json` prints.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+__all__ = [
+    "Api",
+    "ApiKey",
+    "ApiRoute",
+    "Credentials",
+    "FailHealthChecks",
+    "Fault",
+    "HopTraffic",
+    "KillReplica",
+    "Latency",
+    "LogLine",
+    "PoisonDeploys",
+    "Refusal",
+    "Replica",
+    "Stack",
+    "Status",
+    "Unemulated",
+    "Workload",
+]
+
+
+class _Message(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Credentials(_Message):
+    """The embedded account's administrator: what the CDK CLI and any AWS SDK sign with."""
+
+    access_key_id: str
+    secret_access_key: str
+
+
+class Unemulated(_Message):
+    """A resource that the control plane accepted and that nothing here acts upon."""
+
+    type: str  # "AWS::WAFv2::WebACL"
+    logical_id: str
+
+
+class Stack(_Message):
+    """A CloudFormation stack of the embedded account."""
+
+    name: str
+    status: str  # CloudFormation's own word: CREATE_COMPLETE, UPDATE_COMPLETE ...
+    outputs: dict[str, str]
+    unemulated: tuple[Unemulated, ...] = ()
+
+
+class ApiKey(_Message):
+    """An API key of a usage plan: the value goes into the `x-api-key` header."""
+
+    id: str
+    name: str
+    value: str
+
+
+class ApiRoute(_Message):
+    """One method of a REST API."""
+
+    method: str
+    path: str  # "/v2/models/{model}/infer"
+    authorization: Literal["NONE", "AWS_IAM", "API_KEY"]
+    target: str  # what stands behind it: "load balancer <name>", "lambda <name>"
+
+
+class Api(_Message):
+    """A stage of a REST API, and where it listens on this machine."""
+
+    id: str
+    name: str
+    stack: str | None
+    stage: str
+    url: str  # http://127.0.0.1:PORT/STAGE, without a slash at the end
+    api_keys: tuple[ApiKey, ...]
+    routes: tuple[ApiRoute, ...]
+
+
+class Replica(_Message):
+    """One process that stands for a task, an endpoint's instance or a Lambda execution environment."""
+
+    id: str
+    pid: int | None
+    state: Literal["starting", "healthy", "unhealthy", "draining", "stopped", "failed"]
+    port: int | None  # where the process really listens on 127.0.0.1; None for Lambda
+    container_port: int | None  # where the template's container listens
+    log_group: str
+    log_stream: str
+    log_path: str
+    reason: str | None = None  # the root cause of its death, or what its last health check met
+
+
+class Workload(_Message):
+    """Something the templates ask to be running, and how far it got."""
+
+    kind: Literal["ecs-service", "sagemaker-endpoint", "lambda-function"]
+    name: str
+    stack: str | None
+    desired: int  # replicas; 0 for Lambda, which starts on demand
+    state: Literal["starting", "stable", "failed"]
+    reason: str | None = None  # the root cause, where it failed
+    replicas: tuple[Replica, ...] = ()
+
+
+class HopTraffic(_Message):
+    """What passed one hop since the daemon started."""
+
+    requests: int = 0
+    errors: int = 0  # answers of 500 and above, and connections that broke
+    refusals: int = 0  # stopped by a rule: security group, route, policy, key, throttle
+    seconds: float = 0.0  # the sum of the time spent at and behind this hop
+
+
+class Refusal(_Message):
+    """A request that the embedded cloud stopped for the reason AWS would."""
+
+    time: str  # ISO 8601, UTC
+    hop: str  # "vpc link -> load balancer"
+    reason: str  # names the rule that is missing
+
+
+class Status(_Message):
+    """Everything that `modelstacks status` shows."""
+
+    version: Literal[1] = 1
+    project: str
+    pid: int
+    started_at: str  # ISO 8601, UTC
+    endpoint_url: str  # AWS_ENDPOINT_URL of the embedded account
+    region: str
+    account: str
+    credentials: Credentials
+    settled: bool  # no workload is still starting
+    stacks: tuple[Stack, ...] = ()
+    apis: tuple[Api, ...] = ()
+    workloads: tuple[Workload, ...] = ()
+    faults: tuple[Fault, ...] = ()
+    refusals: tuple[Refusal, ...] = ()  # the latest ones, oldest first
+    traffic: dict[str, HopTraffic] = Field(default_factory=dict)
+
+    @property
+    def failed(self) -> tuple[Workload, ...]:
+        """The workloads that gave up, each with its root cause."""
+        return tuple(workload for workload in self.workloads if workload.state == "failed")
+
+
+class LogLine(_Message):
+    """One line that a replica, a Lambda or the control plane wrote."""
+
+    group: str
+    stream: str
+    text: str
+
+
+class KillReplica(_Message):
+    """Kill one replica as the out-of-memory killer would."""
+
+    kind: Literal["kill-replica"] = "kill-replica"
+    replica: str  # a replica's id
+
+
+class Latency(_Message):
+    """Hold every request to a workload's replicas for a while."""
+
+    kind: Literal["latency"] = "latency"
+    workload: str
+    seconds: float = Field(ge=0)
+
+
+class FailHealthChecks(_Message):
+    """Answer one replica's health checks with 503 in its place."""
+
+    kind: Literal["fail-health-checks"] = "fail-health-checks"
+    replica: str
+
+
+class PoisonDeploys(_Message):
+    """Make every replica that a workload starts from now on exit at once."""
+
+    kind: Literal["poison-deploys"] = "poison-deploys"
+    workload: str
+
+
+Fault = Annotated[KillReplica | Latency | FailHealthChecks | PoisonDeploys, Field(discriminator="kind")]
+Status.model_rebuild()

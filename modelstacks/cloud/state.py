@@ -1,0 +1,189 @@
+"""What the daemon leaves on disk: `.modelstacks/state.json`, its lock, and the record of every process it started.
+
+The state file is written atomically and carries a version; a damaged one is refused with the way to mend it. The
+lock is held by the kernel for as long as the daemon lives, so that it cannot go stale.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import json
+import os
+import signal
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+from typing import IO, Literal
+
+import psutil
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from modelstacks.cloud.api import Credentials
+from modelstacks.core.errors import EnvironmentFault
+
+__all__ = ["Process", "State", "StateDirectory", "process_of"]
+
+KILL_SECONDS = 5.0
+
+
+class Process(BaseModel):
+    """A process as the system knows it: the pid alone may be somebody else's by now."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    pid: int
+    created: float  # psutil's create_time, seconds since the epoch
+    what: str
+
+
+class State(BaseModel):
+    """The contents of state.json."""
+
+    model_config = ConfigDict(extra="forbid")
+    version: Literal[1] = 1
+    daemon: Process
+    admin_url: str | None = None
+    token: str
+    endpoint_url: str | None = None
+    credentials: Credentials
+    processes: tuple[Process, ...] = ()
+
+
+class StateDirectory:
+    """A project's `.modelstacks/`: paths, state file, lock."""
+
+    def __init__(self, project: Path) -> None:
+        self.project = project.resolve()
+        self.root = self.project / ".modelstacks"
+        self.state_file = self.root / "state.json"
+        self.lock_file = self.root / "daemon.lock"
+        self.daemon_log = self.root / "daemon.log"
+        self.control_plane_log = self.root / "control-plane.log"
+        self.logs = self.root / "logs"
+        self.work = self.root / "work"
+
+    def prepare(self) -> None:
+        """Make the directories. Raises EnvironmentFault where the disk is full or not writable."""
+        try:
+            for directory in (self.root, self.logs, self.work):
+                directory.mkdir(parents=True, exist_ok=True)
+            ignore = self.root / ".gitignore"
+            if not ignore.exists():
+                ignore.write_text("*\n")
+        except OSError as error:
+            raise disk_fault(error, self.root) from error
+
+    def read(self) -> State | None:
+        """The state, or None where there is none. Raises EnvironmentFault for a damaged file."""
+        try:
+            text = self.state_file.read_text()
+        except FileNotFoundError:
+            return None
+        except (OSError, UnicodeDecodeError) as error:
+            raise self._damaged(str(error)) from error
+        try:
+            return State.model_validate(json.loads(text))
+        except ValidationError as error:
+            first = error.errors()[0]
+            place = ".".join(map(str, first["loc"]))
+            raise self._damaged(f"{place}: {first['msg'].lower()}") from error
+        except ValueError as error:
+            raise self._damaged(str(error)) from error
+
+    def write(self, state: State) -> None:
+        """Replace the state file in one step. Raises EnvironmentFault where the disk is full."""
+        temporary = ""
+        try:
+            with tempfile.NamedTemporaryFile("w", dir=self.root, prefix=".state-", delete=False) as file:
+                temporary = file.name
+                file.write(state.model_dump_json(indent=2))
+                file.flush()
+                os.fsync(file.fileno())
+            Path(temporary).replace(self.state_file)
+        except OSError as error:
+            if temporary:
+                Path(temporary).unlink(missing_ok=True)
+            raise disk_fault(error, self.state_file) from error
+
+    def forget(self) -> None:
+        """Remove the state file."""
+        self.state_file.unlink(missing_ok=True)
+
+    def lock(self) -> IO[str] | None:
+        """Take the daemon's lock for as long as the file stays open; None where another daemon holds it."""
+        try:
+            file = self.lock_file.open("a+")
+        except OSError as error:
+            raise disk_fault(error, self.lock_file) from error
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            file.close()
+            return None
+        return file
+
+    def daemon_running(self) -> bool:
+        """Whether a live daemon holds the lock."""
+        if not self.lock_file.exists():
+            return False
+        held = self.lock()
+        if held is None:
+            return True
+        held.close()
+        return False
+
+    def clean(self) -> tuple[int, ...]:
+        """End every recorded process and remove the state file; the pids that were ended."""
+        state = self.read()
+        if state is None:
+            return ()
+        ended = end_processes((state.daemon, *state.processes))
+        self.forget()
+        return ended
+
+    def _damaged(self, why: str) -> EnvironmentFault:
+        return EnvironmentFault(
+            f"the state file {self.state_file} is damaged: {why}",
+            fix=f"end leftover `model_server` processes if there are any, then `rm {self.state_file}`",
+        )
+
+
+def process_of(pid: int, what: str) -> Process | None:
+    """The record of a running process, or None where it is gone already."""
+    try:
+        return Process(pid=pid, created=psutil.Process(pid).create_time(), what=what)
+    except psutil.Error:
+        return None
+
+
+def end_processes(processes: Iterable[Process]) -> tuple[int, ...]:
+    """Terminate, then kill, the recorded processes and their descendants; only where they are the recorded ones."""
+    alive: dict[int, psutil.Process] = {}
+    for record in processes:
+        try:
+            process = psutil.Process(record.pid)
+            if abs(process.create_time() - record.created) > 0.01 or process.pid == os.getpid():
+                continue
+            for member in (process, *process.children(recursive=True)):
+                alive[member.pid] = member
+        except psutil.Error:
+            continue
+    for chosen in (signal.SIGTERM, signal.SIGKILL):
+        for process in alive.values():
+            try:
+                process.send_signal(chosen)  # psutil checks once more that the pid was not reused
+            except psutil.Error:
+                continue
+        _, waiting = psutil.wait_procs(list(alive.values()), timeout=KILL_SECONDS)
+        if not waiting:
+            break
+    return tuple(sorted(alive))
+
+
+def disk_fault(error: OSError, path: Path) -> EnvironmentFault:
+    """An OSError on one of our own paths, in a user's words."""
+    if error.errno == errno.ENOSPC:
+        return EnvironmentFault(
+            f"the disk is full: cannot write {path}", fix="free some space, then run the command again"
+        )
+    return EnvironmentFault(f"cannot write {path}: {error.strerror or error}")

@@ -1,0 +1,52 @@
+"""ecs-fargate: the self-hosted architecture on ECS Fargate, behind an internal ALB."""
+
+from __future__ import annotations
+
+from typing import Literal, Self
+
+from pydantic import Field, model_validator
+
+from modelstacks.core.registry import Target
+from modelstacks.core.spec import TargetSpec
+
+# Fargate's sizes: vCPU units -> (least, most, step) of memory in MiB.
+# https://docs.aws.amazon.com/AmazonECS/latest/developerguide/task-cpu-memory-error.html
+SIZES: dict[int, tuple[int, int, int]] = {
+    256: (512, 2048, 512),
+    512: (1024, 4096, 1024),
+    1024: (2048, 8192, 1024),
+    2048: (4096, 16384, 1024),
+    4096: (8192, 30720, 1024),
+    8192: (16384, 61440, 4096),
+    16384: (32768, 122880, 8192),
+}
+
+
+class EcsFargate(TargetSpec):
+    """Size of one task."""
+
+    target: Literal["ecs-fargate"] = "ecs-fargate"
+    cpu: Literal[256, 512, 1024, 2048, 4096, 8192, 16384] = Field(1024, description="vCPU units; 1024 is one vCPU")
+    memory_mib: int = Field(2048, description="memory of a task in MiB; which values go with which cpu is Fargate's table")
+    architecture: Literal["x86_64", "arm64"] = Field("x86_64", description="processor of the task and its image")
+    ephemeral_storage_gib: int = Field(21, ge=21, le=200, description="disk of a task; holds the model")
+
+    @model_validator(mode="after")
+    def _size_exists(self) -> Self:
+        least, most, step = SIZES[self.cpu]
+        if not least <= self.memory_mib <= most or (self.memory_mib % step and self.memory_mib != least):
+            raise ValueError(
+                f"Fargate has no task with cpu {self.cpu} and this memory; got {self.memory_mib} MiB; "
+                f"allowed: {least} to {most} MiB in steps of {step}"
+            )
+        return self
+
+
+TARGET = Target(
+    name="ecs-fargate",
+    architecture="self-hosted",
+    summary="API Gateway -> VPC link -> internal ALB -> ECS Fargate tasks that hold a copy of the model",
+    spec=EcsFargate,
+    example="self-hosted: {target: ecs-fargate, cpu: 1024, memory_mib: 2048}",
+    refuses={},
+)
