@@ -26,7 +26,7 @@ from pydantic import TypeAdapter
 
 from modelstacks.cloud.api import Fault, LogLine, Status
 from modelstacks.cloud.state import StateDirectory
-from modelstacks.core.errors import EnvironmentFault
+from modelstacks.core.errors import EnvironmentFault, UsageError
 
 __all__ = ["Session", "attach", "clean", "running", "start"]
 
@@ -104,7 +104,7 @@ class Session:
             return  # the daemon stopped: nothing more will be written
 
     def inject(self, fault: Fault) -> None:
-        """Inject a fault; it lasts until `clear_faults`. Raises UsageError for an unknown replica or workload."""
+        """Inject a fault until `clear_faults`. Raises UsageError for an unknown replica or workload."""
         self._call("POST", "/faults", content=_fault.dump_json(fault))
 
     def clear_faults(self) -> None:
@@ -147,8 +147,6 @@ class Session:
             return answer.content
         detail = _detail(answer)
         if 400 <= answer.status_code < 500:
-            from modelstacks.core.errors import UsageError
-
             raise UsageError(detail)
         raise EnvironmentFault(detail, fix=f"read {self._state.daemon_log}")
 
@@ -158,7 +156,8 @@ def start(project: Path, *, port: int | None = None, timeout: float = START_SECO
 
     `port` is where the embedded account listens (AWS_ENDPOINT_URL); REST APIs take the ports that follow it.
     None takes free ones. What a crashed daemon left behind is cleaned first.
-    Raises EnvironmentFault for a port in use, a full disk, a damaged state file, or a daemon that does not start.
+    Raises EnvironmentFault for a port in use, a full disk, a damaged state file, a daemon that does not
+    start.
     """
     state = StateDirectory(project)
     if session := attach(project):
@@ -191,7 +190,10 @@ def start(project: Path, *, port: int | None = None, timeout: float = START_SECO
 
 
 def attach(project: Path) -> Session | None:
-    """A session with the project's daemon, or None where none runs. Raises EnvironmentFault for a damaged state file."""
+    """A session with the project's daemon, or None where none runs.
+
+    Raises EnvironmentFault for a damaged state file.
+    """
     state = StateDirectory(project)
     if not state.daemon_running():
         return None
@@ -209,8 +211,8 @@ def running(project: Path) -> bool:
 def clean(project: Path) -> tuple[int, ...]:
     """End every process that the project's daemon recorded and forget its state; the pids that were ended.
 
-    A pid is only ever signalled when the process behind it was created at the recorded moment: a number that the
-    system gave to somebody else since is left alone. Logs and images are kept.
+    A pid is only ever signalled when the process behind it was created at the recorded moment: a number that
+    the system gave to somebody else since is left alone. Logs and images are kept.
     Raises EnvironmentFault for a damaged state file, naming the file to delete.
     """
     return StateDirectory(project).clean()
@@ -228,7 +230,7 @@ def _detail(answer: httpx.Response) -> str:
 
 
 def _first_line(daemon: subprocess.Popen[bytes], timeout: float) -> dict[str, str] | None:
-    """The daemon's one line on stdout: {"ready": url} or {"error": text}; None when it does not come in time."""
+    """The daemon's one line on stdout: {"ready": url} or {"error": text}; None when it is late."""
     pipe = daemon.stdout
     assert pipe is not None
     try:

@@ -1,7 +1,7 @@
-"""What the daemon leaves on disk: `.modelstacks/state.json`, its lock, and the record of every process it started.
+"""What the daemon leaves on disk: `.modelstacks/state.json`, its lock, the record of every process it started.
 
-The state file is written atomically and carries a version; a damaged one is refused with the way to mend it. The
-lock is held by the kernel for as long as the daemon lives, so that it cannot go stale.
+The state file is written atomically and carries a version; a damaged one is refused with the way to mend it.
+The lock is held by the kernel for as long as the daemon lives, so that it cannot go stale.
 """
 
 from __future__ import annotations
@@ -157,7 +157,7 @@ def process_of(pid: int, what: str) -> Process | None:
 
 
 def end_processes(processes: Iterable[Process]) -> tuple[int, ...]:
-    """Terminate, then kill, the recorded processes and their descendants; only where they are the recorded ones."""
+    """Terminate, then kill, the processes and their descendants, where they are still the recorded ones."""
     alive: dict[int, psutil.Process] = {}
     for record in processes:
         try:
