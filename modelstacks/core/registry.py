@@ -8,7 +8,7 @@ from __future__ import annotations
 import importlib
 import pkgutil
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Union
@@ -68,7 +68,7 @@ class Source:
     fetch: Callable[[LockedModel, Workplace], Path]
     # Why what lies in the project no longer is what was locked, judged offline; None when it still is.
     drift: Callable[[Any, LockedModel, Path], str | None]
-    refuses: Mapping[Feature, str] = MappingProxyType({})
+    refuses: Mapping[Feature, str] = field(default_factory=dict)  # feature -> the reason, ending in what to do
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ class Target:
     summary: str
     spec: type[TargetSpec]
     example: str  # the block in YAML
-    refuses: Mapping[Feature, str] = MappingProxyType({})  # feature -> the reason, ending in what to do
+    refuses: Mapping[Feature, str] = field(default_factory=dict)  # feature -> the reason, ending in what to do
 
 
 @cache
