@@ -3,9 +3,10 @@
     python model_artifacts/train.py            all of them, in place
     python model_artifacts/train.py --out DIR  elsewhere; tests compare the predictions with those kept here
 
-Each folder gets the artifact, signature.json, rows that training never saw (holdout.csv with a header; holdout.npy
-in the dtype of the model's input) and predictions.json: what the trainer's own library says of those rows, in the
-form in which POST /invocations answers. Same seeds, same predictions; the files' bytes may differ between versions.
+Each folder gets the artifact, signature.json, rows that training never saw (holdout.csv with a header;
+holdout.npy in the dtype of the model's input) and predictions.json: what the trainer's own library says of those
+rows, in the form in which POST /invocations answers. Same seeds, same predictions; the files' bytes may differ
+between versions.
 """
 
 from __future__ import annotations
@@ -88,7 +89,7 @@ def diabetes_sklearn(out: Path) -> None:
 
 
 def wine_kmeans(out: Path) -> None:
-    """Clustering: scale, then k-means with three centres; it never sees the cultivars that it is scored against."""
+    """Clustering: scale, then k-means with three centres; the cultivars serve only to score it."""
     data = load_wine()
     columns = [name.replace("/", "_") for name in data.feature_names]
     x_train, x_test, _, y_test = _split(data.data, data.target, stratify=True)
