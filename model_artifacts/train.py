@@ -4,9 +4,9 @@
     python model_artifacts/train.py --out DIR  elsewhere; tests compare the predictions with those kept here
 
 Each folder gets the artifact, signature.json, rows that training never saw (holdout.csv with a header;
-holdout.npy in the dtype of the model's input) and predictions.json: what the trainer's own library says of those
-rows, in the form in which POST /invocations answers. Same seeds, same predictions; the files' bytes may differ
-between versions.
+holdout.npy in the dtype of the model's input) and predictions.json: what the trainer's own library says of
+those rows, in the form in which POST /invocations answers. Same seeds, same predictions; the files' bytes may
+differ between versions.
 """
 
 from __future__ import annotations

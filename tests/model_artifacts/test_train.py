@@ -1,4 +1,4 @@
-"""model_artifacts/: the training script makes the models that are kept there, and each one answers as its trainer did."""
+"""model_artifacts/: the script makes the models that are kept there; each one answers as its trainer did."""
 
 from __future__ import annotations
 
