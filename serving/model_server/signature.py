@@ -63,6 +63,7 @@ class Tensor:
     shape: tuple[int, ...]
     columns: tuple[str, ...] = ()
     image: ImageFormat | None = None
+    nan: bool = True  # a floating-point input takes NaN (and JSON's null) as a missing value
 
     @property
     def dtype(self) -> np.dtype[Any]:

@@ -1,4 +1,4 @@
-"""Engines: what runs a model. Each is one module here; adding a file adds an engine, nothing lists it by hand.
+"""Engines: what runs a model. Each is one module here; adding a file adds one; nothing lists them by hand.
 
 A module that is an engine has
 
@@ -20,7 +20,7 @@ from typing import Any, Protocol, cast, runtime_checkable
 
 import numpy as np
 
-from model_server.problems import ModelRefusedError
+from model_server.problems import Fault, ModelRefusedError, invalid
 from model_server.settings import Settings
 from model_server.signature import Signature
 
@@ -54,7 +54,7 @@ class Engine(Protocol):
         ...
 
     def present(self, outputs: Tensors) -> np.ndarray[Any, Any] | list[Any]:
-        """What POST /invocations answers: an entry a row; where there are several outputs, an object a row."""
+        """What POST /invocations answers: an entry a row; for several outputs, an object a row."""
         if len(outputs) == 1:
             return next(iter(outputs.values()))
         return [
@@ -89,6 +89,14 @@ class EngineModule(Protocol):
     def load(self, directory: Path, settings: Settings) -> Engine: ...
 
 
+def no_parameters(parameters: Mapping[str, object], engine: str) -> None:
+    """For an engine that takes none: a parameter that would be ignored is refused instead."""
+    if parameters:
+        raise invalid(
+            *(Fault(f"the {engine} engine takes no parameters", f"parameters.{key}") for key in parameters)
+        )
+
+
 def discover() -> dict[str, EngineModule]:
     """Every engine by name, in the order of their modules' names."""
     modules = (import_module(f"{__name__}.{found.name}") for found in pkgutil.iter_modules(__path__))
@@ -96,7 +104,7 @@ def discover() -> dict[str, EngineModule]:
 
 
 def choose(directory: Path, wanted: str = "") -> EngineModule:
-    """The engine called `wanted`, or the one that accepts the artifact; ModelRefusedError if none or several do."""
+    """The engine called `wanted`, or the only one that accepts the artifact; else ModelRefusedError."""
     engines = discover()
     if wanted:
         if wanted not in engines:

@@ -1,0 +1,126 @@
+"""The application: which handler answers which route, before the model is loaded and after."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+from urllib.parse import quote, unquote
+
+from model_server import metrics
+from model_server.batching import Batcher
+from model_server.codecs import dumps
+from model_server.engines import Engine, RawEngine
+from model_server.http import Request, Server
+from model_server.jobs import fail
+from model_server.openapi import describe
+from model_server.problems import ProblemError
+from model_server.protocols.invocations import Invocations, RawInvocations
+from model_server.protocols.open_inference import VERSION, Infer, model_metadata, server_metadata
+from model_server.protocols.tunnel import HEADER, open_tunnel
+from model_server.settings import Settings
+from model_server.validation import InputReader
+
+Handler = Callable[[Request], None]
+JSON = b"application/json"
+
+
+class Application:
+    """Routes by method and path in one look-up; a path that is not found as it was sent is looked at with care."""
+
+    def __init__(self, settings: Settings, counters: metrics.WorkerMetrics) -> None:
+        self._settings, self._counters = settings, counters
+        self._routes: dict[bytes, tuple[Handler, int]] = {}
+        self._methods: dict[str, list[str]] = {}  # path -> its methods, for 405
+        self.server: Server | None = None
+        self.ready = False
+        self.batcher: Batcher | None = None
+        self._add("GET", "/ping", self._ping)
+        self._add("GET", "/v2/health/live", lambda request: request.respond(200, JSON, b'{"live":true}'))
+        self._add("GET", "/v2/health/ready", self._ping)
+        self._add("GET", "/v2", _constant(server_metadata()))
+        self._add("GET", "/metrics", self._metrics)
+
+    def install(self, engine: Engine, loop: asyncio.AbstractEventLoop, warm_up_seconds: float) -> None:
+        """The model is loaded and has answered once: its routes open."""
+        settings, model = self._settings, self._settings.model_name
+        batcher = Batcher(
+            engine,
+            loop,
+            self._counters,
+            max_rows=settings.max_batch_size,
+            max_queue=settings.max_queue,
+            max_latency=settings.max_latency_ms / 1000,
+        )
+        batcher.learn(1, warm_up_seconds)
+        self.batcher = batcher
+        if isinstance(engine, RawEngine):
+            self._add("POST", "/invocations", RawInvocations(engine, batcher))
+        else:
+            reader = InputReader(engine.signature, nan=settings.nan == "allow")
+            infer = Infer(engine, model, reader, batcher)
+            metadata = _constant(model_metadata(engine, model))
+            self._add("POST", "/invocations", Invocations(engine, reader, batcher))
+            for prefix in (f"/v2/models/{model}", f"/v2/models/{model}/versions/{VERSION}"):
+                self._add("GET", prefix, metadata, "/v2/models/{model}")
+                self._add("GET", f"{prefix}/ready", self._ping, "/v2/models/{model}/ready")
+                self._add("POST", f"{prefix}/infer", infer, "/v2/models/{model}/infer")
+        self._add("GET", "/openapi.json", _constant(describe(engine, model)))
+        self.ready = True
+
+    def __call__(self, request: Request) -> None:
+        try:
+            if HEADER in request.headers and request.target == b"/invocations":
+                open_tunnel(request)
+            found = self._routes.get(request.method + request.target)
+            handler, request.route = found if found is not None else self._find(request)
+            handler(request)
+        except Exception as error:  # every request gets an answer
+            fail(request, error)
+
+    def _add(self, method: str, path: str, handler: Handler, label: str = "") -> None:
+        route = metrics.ROUTES.index(label or path)
+        for verb in (method, "HEAD") if method == "GET" else (method,):
+            self._routes[f"{verb}{quote(path)}".encode()] = handler, route
+            self._methods.setdefault(path, []).append(verb)
+
+    def _find(self, request: Request) -> tuple[Handler, int]:
+        """A path with a query, an escape or a host before it; or the reason why there is none."""
+        target = request.target.decode("latin-1")
+        if not target.startswith("/"):  # absolute form, as a proxy is asked
+            _, _, rest = target.partition("://")
+            target = "/" + rest.partition("/")[2]
+        path = unquote(target.partition("?")[0])
+        found = self._routes.get(request.method + quote(path).encode())
+        if found is not None:
+            return found
+        if path in self._methods:
+            allowed = ", ".join(self._methods[path])
+            method = request.method.decode("latin-1")
+            raise ProblemError(
+                405, f"{method} is not allowed for {path}; allowed: {allowed}", headers={"allow": allowed}
+            )
+        if not self.ready:
+            raise _not_ready()
+        raise ProblemError(404, f"there is no {path}; /openapi.json names every route")
+
+    def _ping(self, request: Request) -> None:
+        if self.server is not None and self.server.draining:
+            raise ProblemError(503, "the server is about to stop", headers={"retry-after": "1"})
+        if not self.ready:
+            raise _not_ready()
+        request.respond(200, JSON, b'{"ready":true}')
+
+    def _metrics(self, request: Request) -> None:
+        request.respond(
+            200, b"text/plain; version=0.0.4; charset=utf-8", metrics.render(self._counters.shared)
+        )
+
+
+def _constant(body: dict[str, Any]) -> Handler:
+    text = dumps(body)
+    return lambda request: request.respond(200, JSON, text)
+
+
+def _not_ready() -> ProblemError:
+    return ProblemError(503, "the model is still loading", headers={"retry-after": "1"})

@@ -1,0 +1,222 @@
+"""Adaptive batching: whatever has arrived when the engine becomes free goes to it in one call.
+
+Nothing waits for company (unless max_latency_ms asks for it). Calls that are known to be short run on the event
+loop itself, where requests that arrive in the same turn of the loop meet; longer ones run on one thread, and what
+arrives meanwhile is the next batch.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import queue
+import threading
+from collections import deque
+from collections.abc import Callable, Mapping
+from time import perf_counter
+from typing import Any, Protocol
+
+import numpy as np
+
+from model_server import metrics
+from model_server.engines import Engine, Tensors
+from model_server.problems import ProblemError
+
+# A call that is expected to last longer than this goes to the thread: the loop must stay free for others' requests.
+INLINE_SECONDS = 0.001
+
+
+class Job(Protocol):
+    """A request that waits for the engine. `call` replaces the engine's predict where a job brings its own."""
+
+    inputs: Tensors
+    rows: int
+    parameters: Mapping[str, object]
+    arrived: float
+    call: Callable[[], Any] | None
+    alone: bool  # may not share a call of the engine
+
+    @property
+    def gone(self) -> bool: ...
+
+    def finish(self, outputs: Any) -> None: ...
+
+    def fail(self, error: BaseException) -> None: ...
+
+
+class Batcher:
+    """One engine's queue. Everything here runs on the loop's thread, but for `_work`."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        loop: asyncio.AbstractEventLoop,
+        counters: metrics.WorkerMetrics,
+        *,
+        max_rows: int,
+        max_queue: int,
+        max_latency: float = 0.0,
+    ) -> None:
+        self._engine, self._loop, self._counters = engine, loop, counters
+        self._predict = engine.predict
+        self._max_rows = max_rows if engine.batches else 1
+        self._max_queue, self._max_latency = max_queue, max_latency
+        self._queue: deque[Job] = deque()
+        self._scheduled = False
+        self._busy = False
+        # Seconds of a call by the power of two of its rows; unknown ones are tried on the thread.
+        self._seconds = [1.0] * 64
+        self._work_queue: queue.SimpleQueue[list[Job] | None] = queue.SimpleQueue()
+        self._thread: threading.Thread | None = None
+        self._fixed = all(size > 0 for tensor in engine.signature.inputs for size in tensor.shape[1:])
+
+    def submit(self, job: Job, *, lone: bool = False) -> None:
+        """Queues a job, or runs it at once where it is `lone`: no other connection could send it company."""
+        waiting = self._queue
+        if len(waiting) >= self._max_queue:
+            self._counters.values[metrics.REJECTED] += 1
+            raise ProblemError(
+                429,
+                f"{len(waiting)} requests are waiting for the model; try again",
+                headers={"retry-after": "1"},
+            )
+        waiting.append(job)
+        self._counters.values[metrics.QUEUE_DEPTH] = len(waiting)
+        if self._busy or self._scheduled:
+            return
+        if lone and not self._max_latency:
+            self._run()
+        else:
+            self._scheduled = True
+            self._loop.call_soon(self._run)
+
+    def learn(self, rows: int, seconds: float) -> None:
+        """How long a call took (a warm-up's, to begin with)."""
+        size = rows.bit_length()
+        known = self._seconds[size]
+        self._seconds[size] = seconds if known == 1.0 else known + 0.2 * (seconds - known)
+
+    def close(self) -> None:
+        if self._thread is not None:
+            self._work_queue.put(None)
+
+    def _run(self) -> None:
+        self._scheduled = False
+        if self._busy:
+            return
+        if self._max_latency and self._wait_for_company():
+            return
+        jobs = self._take()
+        self._counters.values[metrics.QUEUE_DEPTH] = len(self._queue)
+        if not jobs:
+            return
+        rows = sum([job.rows for job in jobs])
+        if self._seconds[rows.bit_length()] <= INLINE_SECONDS and jobs[0].call is None:
+            self._answer(jobs, *self._predict_jobs(jobs))
+            if self._queue:
+                self._again()
+        else:
+            self._busy = True
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._work, name="engine", daemon=True)
+                self._thread.start()
+            self._work_queue.put(jobs)
+
+    def _again(self) -> None:
+        if not self._scheduled:
+            self._scheduled = True
+            self._loop.call_soon(self._run)
+
+    def _wait_for_company(self) -> bool:
+        rows = sum(job.rows for job in self._queue)
+        if not self._queue or rows >= self._max_rows:
+            return False
+        left = self._queue[0].arrived + self._max_latency - perf_counter()
+        if left <= 0:
+            return False
+        self._scheduled = True
+        self._loop.call_later(left, self._run)
+        return True
+
+    def _take(self) -> list[Job]:
+        """The head of the queue, as much of it as may go in one call; jobs of clients that left are dropped."""
+        waiting = self._queue
+        jobs: list[Job] = []
+        rows = 0
+        while waiting:
+            job = waiting[0]
+            if job.gone:
+                waiting.popleft()
+                self._counters.values[metrics.DROPPED] += 1
+                continue
+            if jobs and (rows + job.rows > self._max_rows or not self._compatible(jobs[0], job)):
+                break
+            jobs.append(waiting.popleft())
+            rows += job.rows
+        return jobs
+
+    def _compatible(self, first: Job, job: Job) -> bool:
+        if first.alone or job.alone or first.call or job.call or first.parameters or job.parameters:
+            return False
+        return self._fixed or all(
+            array.shape[1:] == job.inputs[name].shape[1:] for name, array in first.inputs.items()
+        )
+
+    def _predict_jobs(self, jobs: list[Job]) -> tuple[Any, BaseException | None, float]:
+        """The outputs of all jobs, or what went wrong; and the seconds it took."""
+        started = perf_counter()
+        try:
+            first = jobs[0]
+            if first.call is not None:
+                return first.call(), None, perf_counter() - started
+            if len(jobs) == 1:
+                inputs = first.inputs
+            else:
+                inputs = {name: np.concatenate([job.inputs[name] for job in jobs]) for name in first.inputs}
+            outputs = self._predict(inputs, first.parameters)
+            return outputs, None, perf_counter() - started
+        except Exception as error:  # answered by whoever asked
+            return None, error, perf_counter() - started
+
+    def _answer(self, jobs: list[Job], outputs: Any, error: BaseException | None, seconds: float) -> None:
+        rows = sum([job.rows for job in jobs])
+        self._counters.batch(rows, seconds)
+        if error is None and len(jobs) > 1:
+            error = _wrong_length(outputs, rows)
+        if error is None:
+            self.learn(rows, seconds)
+            start = 0
+            for job in jobs:
+                end = start + job.rows
+                job.finish(outputs if end - start == rows else _part(outputs, start, end))
+                start = end
+        elif len(jobs) == 1:
+            jobs[0].fail(error)
+        else:  # one bad item spoils a batch only for itself: the others are asked again, each alone
+            for job in reversed(jobs):
+                job.alone = True
+                self._queue.appendleft(job)
+
+    # The engine's thread
+
+    def _work(self) -> None:
+        while (jobs := self._work_queue.get()) is not None:
+            result = self._predict_jobs(jobs)
+            try:
+                self._loop.call_soon_threadsafe(self._done, jobs, *result)
+            except RuntimeError:  # the loop is closed: the worker is on its way out
+                return
+
+    def _done(self, jobs: list[Job], outputs: Any, error: BaseException | None, seconds: float) -> None:
+        self._busy = False
+        self._answer(jobs, outputs, error, seconds)
+        if self._queue and not self._scheduled:
+            self._run()
+
+
+def _part(outputs: Tensors, start: int, end: int) -> Tensors:
+    return {name: array[start:end] for name, array in outputs.items()}
+
+
+def _wrong_length(outputs: Tensors, rows: int) -> Exception | None:
+    lengths = {name: len(array) for name, array in outputs.items() if len(array) != rows}
+    return ValueError(f"the engine answered {lengths} entries for {rows} rows") if lengths else None

@@ -1,0 +1,443 @@
+"""Bodies of POST /invocations: each media type to the engine's tensors, and the answers back.
+
+A media type is one entry in DECODERS and, where it can be answered, one in ENCODERS.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import zipfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from itertools import chain
+from typing import Any, cast
+
+import numpy as np
+import orjson
+
+from model_server.engines import Tensors
+from model_server.problems import Fault, ProblemError, invalid, malformed
+from model_server.signature import ImageFormat
+from model_server.validation import Array, InputReader
+
+Entries = Array | list[Any]
+Parameters = Mapping[str, object]
+Decoded = tuple[Tensors, Parameters]
+
+NO_PARAMETERS: Parameters = {}
+OPTIONS = orjson.OPT_SERIALIZE_NUMPY
+MAX_PIXELS = 50_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Media:
+    """A content type, taken apart."""
+
+    type: str
+    parameters: Mapping[str, str]
+
+
+def dumps(value: Any) -> bytes:
+    """JSON; numpy arrays as lists, float32 in as few digits as tell it apart, NaN as null."""
+    return orjson.dumps(value, default=_to_list, option=OPTIONS)
+
+
+def load_json(body: bytes) -> Any:
+    """Raises ProblemError 400 for what is not JSON: truncated, too deep, not UTF-8, NaN, numbers beyond a double."""
+    try:
+        return orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        raise malformed(f"the body is not JSON: {error}" if body else "the body is empty") from None
+
+
+# Requests
+
+
+def read_json(reader: InputReader, body: bytes, media: Media) -> Decoded:  # noqa: ARG001
+    value = load_json(body)
+    if type(value) is list:
+        return reader.rows(value), NO_PARAMETERS
+    if type(value) is not dict:
+        raise invalid(Fault("the body must be an object or a list of rows"))
+    if len(value) == 1 and "instances" in value:  # by far the most frequent
+        return reader.rows(value["instances"]), NO_PARAMETERS
+    return _read_object(reader, value)
+
+
+def _read_object(reader: InputReader, value: dict[str, Any]) -> Decoded:
+    parameters = value.pop("parameters", NO_PARAMETERS)
+    if type(parameters) is not dict:
+        raise invalid(Fault("must be an object", "parameters"))
+    if "columns" in value and "data" in value:
+        value.pop("index", None)  # pandas adds it
+        columns, data = value.pop("columns"), value.pop("data")
+        _nothing_else(value)
+        return reader.split(columns, data), parameters
+    keys = [key for key in ("instances", "inputs") if key in value]
+    if len(keys) != 1:
+        raise invalid(Fault('the body must have one of "instances", "inputs", or "columns" with "data"'))
+    rows = value.pop(keys[0])
+    _nothing_else(value)
+    if type(rows) is dict:
+        if keys[0] == "inputs" and not (reader.only is not None and reader.only.columns):
+            return reader.columnar(rows), parameters
+        raise invalid(Fault("must be a list of rows, not an object", keys[0]))
+    if type(rows) is str:  # one text
+        rows = [rows]
+    return reader.rows(rows), parameters
+
+
+def _nothing_else(value: dict[str, Any]) -> None:
+    if value:
+        raise invalid(*(Fault("is not known here", key) for key in list(value)[:20]))
+
+
+def read_jsonlines(reader: InputReader, body: bytes, media: Media) -> Decoded:  # noqa: ARG001
+    lines = [line for line in body.split(b"\n") if line.strip()]
+    if not lines:
+        raise malformed("the body is empty")
+    try:
+        rows = [orjson.loads(line) for line in lines]
+    except orjson.JSONDecodeError:
+        raise malformed(_first_bad_line(lines)) from None
+    if type(rows[0]) is dict and rows[0].keys() == {"features"}:  # SageMaker's own form
+        rows = [row.get("features") if type(row) is dict else row for row in rows]
+    return reader.rows(rows), NO_PARAMETERS
+
+
+def _first_bad_line(lines: list[bytes]) -> str:
+    for i, line in enumerate(lines):
+        try:
+            orjson.loads(line)
+        except orjson.JSONDecodeError as error:
+            return f"row {i} is not JSON: {error}"
+    return "the body is not JSON lines"
+
+
+def read_csv(reader: InputReader, body: bytes, media: Media) -> Decoded:
+    header = media.parameters.get("header", "")
+    if header not in ("", "present", "absent"):
+        raise ProblemError(415, f"header={header} is not known; allowed: present, absent")
+    if header != "present":
+        rows = _plain_numbers(body, len(reader.columns) or _width(reader))
+        if rows is not None:
+            return reader.rows(rows), NO_PARAMETERS
+    return _careful_csv(reader, body, header), NO_PARAMETERS
+
+
+def _width(reader: InputReader) -> int:
+    return reader.only.shape[1] if reader.only is not None and len(reader.only.shape) == 2 else -1
+
+
+def _plain_numbers(body: bytes, width: int) -> list[Any] | None:
+    """Rows of numbers, or None: lines of plain numbers are JSON but for the brackets, which is the quickest parser."""
+    lines = body.replace(b"\r\n", b"\n").rstrip(b"\n").split(b"\n")
+    if width < 1 or {line.count(b",") for line in lines} != {width - 1}:
+        return None
+    try:
+        rows = orjson.loads(b"[[" + b"],[".join(lines) + b"]]")
+    except orjson.JSONDecodeError:
+        return None
+    # Brackets and quotes in the text would have been read as JSON's own.
+    if len(rows) != len(lines) or not set(map(type, chain.from_iterable(rows))) <= {int, float}:
+        return None
+    return cast(list[Any], rows)
+
+
+def _careful_csv(reader: InputReader, body: bytes, header: str) -> Tensors:
+    try:
+        text = body.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise malformed(f"the body is not UTF-8: byte {error.start}") from None
+    try:
+        rows = [row for row in csv.reader(io.StringIO(text, newline=""), strict=True) if row]
+    except csv.Error as error:
+        raise malformed(f"the body is not CSV: {error}") from None
+    if not rows:
+        raise malformed("the body is empty")
+    columns = reader.columns
+    if header == "present" or (not header and _looks_like_header(rows[0], columns)):
+        names = [name.strip() for name in rows.pop(0)]
+        if not rows:
+            raise invalid(Fault("there are no rows after the header"))
+        return reader.split(names, _cells(reader, rows, names))
+    if reader.only is not None and len(reader.only.shape) == 1:  # a text or a number a line
+        reader._check_widths(rows, 1)  # noqa: SLF001
+        return reader.rows([row[0] for row in _cells(reader, rows, list(columns))])
+    return reader.rows(_cells(reader, rows, list(columns)))
+
+
+def _looks_like_header(row: list[str], columns: tuple[str, ...]) -> bool:
+    return bool(columns) and any(cell.strip() in columns for cell in row)
+
+
+def _cells(reader: InputReader, rows: list[list[str]], names: list[str]) -> list[list[Any]]:
+    """Text to values: strings stay where the signature wants them, an empty cell is a missing value."""
+    if reader.only is not None:
+        return rows if reader.only.datatype == "BYTES" else [[_number(cell) for cell in row] for row in rows]
+    texts = {tensor.name for tensor in reader.signature.inputs if tensor.datatype == "BYTES"}
+    keep = [name in texts for name in names]
+    return [
+        [cell if i < len(keep) and keep[i] else _number(cell) for i, cell in enumerate(row)] for row in rows
+    ]
+
+
+def _number(cell: str) -> Any:
+    text = cell.strip()
+    if text in ("", "NA", "NaN", "nan", "null"):
+        return None
+    try:
+        return int(text) if len(text) < 20 and text.lstrip("+-").isdecimal() else float(text)
+    except ValueError:
+        return cell  # refused by the reader, which knows the row and the field
+
+
+def read_npy(reader: InputReader, body: bytes, media: Media) -> Decoded:  # noqa: ARG001
+    return reader.arrays({"": npy_array(body)}), NO_PARAMETERS
+
+
+_headers: dict[bytes, tuple[tuple[int, ...], bool, np.dtype[Any]]] = {}
+
+
+def npy_array(body: bytes) -> Array:
+    """The array in an npy file. Its header is trusted only once the body has as many bytes as it says."""
+    if body[:6] != b"\x93NUMPY" or len(body) < 12 or body[6] not in (1, 2):
+        raise malformed("the body is not an npy file (version 1 or 2)")
+    size = int.from_bytes(body[8:10] if body[6] == 1 else body[8:12], "little")
+    start = (10 if body[6] == 1 else 12) + size
+    header = body[:start]
+    if len(header) < start or size > 10_000:
+        raise malformed("the npy header is cut short or too long")
+    if header not in _headers:
+        if len(_headers) >= 64:
+            _headers.clear()
+        _headers[header] = _npy_header(header)
+    shape, fortran, dtype = _headers[header]
+    count = 1
+    for length in shape:
+        count *= length
+    if len(body) - start != count * dtype.itemsize:
+        raise malformed(
+            f"the npy header says {count * dtype.itemsize} bytes of data, but {len(body) - start} are there"
+        )
+    array = np.frombuffer(body, dtype, count, start) if count else np.empty(0, dtype)
+    return array.reshape(shape, order="F" if fortran else "C")
+
+
+def _npy_header(header: bytes) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    file = io.BytesIO(header[8:])
+    read = np.lib.format.read_array_header_1_0 if header[6] == 1 else np.lib.format.read_array_header_2_0
+    try:
+        shape, fortran, dtype = read(file)
+    except Exception as error:  # whatever a made-up header can raise
+        raise malformed(f"the npy header cannot be read: {str(error).splitlines()[0]}") from None
+    if dtype.hasobject or dtype.names or dtype.kind not in "biufU" or not dtype.itemsize:
+        raise ProblemError(415, f"an npy array of {dtype} is not taken; allowed: numbers, booleans, strings")
+    if any(length < 0 for length in shape):
+        raise malformed("the npy header has a negative length")
+    return tuple(int(length) for length in shape), bool(fortran), dtype
+
+
+def read_npz(reader: InputReader, body: bytes, media: Media) -> Decoded:  # noqa: ARG001
+    limit = 8 * max(len(body), 1 << 20)  # savez_compressed shrinks numbers by less; more is a bomb
+    arrays: dict[str, Array] = {}
+    try:
+        with zipfile.ZipFile(io.BytesIO(body)) as archive:
+            entries = archive.infolist()
+            if not entries or len(entries) > 64 or sum(entry.file_size for entry in entries) > limit:
+                raise malformed(f"an npz must hold 1 to 64 arrays that unpack to at most {limit} bytes")
+            for entry in entries:
+                with archive.open(entry) as file:
+                    data = file.read(limit + 1)
+                if len(data) > limit:
+                    raise malformed(f"{entry.filename} unpacks to more than {limit} bytes")
+                arrays[entry.filename.removesuffix(".npy")] = npy_array(data)
+    except ProblemError:
+        raise
+    except Exception as error:  # zipfile and zlib raise many kinds on a broken archive
+        raise malformed(f"the body is not an npz file: {type(error).__name__}") from None
+    return reader.arrays(arrays), NO_PARAMETERS
+
+
+def read_image(reader: InputReader, body: bytes, media: Media) -> Decoded:
+    tensor = reader.only
+    image = tensor.image if tensor is not None else None
+    if tensor is None or image is None:
+        raise ProblemError(
+            415,
+            f"this model takes no image, so {media.type} cannot be read; allowed: {', '.join(NOT_IMAGES)}",
+        )
+    return reader.arrays({tensor.name: _pixels(image, body)[None]}), NO_PARAMETERS
+
+
+def _pixels(image: ImageFormat, body: bytes) -> Array:
+    """One picture, resized, as the signature describes it."""
+    from PIL import Image
+
+    try:
+        with Image.open(io.BytesIO(body), formats=("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF")) as picture:
+            if picture.width * picture.height > MAX_PIXELS:
+                raise malformed(f"the image has more than {MAX_PIXELS} pixels")
+            scaled = picture.convert(image.mode).resize(
+                (image.width, image.height), Image.Resampling.BILINEAR
+            )
+    except ProblemError:
+        raise
+    except Exception as error:  # Pillow's plugins raise many kinds on a broken file
+        raise malformed(f"the body is not an image that can be read: {type(error).__name__}") from None
+    pixels = np.asarray(scaled, dtype=np.float32).reshape(image.height, image.width, -1) * np.float32(
+        image.scale
+    )
+    if image.mean:
+        pixels = pixels - np.asarray(image.mean, dtype=np.float32)
+    if image.std:
+        pixels = pixels / np.asarray(image.std, dtype=np.float32)
+    if image.layout == "CHW":
+        return np.ascontiguousarray(pixels.transpose(2, 0, 1))
+    return pixels.reshape(-1) if image.layout == "flat" else pixels
+
+
+Decoder = Callable[[InputReader, bytes, Media], Decoded]
+
+DECODERS: dict[str, Decoder] = {
+    "application/json": read_json,
+    "application/jsonlines": read_jsonlines,
+    "application/x-jsonlines": read_jsonlines,
+    "application/x-ndjson": read_jsonlines,
+    "text/csv": read_csv,
+    "application/x-npy": read_npy,
+    "application/x-npz": read_npz,
+    "application/octet-stream": read_image,
+    "image/png": read_image,
+    "image/jpeg": read_image,
+}
+NOT_IMAGES = [name for name, decoder in DECODERS.items() if decoder is not read_image]
+
+# Answers
+
+
+def write_json(entries: Entries, outputs: Tensors) -> bytes:  # noqa: ARG001
+    return orjson.dumps({"predictions": entries}, default=_to_list, option=OPTIONS)
+
+
+def write_jsonlines(entries: Entries, outputs: Tensors) -> bytes:  # noqa: ARG001
+    return b"".join(dumps(entry) + b"\n" for entry in entries)
+
+
+def write_csv(entries: Entries, outputs: Tensors) -> bytes:  # noqa: ARG001
+    if isinstance(entries, np.ndarray) and entries.dtype.kind in "biuf" and entries.ndim <= 2:
+        text = dumps(entries).replace(b"null", b"nan")
+        lines = text[2:-2].replace(b"],[", b"\n") if entries.ndim == 2 else text[1:-1].replace(b",", b"\n")
+        return lines + b"\n"
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    for entry in entries:
+        plain = entry.ravel().tolist() if isinstance(entry, np.ndarray) else entry
+        values = plain.values() if isinstance(plain, dict) else plain if isinstance(plain, list) else [plain]
+        writer.writerow([dumps(v).decode() if isinstance(v, dict | list) else v for v in values])
+    return out.getvalue().encode()
+
+
+def write_npy(entries: Entries, outputs: Tensors) -> bytes:  # noqa: ARG001
+    array = np.asarray(entries)
+    if array.dtype.kind not in "biufU":
+        raise ProblemError(406, "this model's answer is not one array of numbers; ask for application/json")
+    return _save(array)
+
+
+def write_npz(entries: Entries, outputs: Tensors) -> bytes:  # noqa: ARG001
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w", zipfile.ZIP_STORED) as archive:
+        for name, array in outputs.items():
+            archive.writestr(f"{name}.npy", _save(array.astype(str) if array.dtype.kind == "O" else array))
+    return out.getvalue()
+
+
+def _save(array: Array) -> bytes:
+    out = io.BytesIO()
+    np.lib.format.write_array(out, np.ascontiguousarray(array), allow_pickle=False)
+    return out.getvalue()
+
+
+def _to_list(value: Any) -> Any:
+    """What orjson does not know: arrays that are not contiguous or hold objects, numpy's scalars."""
+    if isinstance(value, np.ndarray | np.generic):
+        return value.tolist()
+    raise TypeError(f"{type(value).__name__} cannot be written as JSON")
+
+
+Encoder = Callable[[Entries, Tensors], bytes]
+
+ENCODERS: dict[str, Encoder] = {
+    "application/json": write_json,
+    "application/jsonlines": write_jsonlines,
+    "text/csv": write_csv,
+    "application/x-npy": write_npy,
+    "application/x-npz": write_npz,
+}
+_DEFAULT_ANSWERS = {read_jsonlines: "application/jsonlines", read_csv: "text/csv"}
+
+
+@dataclass(frozen=True, slots=True)
+class Negotiated:
+    media: Media
+    decode: Decoder
+    encode: Encoder
+    answer: bytes  # the answer's content type
+
+
+def negotiate(content_type: str, accept: str) -> Negotiated:
+    """Raises ProblemError 415 for a body nobody reads and 406 for an answer nobody writes."""
+    media = parse_media(content_type)
+    if not media.type:
+        raise ProblemError(415, f"there is no Content-Type; allowed: {', '.join(DECODERS)}")
+    decoder = DECODERS.get(media.type)
+    if decoder is None:
+        raise ProblemError(415, f"Content-Type is {media.type!r}; allowed: {', '.join(DECODERS)}")
+    charset = media.parameters.get("charset", "utf-8").lower()
+    if charset not in ("utf-8", "utf8", "us-ascii"):
+        raise ProblemError(415, f"charset is {charset!r}; allowed: utf-8")
+    answer = choose_answer(accept, _DEFAULT_ANSWERS.get(decoder, "application/json"))
+    return Negotiated(media, decoder, ENCODERS[answer], answer.encode())
+
+
+def choose_answer(accept: str, default: str) -> str:
+    """The media type that Accept likes best; `default` where it does not care."""
+    if not accept.strip():
+        return default
+    best, best_quality = "", 0.0
+    for part in accept.split(","):
+        media = parse_media(part)
+        try:
+            quality = float(media.parameters.get("q", "1"))
+        except ValueError:
+            quality = 0.0
+        found = _match(media.type, default)
+        if found and quality > best_quality:
+            best, best_quality = found, quality
+    if not best:
+        raise ProblemError(406, f"Accept is {accept!r}; allowed: {', '.join(ENCODERS)}")
+    return best
+
+
+def _match(wanted: str, default: str) -> str:
+    if wanted == "*/*" or wanted == default:
+        return default
+    if wanted.endswith("/*"):
+        family = wanted[:-1]
+        return next((name for name in (default, *ENCODERS) if name.startswith(family)), "")
+    wanted = {
+        "application/x-jsonlines": "application/jsonlines",
+        "application/x-ndjson": "application/jsonlines",
+    }.get(wanted, wanted)
+    return wanted if wanted in ENCODERS else ""
+
+
+def parse_media(text: str) -> Media:
+    kind, *parameters = text.split(";")
+    pairs = (part.partition("=") for part in parameters)
+    return Media(
+        kind.strip().lower(),
+        {key.strip().lower(): value.strip().strip('"') for key, _, value in pairs if key.strip()},
+    )

@@ -1,0 +1,85 @@
+"""LightGBM boosters in the library's own text form (model.txt)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from model_server.engines import Engine, Tensors, no_parameters
+from model_server.problems import ModelRefusedError
+from model_server.settings import Settings
+from model_server.signature import Signature, Tensor, read_signature
+
+ENGINE = "lightgbm"
+
+
+def accepts(directory: Path) -> bool:
+    return _artifact(directory) is not None
+
+
+def load(directory: Path, settings: Settings) -> Engine:
+    import lightgbm
+
+    path = _artifact(directory)
+    if path is None:
+        raise ModelRefusedError(f"{directory} holds no LightGBM model (model.txt)")
+    try:
+        booster = lightgbm.Booster(model_file=str(path))
+    except lightgbm.basic.LightGBMError as error:
+        raise ModelRefusedError(f"{path.name} is not a readable LightGBM model: {error}") from error
+    found = re.search(r"^objective=(\S+)", path.read_text(encoding="utf-8"), re.MULTILINE)
+    objective = found.group(1) if found else ""
+    classes = booster.num_model_per_iteration()
+    binary = objective in ("binary", "cross_entropy", "xentropy") and classes == 1
+    if binary or objective.startswith("multiclass"):
+        task, output = "classification", Tensor("probabilities", "FP64", (-1, 2 if binary else classes))
+    else:
+        task = "ranking" if objective in ("lambdarank", "rank_xendcg") else "regression"
+        output = Tensor("predictions", "FP64", (-1,) if classes == 1 else (-1, classes))
+    names = tuple(booster.feature_name())
+    named = any(not re.fullmatch(r"Column_\d+", name) for name in names)
+    derived = Signature((Tensor("input", "FP64", (-1, len(names)), names if named else ()),), (output,))
+    return LightGBM(
+        framework_version=lightgbm.__version__,
+        task=task,
+        signature=read_signature(directory) or derived,
+        booster=booster,
+        threads=settings.threads or 1,
+        binary=binary,
+    )
+
+
+@dataclass
+class LightGBM(Engine):
+    framework_version: str
+    task: str
+    signature: Signature
+    booster: Any
+    threads: int
+    binary: bool
+    name: str = ENGINE
+    framework: str = "lightgbm"
+    batches: bool = True
+    parallel: bool = False  # one thread a call: rows are few, and threads cost more than they bring
+
+    def __post_init__(self) -> None:
+        self.input, self.output = self.signature.inputs[0].name, self.signature.outputs[0].name
+
+    def predict(self, inputs: Tensors, parameters: Mapping[str, object]) -> Tensors:
+        no_parameters(parameters, ENGINE)
+        scores = self.booster.predict(inputs[self.input], num_threads=self.threads)
+        return {self.output: np.stack((1 - scores, scores), axis=1) if self.binary else scores}
+
+
+def _artifact(directory: Path) -> Path | None:
+    for path in (directory / "model.txt", *sorted(directory.glob("*.txt"))):
+        if path.is_file():
+            with path.open("rb") as file:
+                if file.read(5).strip() == b"tree":  # the first line of the library's text form
+                    return path
+    return None

@@ -1,0 +1,216 @@
+"""scikit-learn estimators and pipelines: skops files; pickles only when they are asked for by name."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from model_server.engines import Engine, Tensors, no_parameters
+from model_server.problems import Fault, ModelRefusedError, invalid
+from model_server.settings import Settings
+from model_server.signature import DATATYPES, Signature, Tensor, read_signature
+
+ENGINE = "sklearn"
+
+TRUSTED = ("sklearn", "numpy", "scipy")
+PICKLES = (".pkl", ".pickle", ".joblib")
+
+
+def accepts(directory: Path) -> bool:
+    return any(path.suffix in (".skops", *PICKLES) for path in directory.iterdir() if path.is_file())
+
+
+def load(directory: Path, settings: Settings) -> Engine:
+    import sklearn
+    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+
+    estimator = _read(_artifact(directory), allow_pickle=settings.allow_pickle)
+    threads = settings.threads or 1
+    threadpool_limits(limits=threads)
+    if hasattr(estimator, "get_params"):  # a pool of threads a call costs more than a few rows do
+        jobs = [name for name in estimator.get_params(deep=True) if name.split("__")[-1] == "n_jobs"]
+        estimator.set_params(**dict.fromkeys(jobs, threads))
+    # Columns are matched by name before they get here; a bare array is meant.
+    warnings.filterwarnings("ignore", message="X does not have valid feature names")
+    task, method, outputs = _task(estimator)
+    signature = read_signature(directory) or Signature(
+        inputs=(_input(estimator),),
+        outputs=(outputs,),
+        classes=tuple(str(label) for label in getattr(estimator, "classes_", ()))
+        if task == "classification"
+        else (),
+    )
+    frame = _selects_by_name(estimator) or len(signature.inputs) > 1
+    return Sklearn(
+        framework_version=sklearn.__version__,
+        task=task,
+        signature=signature,
+        call=getattr(estimator, method),
+        frame=_frame_maker(signature) if frame else None,
+    )
+
+
+@dataclass
+class Sklearn(Engine):
+    framework_version: str
+    task: str
+    signature: Signature
+    call: Any
+    frame: Any  # inputs -> pandas.DataFrame, where the estimator picks its columns by name
+    name: str = ENGINE
+    framework: str = "scikit-learn"
+    batches: bool = True
+    parallel: bool = False
+
+    def __post_init__(self) -> None:
+        self.input, self.output = self.signature.inputs[0].name, self.signature.outputs[0].name
+        self.dtype = self.signature.outputs[0].dtype
+
+    def predict(self, inputs: Tensors, parameters: Mapping[str, object]) -> Tensors:
+        no_parameters(parameters, ENGINE)
+        try:
+            result = self.call(inputs[self.input] if self.frame is None else self.frame(inputs))
+        except ValueError as error:  # what an estimator says of its input: NaN, an unknown category
+            raise invalid(Fault(str(error).strip().splitlines()[0])) from error
+        return {self.output: np.asarray(result).astype(self.dtype, copy=False)}
+
+
+def _artifact(directory: Path) -> Path:
+    files = sorted(path for path in directory.iterdir() if path.suffix in (".skops", *PICKLES))
+    skops = [path for path in files if path.suffix == ".skops"]
+    chosen = skops or files
+    if len(chosen) != 1:
+        held = ", ".join(path.name for path in chosen) or "none"
+        raise ModelRefusedError(
+            f"{directory} must hold one scikit-learn model (model.skops); it holds: {held}"
+        )
+    return chosen[0]
+
+
+def _read(path: Path, *, allow_pickle: bool) -> Any:
+    if path.suffix != ".skops":
+        if not allow_pickle:
+            raise ModelRefusedError(
+                f"{path.name} is a pickle, which can run any code when it is read; save the model with skops, "
+                "or set MODEL_SERVER_ALLOW_PICKLE=true if you made this file yourself"
+            )
+        import joblib
+
+        try:
+            return joblib.load(path)
+        except Exception as error:  # a pickle may raise anything
+            raise ModelRefusedError(
+                f"{path.name} cannot be unpickled: {type(error).__name__}: {error}"
+            ) from error
+    import skops.io
+
+    try:
+        unknown = skops.io.get_untrusted_types(file=path)
+        refused = [name for name in unknown if not _is_library_class(name)]
+        if refused:
+            raise ModelRefusedError(
+                f"{path.name} names {', '.join(sorted(refused)[:5])}; only classes of {', '.join(TRUSTED)} are trusted"
+            )
+        return skops.io.load(path, trusted=unknown)
+    except ModelRefusedError:
+        raise
+    except Exception as error:  # a broken zip, a missing class, a version that changed
+        raise ModelRefusedError(
+            f"{path.name} is not a readable skops file: {type(error).__name__}: {error}"
+        ) from error
+
+
+def _is_library_class(name: str) -> bool:
+    """Whether a dotted name is a class or a ufunc of a trusted library.
+
+    A function is not: some, deep in these libraries, run code that they are given.
+    """
+    module, _, attribute = name.rpartition(".")
+    if module.split(".")[0] not in TRUSTED:
+        return False
+    try:
+        found = getattr(import_module(module), attribute)
+    except (ImportError, AttributeError):
+        return False
+    return isinstance(found, type | np.ufunc)
+
+
+def _task(estimator: Any) -> tuple[str, str, Tensor]:
+    """The task, the method that does it and its output, with a shape tried on one row."""
+    from sklearn.base import is_classifier, is_clusterer, is_regressor
+
+    if is_classifier(estimator) and hasattr(estimator, "predict_proba") and hasattr(estimator, "classes_"):
+        return (
+            "classification",
+            "predict_proba",
+            Tensor("probabilities", "FP64", (-1, len(estimator.classes_))),
+        )
+    if is_classifier(estimator):  # no probabilities: the winning label
+        labels = np.asarray(getattr(estimator, "classes_", np.zeros(0, dtype=np.int64)))
+        return "classification", "predict", Tensor("labels", DATATYPES.get(labels.dtype, "BYTES"), (-1,))
+    if is_clusterer(estimator) and hasattr(estimator, "predict"):
+        return "clustering", "predict", Tensor("labels", "INT64", (-1,))
+    if is_regressor(estimator):
+        return "regression", "predict", Tensor("predictions", "FP64", (-1,))
+    if hasattr(estimator, "predict"):
+        kind = estimator.__sklearn_tags__().estimator_type
+        labels = kind == "outlier_detector"
+        return (
+            str(kind or "prediction"),
+            "predict",
+            Tensor("labels" if labels else "predictions", "INT64" if labels else "FP64", (-1,)),
+        )
+    if hasattr(estimator, "transform"):
+        return "transformation", "transform", Tensor("features", "FP64", (-1, -1))
+    raise ModelRefusedError(f"{type(estimator).__name__} has neither predict, predict_proba nor transform")
+
+
+def _input(estimator: Any) -> Tensor:
+    width = getattr(estimator, "n_features_in_", None)
+    if width is None:
+        raise ModelRefusedError(
+            f"{type(estimator).__name__} does not say how many features it takes; name them in a signature.json"
+        )
+    columns = tuple(str(name) for name in getattr(estimator, "feature_names_in_", ()))
+    return Tensor(
+        "input",
+        "FP64",
+        (-1, int(width)),
+        columns,
+        nan=bool(estimator.__sklearn_tags__().input_tags.allow_nan),
+    )
+
+
+def _selects_by_name(estimator: Any) -> bool:
+    from sklearn.compose import ColumnTransformer
+
+    parts = [
+        estimator,
+        *(estimator.get_params(deep=True).values() if hasattr(estimator, "get_params") else ()),
+    ]
+    return any(
+        isinstance(part, ColumnTransformer)
+        and any(
+            isinstance(columns, str)
+            or (isinstance(columns, list | np.ndarray) and any(isinstance(c, str) for c in columns))
+            for _, _, columns in part.transformers
+        )
+        for part in parts
+    )
+
+
+def _frame_maker(signature: Signature) -> Any:
+    import pandas
+
+    only = signature.inputs[0]
+    if len(signature.inputs) == 1:
+        return lambda inputs: pandas.DataFrame(inputs[only.name], columns=list(only.columns), copy=False)
+    return lambda inputs: pandas.DataFrame(
+        {name: array.reshape(len(array)) for name, array in inputs.items()}
+    )

@@ -1,0 +1,98 @@
+"""XGBoost boosters (model.json, model.ubj), through `inplace_predict`, which builds no DMatrix."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from model_server.engines import Engine, Tensors, no_parameters
+from model_server.problems import ModelRefusedError
+from model_server.settings import Settings
+from model_server.signature import Signature, Tensor, read_signature
+
+ENGINE = "xgboost"
+
+
+def accepts(directory: Path) -> bool:
+    return _artifact(directory) is not None
+
+
+def load(directory: Path, settings: Settings) -> Engine:
+    import xgboost
+
+    path = _artifact(directory)
+    if path is None:
+        raise ModelRefusedError(f"{directory} holds no XGBoost model (model.json or model.ubj)")
+    booster = xgboost.Booster()
+    try:
+        booster.load_model(path)
+    except xgboost.core.XGBoostError as error:
+        reason = str(error).strip().splitlines()[-1]
+        raise ModelRefusedError(f"{path.name} is not a readable XGBoost model: {reason}") from error
+    booster.set_param({"nthread": settings.threads or 1})
+    learner = json.loads(booster.save_config())["learner"]
+    objective = learner["objective"]["name"]
+    classes = max(
+        int(learner["learner_model_param"]["num_class"]), 2 if objective == "binary:logistic" else 0
+    )
+    targets = int(learner["learner_model_param"].get("num_target", "1"))
+    if objective == "multi:softmax":  # the same model, asked for its probabilities and not for the winner
+        booster.set_param({"objective": "multi:softprob"})
+    best = booster.attr("best_iteration")
+    if classes:
+        task, output = "classification", Tensor("probabilities", "FP32", (-1, classes))
+    else:
+        shape = (-1,) if targets == 1 else (-1, targets)
+        task = "ranking" if objective.startswith("rank:") else "regression"
+        output = Tensor("predictions", "FP32", shape)
+    columns = tuple(booster.feature_names or ())
+    derived = Signature((Tensor("input", "FP32", (-1, booster.num_features()), columns),), (output,))
+    return XGBoost(
+        framework_version=xgboost.__version__,
+        task=task,
+        signature=read_signature(directory) or derived,
+        booster=booster,
+        # Early stopping keeps the later trees; the trainer's own predict leaves them out.
+        iterations=(0, int(best) + 1) if best is not None else (0, 0),
+        binary=objective == "binary:logistic",
+    )
+
+
+@dataclass
+class XGBoost(Engine):
+    framework_version: str
+    task: str
+    signature: Signature
+    booster: Any
+    iterations: tuple[int, int]
+    binary: bool
+    name: str = ENGINE
+    framework: str = "xgboost"
+    batches: bool = True
+    parallel: bool = False  # one thread a call: rows are few, and threads cost more than they bring
+
+    def __post_init__(self) -> None:
+        self.input, self.output = self.signature.inputs[0].name, self.signature.outputs[0].name
+
+    def predict(self, inputs: Tensors, parameters: Mapping[str, object]) -> Tensors:
+        no_parameters(parameters, ENGINE)
+        scores = self.booster.inplace_predict(
+            inputs[self.input], iteration_range=self.iterations, validate_features=False
+        )
+        return {self.output: np.stack((1 - scores, scores), axis=1) if self.binary else scores}
+
+
+def _artifact(directory: Path) -> Path | None:
+    for path in (directory / "model.ubj", directory / "model.json", *sorted(directory.glob("*.ubj"))):
+        if path.suffix == ".ubj" and path.is_file():
+            return path
+        if path.is_file():
+            with path.open("rb") as file:
+                if b'"learner"' in file.read(4096):
+                    return path
+    return None

@@ -1,0 +1,420 @@
+"""HTTP/1.1 on uvloop and llhttp: connections, limits, requests one after another, answers in their order.
+
+A plain asyncio.Protocol and no framework: this is the hot path, where every microsecond is a tenth of a request.
+What a request means is the application's matter; here it is bytes in, bytes out.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections import deque
+from email.utils import formatdate
+from http import HTTPStatus
+from itertools import count
+from time import perf_counter, time
+from typing import Any, Protocol
+from urllib.parse import unquote
+
+import httptools
+import orjson
+
+from model_server import metrics
+from model_server.problems import ProblemError
+from model_server.settings import Settings
+
+MAX_HEADER_BYTES = 65_536
+MAX_URL_BYTES = 8_192
+MAX_PIPELINED = 32  # requests of one connection that wait for an earlier answer before reading pauses
+LINGER_SECONDS = 2.0
+
+OTHER = metrics.ROUTES.index("other")
+_STATUS_LINES = {
+    status: f"HTTP/1.1 {status} {HTTPStatus(status).phrase if status != 499 else 'Client Closed Request'}\r\n".encode()
+    for status in metrics.STATUSES
+}
+_PROBLEM = b"application/problem+json"
+
+
+class Application(Protocol):
+    """Answers requests: each by one call of `request.respond`, now or later."""
+
+    def __call__(self, request: Request) -> None: ...
+
+
+class Request:
+    """One request, whole. Header names are lower case."""
+
+    __slots__ = (
+        "attributes",
+        "body",
+        "connection",
+        "headers",
+        "http10",
+        "id",
+        "keep_alive",
+        "method",
+        "path",
+        "problem",
+        "route",
+        "started",
+        "target",
+    )
+
+    def __init__(self, connection: Connection) -> None:
+        self.connection = connection
+        self.method = b""
+        self.target = b""  # as it was sent
+        self.path = ""
+        self.headers: dict[bytes, bytes] = {}
+        self.body = b""
+        self.id = b""
+        self.route = OTHER
+        self.started = 0.0
+        self.keep_alive = True
+        self.http10 = False
+        self.problem: ProblemError | None = None  # found before the application saw it
+        self.attributes: bytes | None = None  # the tunnel's own answer header
+
+    @property
+    def gone(self) -> bool:
+        return self.connection.closed
+
+    def header(self, name: bytes) -> str:
+        return self.headers.get(name, b"").decode("latin-1")
+
+    def respond(self, status: int, content_type: bytes, body: bytes, extra: bytes = b"") -> None:
+        """`extra`: more header lines, each with its line end. The request is over."""
+        self.connection.answer(self, status, content_type, body, extra)
+
+    def refuse(self, problem: ProblemError) -> None:
+        if problem.close:
+            self.keep_alive = False
+        extra = "".join(f"{name}: {value}\r\n" for name, value in problem.headers.items()).encode("latin-1")
+        body = orjson.dumps(problem.to_json(self.identify().decode("latin-1")))
+        self.respond(problem.status, _PROBLEM, body, extra)
+
+    def identify(self) -> bytes:
+        """The request id: the caller's X-Request-Id, its trace's root, or a new one."""
+        if not self.id:
+            self.id = _given_id(self.headers) or b"%b%08x" % (_PROCESS, next(_numbers))
+        return self.id
+
+
+_PROCESS = os.urandom(6).hex().encode()
+_numbers = count(1)
+
+
+def renew_process() -> None:
+    """After a fork: a worker's request ids are its own."""
+    global _PROCESS
+    _PROCESS = os.urandom(6).hex().encode()
+
+
+def _given_id(headers: dict[bytes, bytes]) -> bytes:
+    given = headers.get(b"x-request-id", b"")
+    if given and valid_id(given):
+        return given
+    for part in headers.get(b"x-amzn-trace-id", b"").split(b";"):
+        key, _, value = part.strip().partition(b"=")
+        if key in (b"Root", b"Self") and valid_id(value):
+            return value
+    return b""
+
+
+def valid_id(text: bytes) -> bool:
+    """Printable and of a sensible length: it goes into a header and into logs."""
+    return 0 < len(text) <= 128 and all(33 <= byte <= 126 and byte not in b';,"\\' for byte in text)
+
+
+class Server:
+    """What a worker's connections share: limits, counters, the clock, the way out."""
+
+    def __init__(self, application: Application, settings: Settings, counters: metrics.WorkerMetrics) -> None:
+        self.application = application
+        self.settings = settings
+        self.counters = counters
+        self.values = counters.values
+        self.connections: set[Connection] = set()
+        self.in_flight = 0
+        self.draining = False
+        self.last_request = 0.0
+        self.tick()
+
+    def tick(self) -> None:
+        """Once a second: the Date header, and connections that have been silent for too long."""
+        self.now = time()
+        self.head = b"date: %b\r\nx-request-id: " % formatdate(self.now, usegmt=True).encode()
+        for connection in list(self.connections):
+            if connection.deadline < self.now:
+                connection.expire()
+
+    def __call__(self) -> Connection:
+        return Connection(self)
+
+
+class Connection(asyncio.Protocol):
+    """One client. Its requests are answered one at a time and in order; later ones wait here."""
+
+    __slots__ = (
+        "_answering",
+        "_body",
+        "_current",
+        "_failed",
+        "_header_bytes",
+        "_parser",
+        "_paused",
+        "_reading",
+        "_received",
+        "_transport",
+        "_waiting",
+        "closed",
+        "deadline",
+        "server",
+    )
+
+    def __init__(self, server: Server) -> None:
+        self.server = server
+        self.closed = False
+        self.deadline = server.now + server.settings.keep_alive_seconds
+        self._parser = httptools.HttpRequestParser(self)
+        self._transport: Any = None
+        self._current: Request | None = None  # being answered
+        self._reading: Request | None = None  # being received
+        self._body: list[bytes] = []
+        self._received = 0
+        self._header_bytes = 0
+        self._waiting: deque[Request] = deque()
+        self._answering = False
+        self._failed = False  # nothing more is read: what follows is not a request
+        self._paused = False  # the client does not read its answers
+
+    # From the transport
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = transport
+        self.server.connections.add(self)
+        self.server.values[metrics.CONNECTIONS] += 1
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
+        self.closed = True
+        server = self.server
+        server.connections.discard(self)
+        server.values[metrics.CONNECTIONS] -= 1
+        dropped = len(self._waiting) + (self._current is not None)
+        server.in_flight -= dropped
+        server.values[metrics.IN_FLIGHT] -= dropped
+        self._waiting.clear()
+        self._current = self._reading = None
+
+    def data_received(self, data: bytes) -> None:
+        if self._failed:
+            return
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserUpgrade:
+            self._failed = True  # the request was answered as HTTP/1.1; what follows may be another protocol
+        except httptools.HttpParserError as error:
+            if not self._failed:
+                reason = str(error) or type(error).__name__
+                self._break(ProblemError(400, f"the request is not HTTP/1.1: {reason}", close=True))
+
+    def eof_received(self) -> bool:
+        if self._reading is not None and not self._failed:
+            self._break(ProblemError(400, "the request ended before all of it was sent", close=True))
+            return True
+        return False
+
+    def pause_writing(self) -> None:
+        self._paused = True
+        self._transport.pause_reading()
+
+    def resume_writing(self) -> None:
+        self._paused = False
+        self._go_on()
+
+    def expire(self) -> None:
+        """The deadline has passed: for a request to arrive whole, or for the next one to begin."""
+        if self._reading is not None and not self._failed:
+            limit = self.server.settings.read_timeout_seconds
+            self._break(ProblemError(408, f"the request did not arrive within {limit:g} s", close=True))
+        elif self._current is None:
+            self._transport.abort() if self._paused or self._failed else self._transport.close()
+
+    @property
+    def busy(self) -> bool:
+        return self._current is not None or self._reading is not None or bool(self._waiting)
+
+    def close_if_idle(self) -> None:
+        if not self.busy and not self._failed:
+            self._transport.close()
+
+    # From the parser
+
+    def on_message_begin(self) -> None:
+        self._reading = Request(self)
+        self._received = self._header_bytes = 0
+        server = self.server
+        self.deadline = server.now + server.settings.read_timeout_seconds
+
+    def on_url(self, url: bytes) -> None:
+        if self._reading is not None:
+            self._reading.target += url
+            if len(self._reading.target) > MAX_URL_BYTES:
+                self._break(ProblemError(414, f"the URL is longer than {MAX_URL_BYTES} bytes", close=True))
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if self._reading is not None:
+            self._reading.headers[name.lower()] = value
+            self._header_bytes += len(name) + len(value)
+            if self._header_bytes > MAX_HEADER_BYTES:
+                self._break(
+                    ProblemError(431, f"the header is longer than {MAX_HEADER_BYTES} bytes", close=True)
+                )
+
+    def on_headers_complete(self) -> None:
+        request = self._reading
+        if request is None:
+            return
+        length = request.headers.get(b"content-length")
+        if length is not None and int(length) > self.server.settings.max_body_bytes:
+            self._too_large()
+        elif b"expect" in request.headers:
+            if request.headers[b"expect"].lower() != b"100-continue":
+                self._break(ProblemError(417, "Expect allows only 100-continue", close=True))
+            elif self._current is None:
+                self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+
+    def on_body(self, body: bytes) -> None:
+        request = self._reading
+        if request is None:
+            return
+        self._received += len(body)
+        if self._received > self.server.settings.max_body_bytes:
+            self._too_large()
+        elif request.body:
+            self._body.append(body)
+        else:
+            request.body = body
+
+    def on_message_complete(self) -> None:
+        request = self._reading
+        if request is None:
+            return
+        self._reading = None
+        if self._body:
+            request.body = b"".join((request.body, *self._body))
+            self._body.clear()
+        parser = self._parser
+        request.method = parser.get_method()
+        request.keep_alive = parser.should_keep_alive()
+        request.http10 = parser.get_http_version() == "1.0"
+        request.started = perf_counter()
+        self._admit(request)
+
+    # Requests
+
+    def _admit(self, request: Request) -> None:
+        server = self.server
+        server.last_request = request.started
+        server.in_flight += 1
+        server.values[metrics.IN_FLIGHT] += 1
+        if self._current is not None or self._answering:
+            self._waiting.append(request)
+            if len(self._waiting) >= MAX_PIPELINED:
+                self._transport.pause_reading()
+            return
+        self._start(request)
+
+    def _start(self, request: Request) -> None:
+        self._current = request
+        if request.problem is not None:
+            request.refuse(request.problem)
+        else:
+            self.server.application(request)
+
+    def _go_on(self) -> None:
+        """The next request in line; a loop and not a recursion, since most answers come at once."""
+        if self._answering:
+            return
+        self._answering = True
+        while self._waiting and self._current is None and not self._paused and not self.closed:
+            self._start(self._waiting.popleft())
+        self._answering = False
+        if not self._waiting and not self._paused and not self.closed:
+            self._transport.resume_reading()
+
+    def answer(self, request: Request, status: int, content_type: bytes, body: bytes, extra: bytes) -> None:
+        if request is not self._current:
+            return  # the client is gone
+        server = self.server
+        server.counters.request(request.route, status, perf_counter() - request.started)
+        server.in_flight -= 1
+        server.values[metrics.IN_FLIGHT] -= 1
+        # On the way out, a connection closes after the last request that it had already sent.
+        keep_alive = request.keep_alive and not (server.draining and not self._waiting)
+        parts = [
+            _STATUS_LINES[status],
+            b"content-type: ",
+            content_type,
+            b"\r\n",
+            server.head,
+            request.id or request.identify(),
+            b"\r\ncontent-length: %d\r\n" % len(body),
+        ]
+        if request.attributes is not None:
+            parts.append(_tunnel_header(request, extra))
+        if extra:
+            parts.append(extra)
+        if not keep_alive:
+            parts.append(b"connection: close\r\n")
+        elif request.http10:
+            parts.append(b"connection: keep-alive\r\n")
+        parts.append(b"\r\n")
+        if request.method != b"HEAD":
+            parts.append(body)
+        self._current = None
+        self.deadline = server.now + server.settings.keep_alive_seconds
+        self._transport.write(b"".join(parts))
+        if not keep_alive:
+            self._failed = True
+            dropped = len(self._waiting)
+            self._waiting.clear()
+            server.in_flight -= dropped
+            server.values[metrics.IN_FLIGHT] -= dropped
+            if request.problem is None:
+                self._transport.close()
+            else:
+                # The client may still be sending. To close now would reset the connection, and with it the answer:
+                # the rest is read and thrown away for a moment.
+                self._transport.write_eof()
+                self._transport.resume_reading()
+                self.deadline = server.now + LINGER_SECONDS
+        elif self._waiting:
+            self._go_on()
+
+    def _too_large(self) -> None:
+        limit = self.server.settings.max_body_bytes
+        self._break(ProblemError(413, f"the body is larger than {limit} bytes", close=True))
+
+    def _break(self, problem: ProblemError) -> None:
+        """Answers a request that was not read to its end, in its turn, and closes."""
+        request = self._reading or Request(self)
+        self._reading = None
+        self._failed = True
+        self._body.clear()
+        request.body = b""
+        request.keep_alive = False
+        request.problem = problem
+        request.path = unquote(request.target.partition(b"?")[0].decode("latin-1"))
+        request.started = perf_counter()
+        self._admit(request)
+
+
+def _tunnel_header(request: Request, extra: bytes) -> bytes:
+    """What the tunnel carries back: SageMaker forwards no header but this one."""
+    attributes = b"request-id=" + request.id
+    for line in extra.split(b"\r\n"):
+        if line.startswith(b"inference-header-content-length: "):
+            attributes += b";" + line.replace(b": ", b"=")
+    return b"x-amzn-sagemaker-custom-attributes: %b\r\n" % attributes

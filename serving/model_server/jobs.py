@@ -1,0 +1,69 @@
+"""A request on its way through the batcher, and what becomes of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from model_server.engines import Tensors
+from model_server.http import Request
+from model_server.logs import log
+from model_server.problems import ProblemError
+
+# outputs -> (content type, body, further header lines)
+Render = Callable[[Any], tuple[bytes, bytes, bytes]]
+
+
+class RequestJob:
+    __slots__ = ("alone", "arrived", "call", "inputs", "parameters", "render", "request", "rows")
+
+    def __init__(
+        self,
+        request: Request,
+        inputs: Tensors,
+        rows: int,
+        parameters: Mapping[str, object],
+        render: Render,
+        call: Callable[[], Any] | None = None,
+    ) -> None:
+        self.request = request
+        self.inputs = inputs
+        self.rows = rows
+        self.parameters = parameters
+        self.render = render
+        self.call = call
+        self.arrived = request.started
+        self.alone = False
+
+    @property
+    def gone(self) -> bool:
+        return self.request.connection.closed
+
+    def finish(self, outputs: Any) -> None:
+        try:
+            content_type, body, extra = self.render(outputs)
+        except Exception as error:  # an answer that cannot be written is this request's matter alone
+            self.fail(error)
+            return
+        self.request.respond(200, content_type, body, extra)
+
+    def fail(self, error: BaseException) -> None:
+        fail(self.request, error)
+
+
+def fail(request: Request, error: BaseException) -> None:
+    """Answers with the problem; anything unforeseen is logged with its traceback and answered without it."""
+    if isinstance(error, ProblemError):
+        request.refuse(error)
+        return
+    log.error(
+        "the model failed on a request",
+        exc_info=error,
+        extra={
+            "fields": {
+                "request_id": request.identify().decode("latin-1"),
+                "error": f"{type(error).__name__}: {error}",
+            }
+        },
+    )
+    request.refuse(ProblemError(500, "the model failed on this request; the server's log has the reason"))

@@ -1,0 +1,172 @@
+"""Counters in memory that all workers share, rendered in Prometheus' text form.
+
+Each worker adds to its own slot (a plain integer add in a memoryview, some tens of nanoseconds); whichever worker
+is asked for /metrics sums the slots. A slot outlives its worker, so that a restart loses no count.
+"""
+
+from __future__ import annotations
+
+import mmap
+from bisect import bisect_left
+from collections.abc import Sequence
+
+ROUTES = (
+    "/invocations",
+    "/v2/models/{model}/infer",
+    "/ping",
+    "/v2",
+    "/v2/health/live",
+    "/v2/health/ready",
+    "/v2/models/{model}",
+    "/v2/models/{model}/ready",
+    "/metrics",
+    "/openapi.json",
+    "other",
+)
+STATUSES = (200, 400, 404, 405, 406, 408, 413, 414, 415, 417, 422, 429, 431, 499, 500, 501, 503)
+SECONDS = (
+    0.0001,
+    0.00025,
+    0.0005,
+    0.001,
+    0.0025,
+    0.005,
+    0.01,
+    0.025,
+    0.05,
+    0.1,
+    0.25,
+    0.5,
+    1.0,
+    2.5,
+    5.0,
+    10.0,
+    30.0,
+)
+SIZES = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0)
+NANOSECONDS = 1e9
+
+_STATUS = {status: index for index, status in enumerate(STATUSES)}
+_PER_ROUTE = len(STATUSES) + len(SECONDS) + 2  # statuses, buckets with the last open, sum
+
+# Where things are in a slot.
+_ROUTES_END = len(ROUTES) * _PER_ROUTE
+_BATCH = _ROUTES_END  # buckets with the last open, sum of rows, batches
+_BATCH_SUM = _BATCH + len(SIZES) + 1
+QUEUE_DEPTH = _BATCH_SUM + 1
+IN_FLIGHT = QUEUE_DEPTH + 1
+CONNECTIONS = IN_FLIGHT + 1
+DROPPED = CONNECTIONS + 1
+REJECTED = DROPPED + 1
+LOAD_NANOSECONDS = REJECTED + 1
+ENGINE_NANOSECONDS = LOAD_NANOSECONDS + 1
+READY = ENGINE_NANOSECONDS + 1
+RESTARTS = READY + 1
+PARALLEL = RESTARTS + 1  # 1: the engine is itself parallel; for the supervisor
+_SLOT = PARALLEL + 1
+
+
+class SharedMetrics:
+    """Memory for every worker's slot, made before the workers are forked."""
+
+    def __init__(self, workers: int) -> None:
+        self.workers = workers
+        self.values = memoryview(mmap.mmap(-1, workers * _SLOT * 8)).cast("q")
+
+    def worker(self, index: int) -> WorkerMetrics:
+        return WorkerMetrics(self.values[index * _SLOT : (index + 1) * _SLOT], self)
+
+    def sum(self, offset: int) -> int:
+        return sum(self.values[worker * _SLOT + offset] for worker in range(self.workers))
+
+    def each(self, offset: int) -> list[int]:
+        return [self.values[worker * _SLOT + offset] for worker in range(self.workers)]
+
+
+class WorkerMetrics:
+    """One worker's slot. Gauges are written as they change, counters only grow."""
+
+    def __init__(self, values: memoryview, shared: SharedMetrics) -> None:
+        self.values = values
+        self.shared = shared
+
+    def request(self, route: int, status: int, seconds: float) -> None:
+        at = route * _PER_ROUTE
+        values = self.values
+        values[at + _STATUS.get(status, _STATUS[500])] += 1
+        at += len(STATUSES)
+        values[at + bisect_left(SECONDS, seconds)] += 1
+        values[at + len(SECONDS) + 1] += int(seconds * NANOSECONDS)
+
+    def batch(self, rows: int, seconds: float) -> None:
+        values = self.values
+        values[_BATCH + bisect_left(SIZES, rows)] += 1
+        values[_BATCH_SUM] += rows
+        values[ENGINE_NANOSECONDS] += int(seconds * NANOSECONDS)
+
+
+def render(shared: SharedMetrics) -> bytes:
+    lines: list[str] = []
+
+    def family(name: str, kind: str, text: str, samples: Sequence[str]) -> None:
+        lines.extend((f"# HELP {name} {text}", f"# TYPE {name} {kind}", *samples))
+
+    requests, latencies = [], []
+    for index, route in enumerate(ROUTES):
+        at = index * _PER_ROUTE
+        for offset, status in enumerate(STATUSES):
+            count = shared.sum(at + offset)
+            if count:
+                requests.append(f'model_server_requests_total{{route="{route}",status="{status}"}} {count}')
+        at += len(STATUSES)
+        counts = [shared.sum(at + i) for i in range(len(SECONDS) + 1)]
+        if sum(counts):
+            total = shared.sum(at + len(SECONDS) + 1) / NANOSECONDS
+            latencies += _histogram(
+                "model_server_request_seconds", f'route="{route}"', SECONDS, counts, total
+            )
+    family("model_server_requests_total", "counter", "Requests answered, by route and status.", requests)
+    family(
+        "model_server_request_seconds", "histogram", "From the whole request read to its answer.", latencies
+    )
+    counts = [shared.sum(_BATCH + i) for i in range(len(SIZES) + 1)]
+    family(
+        "model_server_batch_rows",
+        "histogram",
+        "Rows in one call of the engine.",
+        _histogram("model_server_batch_rows", "", SIZES, counts, shared.sum(_BATCH_SUM)),
+    )
+    for name, kind, text, value in (
+        ("queue_depth", "gauge", "Requests that wait for the engine.", shared.sum(QUEUE_DEPTH)),
+        ("requests_in_flight", "gauge", "Requests read and not yet answered.", shared.sum(IN_FLIGHT)),
+        ("connections", "gauge", "Open connections.", shared.sum(CONNECTIONS)),
+        ("requests_dropped_total", "counter", "Requests whose client was gone.", shared.sum(DROPPED)),
+        ("requests_rejected_total", "counter", "Requests refused for a full queue.", shared.sum(REJECTED)),
+        (
+            "engine_seconds_total",
+            "counter",
+            "Time in the engine.",
+            shared.sum(ENGINE_NANOSECONDS) / NANOSECONDS,
+        ),
+        (
+            "model_load_seconds",
+            "gauge",
+            "The slowest load of the model.",
+            max(shared.each(LOAD_NANOSECONDS)) / NANOSECONDS,
+        ),
+        ("workers_ready", "gauge", "Workers with a loaded model.", shared.sum(READY)),
+        ("worker_restarts_total", "counter", "Workers started again after a death.", shared.sum(RESTARTS)),
+    ):
+        family(f"model_server_{name}", kind, text, [f"model_server_{name} {value}"])
+    return ("\n".join(lines) + "\n").encode()
+
+
+def _histogram(
+    name: str, label: str, bounds: Sequence[float], counts: Sequence[int], total: float
+) -> list[str]:
+    lines, running = [], 0
+    for bound, count in zip((*bounds, "+Inf"), counts, strict=True):
+        running += count
+        lines.append(f'{name}_bucket{{{label + "," if label else ""}le="{bound}"}} {running}')
+    braces = f"{{{label}}}" if label else ""
+    return [*lines, f"{name}_sum{braces} {total}", f"{name}_count{braces} {running}"]

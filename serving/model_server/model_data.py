@@ -1,0 +1,119 @@
+"""The model's files: as SageMaker lays them, or fetched from S3 by version, checked, and only then unpacked."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import shutil
+import tarfile
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+from time import perf_counter
+from typing import Protocol
+from urllib.parse import parse_qs, unquote, urlsplit
+
+from model_server.logs import event
+from model_server.problems import ModelRefusedError
+from model_server.settings import Settings
+
+MARKER = ".model-server-source"  # what lies in the folder, so that a worker's restart fetches nothing again
+CHUNK = 1 << 20
+
+
+class Fetch(Protocol):
+    """Opens an object for reading. Raises ModelRefusedError with the reason when it cannot."""
+
+    def __call__(self, bucket: str, key: str, version: str) -> Iterable[bytes]: ...
+
+
+def prepare(settings: Settings, fetch: Fetch | None = None) -> Path:
+    """The folder that holds the model. ModelRefusedError for a missing one, or an archive that is not the one meant."""
+    directory = settings.model_dir
+    if not settings.model_uri:
+        if not directory.is_dir():
+            raise ModelRefusedError(
+                f"there is no model: {directory} is not a folder, and MODEL_SERVER_MODEL_URI is not set"
+            )
+        return directory
+    source = f"{settings.model_uri} {settings.model_sha256}"
+    marker = directory / MARKER
+    if marker.is_file() and marker.read_text(encoding="utf-8") == source:
+        return directory
+    directory.mkdir(parents=True, exist_ok=True)
+    for leftover in directory.glob(".incoming-*"):  # of a worker that was killed
+        shutil.rmtree(leftover, ignore_errors=True)
+    parts = urlsplit(settings.model_uri)
+    version = parse_qs(parts.query).get("versionId", [""])[0]
+    started = perf_counter()
+    with tempfile.TemporaryDirectory(prefix=".incoming-", dir=directory) as incoming:
+        archive = Path(incoming, "model.tar.gz")
+        size, digest = _download(
+            (fetch or fetch_from_s3)(parts.netloc, unquote(parts.path.lstrip("/")), version), archive
+        )
+        # Nothing of an archive is read before it is known to be the right one.
+        if settings.model_sha256 and digest != settings.model_sha256:
+            raise ModelRefusedError(
+                f"{settings.model_uri} has sha256 {digest}, but MODEL_SERVER_MODEL_SHA256 is {settings.model_sha256}"
+            )
+        unpacked = Path(incoming, "model")
+        unpack(archive, unpacked)
+        archive.unlink()
+        for path in sorted(unpacked.iterdir()):
+            target = directory / path.name
+            if target.is_dir() and not target.is_symlink():
+                shutil.rmtree(target)
+            os.replace(path, target)  # noqa: PTH105 - replaces a file of an earlier version
+    marker.write_text(source, encoding="utf-8")
+    event(
+        logging.INFO,
+        "model fetched",
+        uri=settings.model_uri,
+        sha256=digest,
+        bytes=size,
+        seconds=round(perf_counter() - started, 3),
+    )
+    return directory
+
+
+def unpack(archive: Path, directory: Path) -> None:
+    """A tar.gz into a new folder: plain files and folders, none of them outside it."""
+    try:
+        with tarfile.open(archive, mode="r:gz") as tar:
+            tar.extractall(directory, filter="data")
+    except (tarfile.TarError, OSError, EOFError, ValueError) as error:
+        raise ModelRefusedError(f"the model's archive cannot be unpacked: {error}") from error
+    if not any(directory.iterdir()):
+        raise ModelRefusedError("the model's archive is empty")
+
+
+def _download(chunks: Iterable[bytes], path: Path) -> tuple[int, str]:
+    digest, size = hashlib.sha256(), 0
+    try:
+        with path.open("wb") as file:
+            for chunk in chunks:
+                digest.update(chunk)
+                size += file.write(chunk)
+    except OSError as error:
+        raise ModelRefusedError(f"the model cannot be written to {path.parent}: {error.strerror}") from error
+    return size, digest.hexdigest()
+
+
+def fetch_from_s3(bucket: str, key: str, version: str) -> Iterable[bytes]:
+    """The object's bytes, through botocore and its usual sources of credentials, region and endpoint."""
+    from botocore.config import Config
+    from botocore.exceptions import BotoCoreError, ClientError
+    from botocore.session import Session
+
+    where = f"s3://{bucket}/{key}" + (f" version {version}" if version else "")
+    wanted = {"Bucket": bucket, "Key": key} | ({"VersionId": version} if version else {})
+    config = Config(
+        connect_timeout=10, read_timeout=60, retries={"total_max_attempts": 4, "mode": "standard"}
+    )
+    try:
+        client = Session().create_client("s3", config=config)
+        body = client.get_object(**wanted)["Body"]
+        yield from body.iter_chunks(CHUNK)
+    except (BotoCoreError, ClientError) as error:
+        raise ModelRefusedError(f"cannot fetch {where}: {error}") from error

@@ -1,0 +1,239 @@
+"""/openapi.json: the API of one model, from its signature."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from model_server import __version__
+from model_server.codecs import DECODERS, ENCODERS
+from model_server.engines import Engine, RawEngine
+from model_server.signature import Signature, Tensor
+
+_JSON_TYPES = {"BOOL": {"type": ["boolean", "integer"]}, "BYTES": {"type": "string"}}
+PROBLEM = {"$ref": "#/components/schemas/Problem"}
+FAILURES = {
+    "400": "The body cannot be read.",
+    "406": "No answer in a media type that Accept names.",
+    "413": "The body is too large.",
+    "415": "The body's media type is not read here.",
+    "422": "The body does not fit the model's signature; `errors` names field and row.",
+    "429": "The model's queue is full; try again after Retry-After seconds.",
+    "500": "The model failed.",
+    "503": "The model is loading or the server is about to stop; try again after Retry-After seconds.",
+}
+
+
+def describe(engine: Engine, name: str) -> dict[str, Any]:
+    signature = engine.signature
+    paths: dict[str, Any] = {
+        "/ping": _get("ready", "Whether the model answers.", {"type": "object"}, failures=("503",)),
+        "/invocations": {"post": _invocations(engine)},
+        "/v2": _get("serverMetadata", "The server and its extensions.", {"type": "object"}),
+        "/v2/health/live": _get("serverLive", "Whether the process runs.", {"type": "object"}),
+        "/v2/health/ready": _get(
+            "serverReady", "Whether the model answers.", {"type": "object"}, failures=("503",)
+        ),
+        "/openapi.json": _get("openapi", "This document.", {"type": "object"}),
+        "/metrics": {
+            "get": {
+                "operationId": "metrics",
+                "summary": "Prometheus' text form; not behind API Gateway.",
+                "responses": {
+                    "200": {
+                        "description": "Metrics.",
+                        "content": {"text/plain": {"schema": {"type": "string"}}},
+                    }
+                },
+            }
+        },
+    }
+    if not isinstance(engine, RawEngine):
+        model = f"/v2/models/{name}"
+        paths[model] = _get(
+            "modelMetadata", "Inputs and outputs.", {"$ref": "#/components/schemas/ModelMetadata"}
+        )
+        paths[f"{model}/ready"] = _get(
+            "modelReady", "Whether the model answers.", {"type": "object"}, failures=("503",)
+        )
+        paths[f"{model}/infer"] = {"post": _infer()}
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": name,
+            "version": __version__,
+            "description": f"A {engine.task} model, run by {engine.framework} {engine.framework_version}.",
+        },
+        "paths": paths,
+        "components": {"schemas": _schemas(engine, signature)},
+    }
+
+
+def _get(
+    operation: str, summary: str, schema: dict[str, Any], failures: tuple[str, ...] = ()
+) -> dict[str, Any]:
+    responses: dict[str, Any] = {
+        "200": {"description": summary, "content": {"application/json": {"schema": schema}}}
+    }
+    return {
+        "get": {"operationId": operation, "summary": summary, "responses": responses | _failures(failures)}
+    }
+
+
+def _failures(statuses: tuple[str, ...]) -> dict[str, Any]:
+    return {
+        status: {
+            "description": FAILURES[status],
+            "content": {"application/problem+json": {"schema": PROBLEM}},
+        }
+        for status in statuses
+    }
+
+
+def _invocations(engine: Engine) -> dict[str, Any]:
+    if isinstance(engine, RawEngine):
+        anything = {"*/*": {"schema": {}}}
+        return {
+            "operationId": "invoke",
+            "summary": "A prediction, by the model's own code.",
+            "requestBody": {"required": True, "content": anything},
+            "responses": {"200": {"description": "The answer.", "content": anything}}
+            | _failures(tuple(FAILURES)),
+        }
+    binary = {"schema": {"type": "string", "format": "binary"}}
+    text = {"schema": {"type": "string"}}
+    takes_images = engine.signature.inputs[0].image is not None
+    bodies = {
+        media: binary if "x-np" in media or "image" in media or "octet" in media else text
+        for media in DECODERS
+        if takes_images or not ("image" in media or "octet" in media)
+    }
+    bodies["application/json"] = {"schema": {"$ref": "#/components/schemas/Invocation"}}
+    answers = {media: binary if "x-np" in media else text for media in ENCODERS}
+    answers["application/json"] = {"schema": {"$ref": "#/components/schemas/Predictions"}}
+    return {
+        "operationId": "invoke",
+        "summary": "Predictions, an entry a row.",
+        "requestBody": {"required": True, "content": bodies},
+        "responses": {"200": {"description": "Predictions.", "content": answers}}
+        | _failures(tuple(FAILURES)),
+    }
+
+
+def _infer() -> dict[str, Any]:
+    return {
+        "operationId": "infer",
+        "summary": "Open Inference Protocol v2.",
+        "requestBody": {
+            "required": True,
+            "content": {"application/json": {"schema": {"$ref": "#/components/schemas/InferRequest"}}},
+        },
+        "responses": {
+            "200": {
+                "description": "Output tensors.",
+                "content": {
+                    "application/json": {"schema": {"$ref": "#/components/schemas/InferResponse"}},
+                    "application/octet-stream": {"schema": {"type": "string", "format": "binary"}},
+                },
+            }
+        }
+        | _failures(tuple(status for status in FAILURES if status != "406")),
+    }
+
+
+def _schemas(engine: Engine, signature: Signature) -> dict[str, Any]:
+    row = _row(signature)
+    rows = {"type": "array", "minItems": 1, "items": row}
+    invocation: list[dict[str, Any]] = [
+        _object({"instances": rows, "parameters": {"type": "object"}}, ["instances"]),
+        _object({"inputs": rows, "parameters": {"type": "object"}}, ["inputs"]),
+        rows,
+    ]
+    shared = {
+        "Problem": _object(
+            {
+                "type": {"type": "string"},
+                "title": {"type": "string"},
+                "status": {"type": "integer"},
+                "detail": {"type": "string"},
+                "instance": {"type": "string"},
+                "errors": {"type": "array", "items": {"type": "object"}},
+            },
+            ["type", "title", "status", "detail", "instance"],
+        ),
+    }
+    if isinstance(engine, RawEngine):
+        return shared
+    return shared | {
+        "Invocation": {"anyOf": invocation},
+        "Predictions": _object({"predictions": {"type": "array"}}, ["predictions"]),
+        "ModelMetadata": {
+            "type": "object",
+            "required": ["name", "versions", "platform", "inputs", "outputs"],
+        },
+        "InferRequest": _object(
+            {
+                "id": {"type": "string"},
+                "inputs": {
+                    "type": "array",
+                    "minItems": len(signature.inputs),
+                    "maxItems": len(signature.inputs),
+                    "items": {"anyOf": [_tensor(tensor) for tensor in signature.inputs]},
+                },
+                "outputs": {
+                    "type": "array",
+                    "items": {
+                        "type": "object",
+                        "required": ["name"],
+                        "properties": {"name": {"enum": [tensor.name for tensor in signature.outputs]}},
+                    },
+                },
+                "parameters": {"type": "object"},
+            },
+            ["inputs"],
+        ),
+        "InferResponse": {"type": "object", "required": ["model_name", "outputs"]},
+    }
+
+
+def _row(signature: Signature) -> dict[str, Any]:
+    if len(signature.inputs) > 1:
+        fields = {tensor.name: _values(tensor.shape[1:], tensor) for tensor in signature.inputs}
+        return _object(fields, list(fields))
+    tensor = signature.inputs[0]
+    plain = _values(tensor.shape[1:], tensor)
+    if not tensor.columns:
+        return plain
+    named = _object({column: _scalar(tensor) for column in tensor.columns}, list(tensor.columns))
+    return {"anyOf": [plain, named]}
+
+
+def _values(shape: tuple[int, ...], tensor: Tensor) -> dict[str, Any]:
+    if not shape:
+        return _scalar(tensor)
+    size = {"minItems": shape[0], "maxItems": shape[0]} if shape[0] > 0 else {}
+    return {"type": "array", "items": _values(shape[1:], tensor), **size}
+
+
+def _scalar(tensor: Tensor) -> dict[str, Any]:
+    if tensor.datatype in _JSON_TYPES:
+        return dict(_JSON_TYPES[tensor.datatype])
+    if tensor.datatype.startswith("FP"):
+        return {"type": ["number", "null"]} if tensor.nan else {"type": "number"}
+    return {"type": "integer"}
+
+
+def _tensor(tensor: Tensor) -> dict[str, Any]:
+    return _object(
+        {
+            "name": {"const": tensor.name},
+            "datatype": {"const": tensor.datatype},
+            "shape": {"type": "array", "items": {"type": "integer"}},
+            "data": {"type": "array"},
+            "parameters": {"type": "object"},
+        },
+        ["name", "datatype", "shape"],
+    )
+
+
+def _object(properties: dict[str, Any], required: list[str]) -> dict[str, Any]:
+    return {"type": "object", "properties": properties, "required": required}

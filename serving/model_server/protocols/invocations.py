@@ -1,0 +1,75 @@
+"""POST /invocations: SageMaker's container contract. Any content type in, the one that Accept names out."""
+
+from __future__ import annotations
+
+from model_server.batching import Batcher
+from model_server.codecs import Negotiated, negotiate
+from model_server.engines import Engine, RawEngine, Tensors
+from model_server.http import Request
+from model_server.jobs import Render, RequestJob
+from model_server.problems import ProblemError
+from model_server.validation import InputReader
+
+MAX_CACHED = 256
+
+
+class Invocations:
+    """The handler of one model."""
+
+    def __init__(self, engine: Engine, reader: InputReader, batcher: Batcher) -> None:
+        self._engine, self._reader, self._batcher = engine, reader, batcher
+        self._renderers: dict[tuple[bytes, bytes], tuple[Negotiated, Render]] = {}
+
+    def __call__(self, request: Request) -> None:
+        headers = request.headers
+        key = (headers.get(b"content-type", b""), headers.get(b"accept", b""))
+        negotiated, render = self._renderers.get(key) or self._negotiate(key)
+        if b"content-encoding" in headers:
+            refuse_encoding(request)
+        inputs, parameters = negotiated.decode(self._reader, request.body, negotiated.media)
+        rows = len(next(iter(inputs.values())))
+        job = RequestJob(request, inputs, rows, parameters, render)
+        self._batcher.submit(job, lone=len(request.connection.server.connections) == 1)
+
+    def _negotiate(self, key: tuple[bytes, bytes]) -> tuple[Negotiated, Render]:
+        """Once for each pair of headers: most clients always send the same."""
+        negotiated = negotiate(key[0].decode("latin-1"), key[1].decode("latin-1"))
+        encode, present, answer = negotiated.encode, self._engine.present, negotiated.answer
+
+        def render(outputs: Tensors) -> tuple[bytes, bytes, bytes]:
+            return answer, encode(present(outputs), outputs), b""
+
+        if len(self._renderers) >= MAX_CACHED:
+            self._renderers.clear()
+        self._renderers[key] = negotiated, render
+        return negotiated, render
+
+
+class RawInvocations:
+    """The handler of an engine that reads and writes bodies itself."""
+
+    def __init__(self, engine: RawEngine, batcher: Batcher) -> None:
+        self._engine, self._batcher = engine, batcher
+
+    def __call__(self, request: Request) -> None:
+        refuse_encoding(request)
+        content_type = request.header(b"content-type") or "application/json"
+        accept = request.header(b"accept") or "*/*"
+        body = bytes(request.body)
+
+        def call() -> tuple[bytes, str]:
+            return self._engine.invoke(body, content_type, accept)
+
+        def render(result: tuple[bytes, str]) -> tuple[bytes, bytes, bytes]:
+            answer, media = result
+            if any(character in media for character in "\r\n"):
+                raise ValueError(f"the model's output_fn named {media!r} as its content type")
+            return media.encode("latin-1"), answer, b""
+
+        self._batcher.submit(RequestJob(request, {}, 1, {}, render, call))
+
+
+def refuse_encoding(request: Request) -> None:
+    encoding = request.header(b"content-encoding").lower()
+    if encoding not in ("", "identity"):
+        raise ProblemError(415, f"Content-Encoding is {encoding!r}; allowed: identity")

@@ -1,0 +1,39 @@
+"""Every route through SageMaker, which forwards nothing but POST /invocations.
+
+The caller names the route in the one header that SageMaker passes on,
+
+    X-Amzn-SageMaker-Custom-Attributes: modelstacks-route=POST /v2/models/churn/infer;request-id=...;
+                                        inference-header-content-length=<n>
+
+and the answer's request id and binary header length go back in the same header.
+"""
+
+from __future__ import annotations
+
+from model_server.http import Request, valid_id
+from model_server.problems import ProblemError
+
+HEADER = b"x-amzn-sagemaker-custom-attributes"
+ROUTE = b"modelstacks-route"
+METHODS = (b"GET", b"POST", b"HEAD")
+
+
+def open_tunnel(request: Request) -> bool:
+    """Makes the request what it is in truth. False where it is no tunnel: callers may use the header as they like."""
+    parts = (part.strip().partition(b"=") for part in request.headers[HEADER].split(b";"))
+    attributes = {key.strip().lower(): value.strip() for key, _, value in parts}
+    if ROUTE not in attributes:
+        return False
+    method, _, target = attributes[ROUTE].partition(b" ")
+    target = target.strip()
+    if method not in METHODS or not target.startswith(b"/") or target.partition(b"?")[0] == b"/metrics":
+        raise ProblemError(404, "the tunnelled route must be `<GET or POST> <path>`, with a path of the API")
+    identity = attributes.get(b"request-id", b"")
+    if valid_id(identity):
+        request.id = identity
+    if b"inference-header-content-length" in attributes:
+        request.headers[b"inference-header-content-length"] = attributes[b"inference-header-content-length"]
+    request.method, request.target = method, target
+    request.attributes = b""  # answered in kind
+    del request.headers[HEADER]  # not a tunnel within the tunnel
+    return True

@@ -1,0 +1,173 @@
+"""The first process: opens the port, starts the workers, starts them again, and stops them.
+
+It imports no engine and starts no thread, so that a fork of it is a clean worker. The first worker alone decides
+whether the model can be served at all; the others follow once it is ready, and only if the engine leaves them cores.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import select
+import signal
+import socket
+import sys
+from contextlib import suppress
+from time import monotonic
+
+from model_server import metrics
+from model_server.logs import event
+from model_server.problems import ModelRefusedError
+from model_server.settings import Settings, available_cores
+
+MAX_EARLY_DEATHS = 3  # of the first worker, before it was ever ready
+LONGEST_PAUSE = 10.0
+
+
+def run(settings: Settings) -> int:
+    """Serves until SIGTERM or SIGINT. Returns the exit code: 0 when every request was answered."""
+    return Supervisor(settings).run()
+
+
+class Supervisor:
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._listener = _listen(settings)
+        self._workers = settings.workers or available_cores()
+        self._metrics = metrics.SharedMetrics(self._workers)
+        self._running: dict[int, int] = {}  # pid -> slot
+        self._due: dict[int, float] = {}  # slot -> when to start it again
+        self._deaths = [0] * self._workers  # since the worker was last ready
+        self._ever_ready = False
+        self._stopping = False
+        self._code = 0
+
+    def run(self) -> int:
+        wake, woken = socket.socketpair()
+        wake.setblocking(False)
+        woken.setblocking(False)
+        signal.set_wakeup_fd(woken.fileno(), warn_on_full_buffer=False)
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD):
+            signal.signal(number, lambda *_: None)
+        self._start(0)
+        while self._running or (self._due and not self._stopping):
+            ready, _, _ = select.select([wake], [], [], self._patience())
+            received = wake.recv(4096) if ready else b""
+            if not self._stopping and (signal.SIGTERM in received or signal.SIGINT in received):
+                self._stop()
+            self._bury()
+            if not self._stopping:
+                self._grow()
+        return self._code
+
+    def _patience(self) -> float | None:
+        if self._due:
+            return max(0.0, min(self._due.values()) - monotonic())
+        # Until the first worker is ready, and while others recover, readiness is looked at; then only signals matter.
+        return 0.05 if not all(self._metrics.each(metrics.READY)[: self._workers]) else None
+
+    def _start(self, slot: int) -> None:
+        pid = os.fork()
+        if pid:
+            self._running[pid] = slot
+            return
+        code = 70
+        try:
+            signal.set_wakeup_fd(-1)
+            for number in (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD):
+                signal.signal(number, signal.SIG_DFL)
+            from model_server import worker
+
+            code = worker.run(self._settings, self._listener, self._metrics.worker(slot))
+        except BaseException as error:
+            logging.getLogger("model_server").exception("worker died")
+            event(logging.ERROR, f"worker died: {type(error).__name__}: {error}")
+        finally:
+            with suppress(Exception):
+                sys.stdout.flush()
+            os._exit(code)
+
+    def _grow(self) -> None:
+        """Workers whose time has come; and, once the first is ready, those that it leaves room for."""
+        ready = self._metrics.each(metrics.READY)
+        for slot in range(self._workers):
+            if ready[slot]:
+                self._deaths[slot] = 0
+        if not self._ever_ready and ready[0]:
+            self._ever_ready = True
+            if self._metrics.each(metrics.PARALLEL)[0] and not self._settings.workers:
+                self._workers = 1
+            for slot in range(1, self._workers):
+                self._due[slot] = 0.0
+        now = monotonic()
+        for slot in [slot for slot, when in self._due.items() if when <= now]:
+            del self._due[slot]
+            self._start(slot)
+
+    def _bury(self) -> None:
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            if pid == 0:
+                return
+            slot = self._running.pop(pid, None)
+            if slot is None:
+                continue
+            counters = self._metrics.worker(slot).values
+            for gauge in (metrics.READY, metrics.CONNECTIONS, metrics.IN_FLIGHT, metrics.QUEUE_DEPTH):
+                counters[gauge] = 0
+            code = os.waitstatus_to_exitcode(status)
+            if self._stopping:
+                self._code = max(self._code, max(0, code))
+            else:
+                self._recover(slot, pid, code, counters)
+
+    def _recover(self, slot: int, pid: int, code: int, counters: memoryview) -> None:
+        self._deaths[slot] += 1
+        if code == 78 and not self._ever_ready:  # the worker has said why in its last line
+            self._give_up(code)
+            return
+        how = f"killed by {signal.Signals(-code).name}" if code < 0 else f"exited with {code}"
+        if code == -signal.SIGKILL:
+            how += " (the kernel does this when memory runs out)"
+        event(logging.ERROR, f"worker {pid} was {how}" if code < 0 else f"worker {pid} {how}", worker=slot)
+        if not self._ever_ready and self._deaths[slot] >= MAX_EARLY_DEATHS:
+            event(
+                logging.ERROR,
+                f"the model cannot be served: its worker was {how}, {self._deaths[slot]} times before it was ready",
+            )
+            self._give_up(1)
+            return
+        counters[metrics.RESTARTS] += 1
+        # The first death is mended at once; a worker that keeps dying is given more and more time.
+        pause = 0.0 if self._deaths[slot] == 1 else min(0.1 * 2.0 ** self._deaths[slot], LONGEST_PAUSE)
+        self._due[slot] = monotonic() + pause
+
+    def _give_up(self, code: int) -> None:
+        self._code = code
+        self._stop()
+
+    def _stop(self) -> None:
+        self._stopping = True
+        self._listener.close()  # the workers hold their own until they have drained
+        self._due.clear()
+        for pid in self._running:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGTERM)
+
+
+def _listen(settings: Settings) -> socket.socket:
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((settings.host, settings.port))
+    except OSError as error:
+        raise ModelRefusedError(
+            f"cannot listen to {settings.host}:{settings.port}: {error.strerror}"
+        ) from error
+    listener.listen(2048)
+    listener.setblocking(False)
+    return listener

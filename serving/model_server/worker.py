@@ -1,0 +1,219 @@
+"""One worker process: loads the model behind an open port, answers, and leaves when it is told to."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import os
+import signal
+import socket
+import threading
+from pathlib import Path
+from time import perf_counter
+
+import uvloop
+
+from model_server import http, metrics
+from model_server.app import Application
+from model_server.engines import Engine, RawEngine, choose
+from model_server.logs import event, log
+from model_server.model_data import prepare
+from model_server.problems import ModelRefusedError
+from model_server.settings import Settings
+
+REFUSED = 78  # EX_CONFIG: the model or the settings are wrong, and starting again would not help
+QUIET_SECONDS = 0.25  # without a request, while draining: the load balancer has noticed
+
+
+def run(settings: Settings, listener: socket.socket, counters: metrics.WorkerMetrics) -> int:
+    """The worker's whole life. Returns its exit code."""
+    http.renew_process()
+    return asyncio.Runner(loop_factory=uvloop.new_event_loop).run(
+        Worker(settings, listener, counters).serve()
+    )
+
+
+class Worker:
+    def __init__(self, settings: Settings, listener: socket.socket, counters: metrics.WorkerMetrics) -> None:
+        self._settings, self._listener, self._counters = settings, listener, counters
+        self._application = Application(settings, counters)
+        self._server = http.Server(self._application, settings, counters)
+        self._application.server = self._server
+        self._stop = asyncio.Event()
+        self._exit = 0
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def serve(self) -> int:
+        self._loop = loop = asyncio.get_running_loop()
+        self._counters.values[metrics.READY] = 0
+        for gauge in (
+            metrics.QUEUE_DEPTH,
+            metrics.IN_FLIGHT,
+            metrics.CONNECTIONS,
+        ):  # of a worker that was killed
+            self._counters.values[gauge] = 0
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._stop.set)
+        self._tick()
+        self._accepting(on=True)
+        # A daemon, since a load that hangs must not keep the process from leaving.
+        threading.Thread(target=self._load, name="load", daemon=True).start()
+        await self._stop.wait()
+        await self._drain()
+        return self._exit
+
+    def _tick(self) -> None:
+        self._server.tick()
+        self._loop.call_later(1.0, self._tick)
+
+    # Connections
+
+    def _accepting(self, *, on: bool) -> None:
+        if on:
+            self._loop.add_reader(self._listener.fileno(), self._accept)
+        else:
+            self._loop.remove_reader(self._listener.fileno())
+
+    def _accept(self) -> None:
+        """One connection a turn, so that workers share what comes; none for a moment when this one has more than its share."""
+        mine = self._counters.values[metrics.CONNECTIONS]
+        shared = self._counters.shared
+        if shared.workers > 1 and mine > min(
+            connections
+            for connections, ready in zip(
+                shared.each(metrics.CONNECTIONS), shared.each(metrics.READY), strict=True
+            )
+            if ready or connections == mine
+        ):
+            self._accepting(on=False)
+            self._loop.call_later(0.001, self._accept_anyway)
+            return
+        self._accept_one()
+
+    def _accept_anyway(self) -> None:
+        if self._listener.fileno() >= 0:
+            self._accept_one()
+            self._accepting(on=True)
+
+    def _accept_one(self) -> None:
+        try:
+            client, _ = self._listener.accept()
+        except (BlockingIOError, InterruptedError, ConnectionError):
+            return
+        except OSError as error:  # out of file descriptors: a pause, in which some are given back
+            event(logging.WARNING, "cannot accept a connection", error=str(error))
+            self._accepting(on=False)
+            self._loop.call_later(0.1, lambda: self._accepting(on=True))
+            return
+        client.setblocking(False)
+        client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        task = self._loop.create_task(self._connect(client))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _connect(self, client: socket.socket) -> None:
+        try:
+            await self._loop.connect_accepted_socket(self._server, client)
+        except OSError:  # gone before it was served
+            client.close()
+
+    # The model
+
+    def _load(self) -> None:
+        """On a thread of its own, while /ping answers 503."""
+        try:
+            started = perf_counter()
+            engine, warm_up = load_engine(prepare(self._settings), self._settings)
+            seconds = perf_counter() - started
+            self._loop.call_soon_threadsafe(self._loaded, engine, seconds, warm_up)
+        except ModelRefusedError as error:
+            self._refuse(str(error), REFUSED)
+        except (
+            Exception
+        ) as error:  # whatever an engine may raise; the traceback first, its cause as the last line
+            log.error("the model cannot be loaded", exc_info=error)
+            self._refuse(
+                f"{type(error).__name__}: {(str(error).strip() or 'no message').splitlines()[0]}", REFUSED
+            )
+
+    def _refuse(self, reason: str, code: int) -> None:
+        event(logging.ERROR, reason)
+        # Not sys.exit: this is a thread, and the engine's own threads may still run.
+        os._exit(code)
+
+    def _loaded(self, engine: Engine, seconds: float, warm_up: float) -> None:
+        self._application.install(engine, self._loop, warm_up)
+        values = self._counters.values
+        values[metrics.LOAD_NANOSECONDS] = int(seconds * metrics.NANOSECONDS)
+        values[metrics.PARALLEL] = int(engine.parallel)
+        values[metrics.READY] = 1
+        # What is there now stays: the collector need not look at it again, nor run after every few requests.
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(100_000, 20, 100)
+        event(
+            logging.INFO,
+            "ready",
+            model=self._settings.model_name,
+            engine=engine.name,
+            framework=engine.framework,
+            framework_version=engine.framework_version,
+            load_seconds=round(seconds, 3),
+            port=self._listener.getsockname()[1],
+            pid=os.getpid(),
+        )
+
+    # The way out
+
+    async def _drain(self) -> None:
+        """/ping says 503; what was sent is answered; then the connections close."""
+        server, settings = self._server, self._settings
+        server.draining = True
+        deadline = perf_counter() + settings.drain_seconds
+        event(logging.INFO, "draining", in_flight=server.in_flight, connections=len(server.connections))
+        # The port stays open until no one asks any more, for at most a fifth of the time.
+        announced = perf_counter() + min(settings.drain_seconds / 5, 5.0)
+        while perf_counter() < announced and perf_counter() - server.last_request < QUIET_SECONDS:
+            await asyncio.sleep(0.01)
+        self._accepting(on=False)
+        self._accept_backlog()
+        self._listener.close()
+        await asyncio.sleep(0)
+        while perf_counter() < deadline:
+            for connection in list(server.connections):
+                connection.close_if_idle()
+            if not server.in_flight and not any(connection.busy for connection in server.connections):
+                break
+            await asyncio.sleep(0.005)
+        left = server.in_flight
+        if left:
+            event(
+                logging.ERROR,
+                "stopped with requests unanswered",
+                requests=left,
+                drain_seconds=settings.drain_seconds,
+            )
+            self._exit = 1
+        if self._application.batcher is not None:
+            self._application.batcher.close()
+        event(logging.INFO, "stopped", pid=os.getpid())
+
+    def _accept_backlog(self) -> None:
+        """Connections that the kernel has made already would be reset when the port closes."""
+        for _ in range(1024):
+            before = len(self._tasks)
+            self._accept_one()
+            if len(self._tasks) == before:
+                return
+
+
+def load_engine(directory: Path, settings: Settings) -> tuple[Engine, float]:
+    """A loaded engine that has answered once, and the seconds its second answer took. Raises ModelRefusedError."""
+    engine = choose(directory, settings.engine).load(directory, settings)
+    if isinstance(engine, RawEngine):
+        return engine, 1.0
+    engine.predict(engine.example(), {})
+    started = perf_counter()
+    engine.predict(engine.example(), {})
+    return engine, perf_counter() - started
