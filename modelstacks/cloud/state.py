@@ -1,4 +1,4 @@
-"""What the daemon leaves on disk: `.modelstacks/state.json`, its lock, the record of every process it started.
+"""What the daemon leaves on disk: .modelstacks/state.json, its lock, the record of each process it started.
 
 The state file is written atomically and carries a version; a damaged one is refused with the way to mend it.
 The lock is held by the kernel for as long as the daemon lives, so that it cannot go stale.

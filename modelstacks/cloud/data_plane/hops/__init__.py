@@ -1,0 +1,18 @@
+"""May this connection, this call pass? Pure functions over a Topology: None allows, a Refused says why."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+__all__ = ["Refused"]
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """A hop that AWS would not let through. `reason` names the rule that is missing or that forbids it."""
+
+    hop: str  # "load balancer churn -> service churn"
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.hop}: {self.reason}"
