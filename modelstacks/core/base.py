@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict
+from typing import Final
 
-__all__ = ["Frozen", "Strict"]
+from pydantic import BaseModel, ConfigDict, StringConstraints
+
+__all__ = ["PATTERN_WORDS", "Frozen", "Strict", "text"]
+
+PATTERN_WORDS: Final[dict[str, str]] = {}  # a regular expression -> what it allows, in words
 
 
 class Strict(BaseModel):
@@ -17,3 +21,9 @@ class Frozen(BaseModel):
     """Resolved data: immutable, comparable, and the same after a round trip through JSON."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+def text(pattern: str, words: str) -> StringConstraints:
+    """A constraint for `Annotated[str, text(...)]`: errors say `words`, the JSON Schema has the pattern."""
+    PATTERN_WORDS[pattern] = words
+    return StringConstraints(pattern=pattern)

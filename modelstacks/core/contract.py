@@ -37,6 +37,11 @@ class Route:
     path: str
     summary: str
 
+    @property
+    def parameters(self) -> tuple[str, ...]:
+        """The names of the path's parameters."""
+        return tuple(part[1:-1] for part in self.path.split("/") if part.startswith("{"))
+
 
 PREDICTIVE_ROUTES: tuple[Route, ...] = (
     Route("GET", "/ping", "200 when the model is ready, 503 while it loads or drains"),

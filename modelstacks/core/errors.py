@@ -23,12 +23,14 @@ __all__ = [
     "DeploymentFailed",
     "EnvironmentFault",
     "Fault",
+    "Invalid",
     "InvocationFailed",
     "LockInvalid",
     "ModelstacksError",
     "SpecInvalid",
     "UsageError",
     "did_you_mean",
+    "relative",
 ]
 
 
@@ -52,6 +54,17 @@ class Fault:
             if value
         ]
         return place + "; ".join([self.what, *details])
+
+
+class Invalid(ValueError):
+    """What a validator of a spec's block raises: one fault, in the parts that a `Fault` has.
+
+    `field` is the offending key of the block, as the user writes it; the fault is then shown on that key's line.
+    """
+
+    def __init__(self, what: str, *, field: str = "", got: str = "", allowed: str = "", fix: str = "") -> None:
+        self.what, self.field, self.got, self.allowed, self.fix = what, field, got, allowed, fix
+        super().__init__(what)
 
 
 class ModelstacksError(Exception):

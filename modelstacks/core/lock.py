@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -18,9 +19,17 @@ from modelstacks.core.errors import LockInvalid, relative
 from modelstacks.core.signature import Signature
 from modelstacks.core.spec import Spec
 
-__all__ = ["Archive", "Lock", "LockedFile", "LockedModel", "lock_path", "model_digest", "read_lock", "write_lock"]
-
-LOCK_VERSION = 1
+__all__ = [
+    "Archive",
+    "Lock",
+    "LockedFile",
+    "LockedModel",
+    "files_revision",
+    "lock_path",
+    "model_digest",
+    "read_lock",
+    "write_lock",
+]
 
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 Strings = dict[str, str]
@@ -55,8 +64,8 @@ class LockedModel(Frozen):
     engine: str
     task: str
     signature: Signature
-    license: str | None
-    license_from: Literal["spec", "model card", "nowhere"]
+    license: str
+    license_from: Literal["spec", "model card"]
     gated: bool
     allow_pickle: bool
 
@@ -71,14 +80,24 @@ class Lock(Frozen):
     aws_images: Strings  # region -> AWS's own inference image for this framework; empty where there is none
 
 
+def files_revision(files: Iterable[LockedFile]) -> str:
+    """A revision for a source that has no name of its own for one: sha256 over every path and content."""
+    listing = "".join(f"{file.sha256}  {file.path}\n" for file in files)
+    return "sha256:" + hashlib.sha256(listing.encode()).hexdigest()
+
+
 def lock_path(spec_path: Path) -> Path:
     """deployments/churn.yaml -> deployments/churn.lock.json"""
     return spec_path.with_name(spec_path.stem + ".lock.json")
 
 
 def model_digest(spec: Spec) -> str:
-    """sha256 over the `model` block in canonical JSON: what the lock was made for."""
-    canonical = json.dumps(spec.model.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
+    """sha256 over the `model` block in canonical JSON: what the lock was made for.
+
+    Defaults are left out, so that a release that adds an option leaves every lock valid.
+    """
+    written = spec.model.model_dump(mode="json", by_alias=True, exclude_defaults=True)
+    canonical = json.dumps(written, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(canonical.encode()).hexdigest()
 
 

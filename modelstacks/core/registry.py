@@ -9,11 +9,12 @@ import importlib
 import pkgutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, reduce
+from operator import or_
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Union
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
-from pydantic import Discriminator, Field, create_model
+from pydantic import Discriminator, Field, Tag, create_model
 
 from modelstacks.core.spec import Architecture, SourceSpec, Spec, TargetSpec
 
@@ -23,10 +24,12 @@ if TYPE_CHECKING:
     from modelstacks.core.lock import LockedFile, LockedModel
     from modelstacks.core.ports import Ports
 
-__all__ = ["Feature", "Pinned", "Source", "Target", "Workplace", "refusals", "sources", "spec_type", "targets"]
+__all__ = ["FEATURES", "Feature", "Pinned", "Source", "Target", "Workplace", "sources", "spec_type", "targets"]
 
-# What a model, or the spec around it, may ask of a target. A target that cannot says why, as data.
-Feature = Literal["large-body", "pickle", "generative", "large-model", "quota"]
+# What a spec, or the model that it names, may ask of a target. A source or target that cannot says why, as data;
+# core/features.py finds what is asked, and draws the table in docs/features.md.
+Feature = Literal["generative", "large-body", "pickle", "quota", "script"]
+FEATURES: tuple[Feature, ...] = get_args(Feature)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,34 +102,29 @@ def targets(architecture: Architecture | None = None) -> Mapping[str, Target]:
 @cache
 def spec_type() -> type[Spec]:
     """The closed type of a spec: `Spec` with every source and target that exists."""
+    models = [source.spec for source in sources().values()]
+    model: Any = models[0] if len(models) == 1 else Annotated[reduce(or_, models), Discriminator("source")]
     return create_model(
         "Spec",
         __base__=Spec,
-        model=(_union([s.spec for s in sources().values()], "source"), Field(description="where the model comes from")),
-        self_hosted=_target_field("self-hosted", "ecs-fargate"),
+        __doc__=Spec.__doc__,
+        model=(model, Spec.model_fields["model"]),
+        self_hosted=_target_field("self-hosted", "ecs-fargate", alias="self-hosted"),
         managed=_target_field("managed", "sagemaker-endpoint"),
     )
 
 
-def refusals(source: Source, target: Target, asked: Mapping[Feature, str]) -> list[tuple[Feature, str, str]]:
-    """Of the features asked for (feature -> the field that asks), those refused: (feature, field, reason)."""
-    table = {**source.refuses, **target.refuses}
-    return [(feature, where, table[feature]) for feature, where in asked.items() if feature in table]
-
-
-def _target_field(architecture: Architecture, default: str) -> Any:
+def _target_field(architecture: Architecture, default: str, alias: str | None = None) -> Any:
+    """A block whose `target` may be left out, and which may be left out whole."""
     known = targets(architecture)
-    alias = {"alias": "self-hosted"} if architecture == "self-hosted" else {}
-    return (
-        _union([t.spec for t in known.values()], "target"),
-        Field(known[default].spec(), description=f"the compute of the {architecture} architecture", **alias),  # type: ignore[call-overload]
-    )
 
+    def tag(block: Any) -> Any:
+        return block.get("target", default) if isinstance(block, dict) else getattr(block, "target", default)
 
-def _union(types: list[type[Any]], tag: str) -> Any:
-    if len(types) == 1:
-        return types[0]
-    return Annotated[Union[tuple(types)], Discriminator(tag)]  # noqa: UP007  built from a list
+    tagged = [Annotated[target.spec, Tag(name)] for name, target in known.items()]
+    block: Any = known[default].spec if len(tagged) == 1 else Annotated[reduce(or_, tagged), Discriminator(tag)]
+    description = f"the compute of the {architecture} architecture"
+    return block, Field(default_factory=known[default].spec, alias=alias, description=description)
 
 
 def _discover(package: str, attribute: str, kind: type[Any]) -> Mapping[str, Any]:

@@ -9,16 +9,25 @@ from __future__ import annotations
 
 from typing import Annotated, Literal, Self
 
-from pydantic import ConfigDict, Field, StringConstraints, field_validator, model_validator
+from pydantic import ConfigDict, Field, field_validator, model_validator
 
-from modelstacks.core.base import Strict
+from modelstacks.core.base import Strict, text
+from modelstacks.core.errors import Invalid
 
 __all__ = ["Api", "Architecture", "Aws", "Logs", "Scaling", "Server", "SourceSpec", "Spec", "TargetSpec", "Throttle"]
 
 Architecture = Literal["self-hosted", "managed"]
 
-Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]{0,30}[a-z0-9]$")]
-SpdxLicense = Annotated[str, StringConstraints(min_length=2, max_length=64, pattern=r"^[A-Za-z0-9.+-]+$")]
+Name = Annotated[
+    str,
+    text(
+        r"^[a-z][a-z0-9-]{0,30}[a-z0-9]$",
+        "2 to 32 lower-case letters, digits and hyphens, from a letter to a letter or digit",
+    ),
+]
+SpdxLicense = Annotated[
+    str, text(r"^[A-Za-z0-9.+-]{2,64}$", "one SPDX identifier such as Apache-2.0, MIT or LicenseRef-my-company")
+]
 LogRetentionDays = Literal[1, 3, 5, 7, 14, 30, 60, 90, 120, 150, 180, 365, 400, 545, 731, 1827, 3653]
 
 
@@ -26,7 +35,10 @@ class SourceSpec(Strict):
     """The `model` block; each source extends it with its own fields and a `source: Literal[...]`."""
 
     license: SpdxLicense | None = Field(
-        None, description="SPDX identifier of the model's licence; where a hub's model card states one, it must agree."
+        None, description="SPDX identifier of the model's licence; where a model card states one, it must agree"
+    )
+    allow_pickle: bool = Field(
+        False, description="accept a pickle or joblib, which runs code when loaded; it is scanned first"
     )
 
 
@@ -45,34 +57,46 @@ class Quota(Strict):
     """How many requests one API key may send in a period."""
 
     requests: int = Field(ge=1, description="requests per period")
-    per: Literal["day", "week", "month"] = "day"
+    per: Literal["day", "week", "month"] = Field("day", description="the period")
 
 
 class Api(Strict):
     """The REST API in front of either architecture."""
 
     auth: Literal["api-key", "iam"] = Field("api-key", description="API key with a usage plan, or SigV4 (IAM)")
-    throttle: Throttle = Throttle()
-    quota: Quota | None = None
+    throttle: Throttle = Field(Throttle(), description="how many requests a caller may send")
+    quota: Quota | None = Field(None, description="requests per key in a period; unset sets no quota")
     timeout_seconds: int = Field(
         29, ge=1, le=29, description="how long a caller waits; 29 s is API Gateway's limit without a raised quota"
     )
+
+    @model_validator(mode="after")
+    def _quota_counts_keys(self) -> Self:
+        if self.quota is not None and self.auth != "api-key":
+            raise Invalid(
+                "a quota is counted per API key, and with auth: iam there is none",
+                field="quota",
+                fix="remove quota, or set auth: api-key",
+            )
+        return self
 
 
 class Scaling(Strict):
     """How many replicas stand ready, and on what they multiply."""
 
     min_replicas: int = Field(2, ge=1, le=100, description="at least two, so that one zone can be lost")
-    max_replicas: int = Field(8, ge=1, le=1000)
+    max_replicas: int = Field(8, ge=1, le=1000, description="at most this many, whatever the load")
     concurrent_requests_per_replica: int = Field(8, ge=1, le=1000, description="target tracking on concurrency")
     cpu_percent: int = Field(60, ge=10, le=90, description="target tracking on CPU (self-hosted)")
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
         if self.max_replicas < self.min_replicas:
-            raise ValueError(
-                f"max_replicas is below min_replicas; got {self.max_replicas} and {self.min_replicas}; "
-                "fix: raise max_replicas or lower min_replicas"
+            raise Invalid(
+                "must not be below min_replicas",
+                field="max_replicas",
+                got=f"{self.max_replicas}, and min_replicas {self.min_replicas}",
+                fix="raise max_replicas or lower min_replicas",
             )
         return self
 
@@ -93,23 +117,34 @@ class Server(Strict):
 class Logs(Strict):
     """Access logs and replicas' logs."""
 
-    retention_days: LogRetentionDays = 90
+    retention_days: LogRetentionDays = Field(90, description="days that CloudWatch Logs keeps them")
 
 
 class Aws(Strict):
     """Where to deploy. Without it the template fits any account and region, over two zones."""
 
-    account: Annotated[str, StringConstraints(pattern=r"^\d{12}$")]
-    region: Annotated[str, StringConstraints(pattern=r"^[a-z]{2}(-[a-z]+)+-\d$")]
-    zones: Annotated[tuple[str, ...], Field(strict=False, min_length=2, max_length=6)] | None = None
+    account: Annotated[str, text(r"^\d{12}$", "the 12 digits of an AWS account id")] = Field(
+        description="the AWS account's id, in quotes"
+    )
+    region: Annotated[str, text(r"^[a-z]{2}(-[a-z]+)+-\d$", "an AWS region such as eu-west-1")] = Field(
+        description="the AWS region"
+    )
+    zones: Annotated[tuple[str, ...], Field(strict=False, min_length=2, max_length=6)] | None = Field(
+        None, description="availability zones; unset takes the region's first two"
+    )
 
     @model_validator(mode="after")
     def _zones_of_region(self) -> Self:
         strangers = [zone for zone in self.zones or () if not zone.startswith(self.region)]
         if strangers:
-            raise ValueError(
-                f"zones must lie in region {self.region}; got {', '.join(strangers)}; fix: name zones such as {self.region}a"
+            raise Invalid(
+                f"must lie in region {self.region}",
+                field="zones",
+                got=", ".join(strangers),
+                fix=f"name zones such as {self.region}a",
             )
+        if len(set(self.zones or ())) < len(self.zones or ()):
+            raise Invalid("a zone stands twice", field="zones", got=", ".join(self.zones or ()), fix="name each zone once")
         return self
 
 
@@ -119,26 +154,26 @@ class Spec(Strict):
     model_config = ConfigDict(title="modelstacks deployment spec")
 
     name: Name = Field(description="names the stacks, the API and the model in /v2/models/{name}")
-    description: str = Field("", max_length=256)
-    model: SourceSpec
+    description: str = Field("", max_length=256, description="stands in the API's and the stacks' descriptions")
+    model: SourceSpec = Field(description="where the model comes from")
     architecture: Architecture = Field(description="the one word that moves the model")
-    api: Api = Api()
-    scaling: Scaling = Scaling()
-    server: Server = Server()
+    api: Api = Field(Api(), description="the REST API in front of either architecture")
+    scaling: Scaling = Field(Scaling(), description="how many replicas stand ready, and when they multiply")
+    server: Server = Field(Server(), description="the model server's bounds")
     self_hosted: TargetSpec = Field(alias="self-hosted", description="the compute of the self-hosted architecture")
     managed: TargetSpec = Field(description="the compute of the managed architecture")
-    logs: Logs = Logs()
+    logs: Logs = Field(Logs(), description="access logs and replicas' logs")
     tags: dict[str, str] = Field({}, max_length=40, description="tags on every resource")
-    aws: Aws | None = None
+    aws: Aws | None = Field(None, description="where to deploy; unset makes templates that fit any account and region")
 
     @field_validator("tags")
     @classmethod
     def _tags_fit(cls, tags: dict[str, str]) -> dict[str, str]:
         for key, value in tags.items():
             if not 1 <= len(key) <= 128 or len(value) > 256 or key.lower().startswith("aws:"):
-                raise ValueError(
-                    f'tag "{key}" does not fit; allowed: a key of 1-128 characters that does not begin with "aws:", '
-                    "a value of at most 256"
+                raise Invalid(
+                    f'tag "{key}" does not fit AWS',
+                    allowed='a key of 1 to 128 characters that does not begin with "aws:", a value of at most 256',
                 )
         return tags
 

@@ -1,0 +1,219 @@
+"""artifact: a model that you have as files: a folder or .tar.gz in the project, or objects in S3."""
+
+from __future__ import annotations
+
+from pathlib import Path, PurePosixPath
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from modelstacks.core.archive import file_sha256
+from modelstacks.core.errors import Invalid, UsageError
+from modelstacks.core.formats import select
+from modelstacks.core.licences import card_license
+from modelstacks.core.lock import LockedFile, LockedModel, files_revision
+from modelstacks.core.ports import ObjectVersion
+from modelstacks.core.registry import Pinned, Source, Workplace
+from modelstacks.core.spec import SourceSpec
+from modelstacks.core.unpacking import unpack
+
+S3 = "s3://"
+
+
+class Artifact(SourceSpec):
+    """Where the files lie, and which of them are the model."""
+
+    source: Literal["artifact"]
+    path: str = Field(
+        min_length=1,
+        description="a folder or .tar.gz, relative to the project; or s3://bucket/prefix in a versioned bucket",
+    )
+    include: Annotated[tuple[str, ...], Field(strict=False, max_length=100)] = Field(
+        (), description="patterns of the files to take; unset takes the weights and what belongs to them"
+    )
+
+    @model_validator(mode="after")
+    def _lies_in_project_or_s3(self) -> Self:
+        if self.path.startswith(S3):
+            bucket, _, prefix = self.path.removeprefix(S3).partition("/")
+            if not bucket or not prefix.strip("/"):
+                raise Invalid(
+                    "names no prefix in a bucket", field="path", got=f'"{self.path}"', allowed="s3://bucket/prefix"
+                )
+            return self
+        path = PurePosixPath(self.path)
+        if "://" in self.path:
+            raise Invalid(
+                "is not a place that this source reads",
+                field="path",
+                got=f'"{self.path}"',
+                allowed="a path in the project, or s3://bucket/prefix",
+            )
+        if path.is_absolute() or ".." in path.parts or "\\" in self.path:
+            raise Invalid(
+                "must stay inside the project, so that it is there on every machine",
+                field="path",
+                got=f'"{self.path}"',
+                allowed="a relative path with forward slashes and no ..",
+                fix="copy the model into the project, or put it into S3",
+            )
+        return self
+
+
+def resolve(spec: Artifact, place: Workplace) -> Pinned:
+    """Find the model's files and pin each by its sha256, and by its version id in S3."""
+    if spec.path.startswith(S3):
+        return _resolve_s3(spec, place)
+    path = place.local(spec.path)
+    if not path.exists():
+        raise UsageError(f"model.path: {spec.path} does not exist in {place.project}")
+    if path.is_dir():
+        return _pin(spec, path, {"path": spec.path})
+    unpack(path, place.work, where=spec.path)
+    return _pin(spec, place.work, {"path": spec.path, "sha256": file_sha256(path)})
+
+
+def fetch(model: LockedModel, place: Workplace) -> Path:
+    """Lay the locked files out again."""
+    origin = model.origin
+    if "bucket" in origin:
+        return _fetch_s3(model, place)
+    path = place.local(origin["path"])
+    if not path.exists():
+        raise UsageError(f"{origin['path']} does not exist in {place.project}, but the lock was made from it")
+    if path.is_dir():
+        return path
+    unpack(path, place.work, where=origin["path"])
+    return place.work
+
+
+def drift(spec: Artifact, model: LockedModel, project: Path) -> str | None:
+    """What has changed in the project since the lock was made.
+
+    A project without the weights at hand (a CI job that only synthesizes) has nothing to compare: the lock is believed.
+    """
+    if spec.path.startswith(S3):
+        return None
+    path = project / spec.path
+    if path.is_file():
+        return None if file_sha256(path) == model.origin.get("sha256") else f"{spec.path} has changed"
+    if not path.is_dir():
+        return None
+    try:
+        _, paths = select(path, spec.include, where=spec.path)
+    except UsageError as error:
+        return error.what
+    locked = {file.path: file for file in model.files}
+    for gone in sorted(locked.keys() - set(paths)):
+        return f"{spec.path}/{gone} is gone"
+    for name in paths:
+        if name not in locked:
+            return f"{spec.path}/{name} is new"
+        if (path / name).stat().st_size != locked[name].size or file_sha256(path / name) != locked[name].sha256:
+            return f"{spec.path}/{name} has changed"
+    return None
+
+
+def _pin(spec: Artifact, directory: Path, origin: dict[str, str], versions: dict[str, str] | None = None) -> Pinned:
+    _, paths = select(directory, spec.include, where=spec.path)
+    files = tuple(
+        LockedFile(
+            path=path,
+            size=(directory / path).stat().st_size,
+            sha256=file_sha256(directory / path),
+            origin={"version_id": versions[path]} if versions else {},
+        )
+        for path in paths
+    )
+    card = directory / "README.md"
+    return Pinned(
+        revision=files_revision(files),
+        origin=origin,
+        files=files,
+        directory=directory,
+        license=card_license(card.read_text(encoding="utf-8", errors="replace")) if card.is_file() else None,
+    )
+
+
+def _resolve_s3(spec: Artifact, place: Workplace) -> Pinned:
+    bucket, _, prefix = spec.path.removeprefix(S3).partition("/")
+    packed = prefix.endswith(".tar.gz")
+    prefix = prefix if packed else prefix.rstrip("/") + "/"
+    store = place.ports.objects
+    objects = [o for o in store.list(bucket, prefix) if not o.key.endswith("/") and (not packed or o.key == prefix)]
+    if not objects:
+        raise UsageError(f"model.path: there is nothing at {spec.path}")
+    for found in objects:
+        if found.version_id is None:
+            raise UsageError(
+                f"model.path: bucket {bucket} keeps no versions, so that what is locked could be overwritten",
+                fix=f"aws s3api put-bucket-versioning --bucket {bucket} --versioning-configuration Status=Enabled, "
+                "then upload the model again",
+            )
+    if packed:
+        archive = place.work / "model.tar.gz"
+        store.download(bucket, objects[0], archive)
+        unpacked = place.work / "unpacked"
+        unpacked.mkdir()
+        unpack(archive, unpacked, where=spec.path)
+        return _pin(
+            spec,
+            unpacked,
+            {
+                "bucket": bucket,
+                "key": prefix,
+                "version_id": str(objects[0].version_id),
+                "size": str(objects[0].size),
+                "sha256": file_sha256(archive),
+            },
+        )
+    versions: dict[str, str] = {}
+    for found in objects:
+        path = found.key.removeprefix(prefix)
+        _download(place, bucket, found, path, place.work)
+        versions[path] = str(found.version_id)
+    return _pin(spec, place.work, {"bucket": bucket, "prefix": prefix}, versions)
+
+
+def _fetch_s3(model: LockedModel, place: Workplace) -> Path:
+    origin = model.origin
+    if "key" in origin:
+        archive = place.work / "model.tar.gz"
+        version = ObjectVersion(origin["key"], origin["version_id"], int(origin["size"]))
+        place.ports.objects.download(origin["bucket"], version, archive)
+        unpacked = place.work / "unpacked"
+        unpacked.mkdir()
+        unpack(archive, unpacked, where=f"{S3}{origin['bucket']}/{origin['key']}")
+        return unpacked
+    for file in model.files:
+        version = ObjectVersion(origin["prefix"] + file.path, file.origin["version_id"], file.size)
+        _download(place, origin["bucket"], version, file.path, place.work)
+    return place.work
+
+
+def _download(place: Workplace, bucket: str, version: ObjectVersion, path: str, directory: Path) -> None:
+    """An object's key may hold anything; only one that is a plain path below the prefix becomes a file."""
+    if path.startswith("/") or "\\" in path or any(part in ("", ".", "..") for part in path.split("/")):
+        raise UsageError(f"model.path: the key {version.key!r} in {bucket} cannot be a file's path", fix="rename the object")
+    destination = directory / path
+    destination.parent.mkdir(parents=True, exist_ok=True)
+    place.ports.objects.download(bucket, version, destination)
+
+
+SOURCE = Source(
+    name="artifact",
+    summary="files that you have: a folder or .tar.gz in the project, or objects in a versioned S3 bucket",
+    spec=Artifact,
+    example="""\
+# yaml-language-server: $schema=../docs/schema/spec.schema.json
+name: churn
+model:
+  source: artifact
+  path: model_artifacts/churn-xgboost   # a folder, a .tar.gz, or s3://bucket/prefix
+  license: Apache-2.0
+architecture: self-hosted               # or: managed
+""",
+    resolve=resolve,
+    fetch=fetch,
+    drift=drift,
+)
