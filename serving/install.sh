@@ -1,0 +1,46 @@
+#!/bin/sh
+# Installs the model server for one engine into PREFIX: a virtual environment with pinned, hashed packages, and the
+# model_server package. The image's build stage runs this script, and so does the embedded cloud; root is not needed.
+#
+#     sh install.sh PREFIX ENGINE          ENGINE: xgboost lightgbm sklearn onnx transformers script
+#
+# PYTHON names the interpreter (default: python3). TORCH=<version> adds PyTorch, for transformers without ONNX weights.
+# uv is used where it is on PATH or named by $UV, pip otherwise; both check every hash.
+set -eu
+
+usage() {
+  echo "usage: sh install.sh PREFIX ENGINE  (one of: $engines)" >&2
+  exit 2
+}
+
+here=$(cd "$(dirname "$0")" && pwd)
+engines=$(cd "$here/requirements" && for file in *.txt; do printf '%s ' "${file%.txt}"; done)
+[ "$#" -eq 2 ] || usage
+prefix=$1
+requirements=$here/requirements/$2.txt
+[ -f "$requirements" ] || usage
+
+"${PYTHON:-python3}" -m venv "$prefix/venv"
+prefix=$(cd "$prefix" && pwd)
+python=$prefix/venv/bin/python
+
+uv=${UV:-$(command -v uv || true)}
+if [ -n "$uv" ]; then
+  "$uv" pip install --quiet --python "$python" --require-hashes --requirement "$requirements"
+else
+  "$python" -m pip install --quiet --disable-pip-version-check --no-cache-dir --require-hashes \
+    --requirement "$requirements"
+fi
+if [ -n "${TORCH:-}" ]; then
+  # Apart from the hashed file, since its builds differ by machine; the CPU's own build where there is an index of it.
+  "$python" -m pip install --quiet --disable-pip-version-check --no-cache-dir "torch==$TORCH"
+fi
+
+site=$("$python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
+rm -rf "$site/model_server"
+cp -R "$here/model_server" "$site/model_server"
+find "$site/model_server" -name __pycache__ -type d -prune -exec rm -rf {} +
+# Only what is imported at start is worth the time: a read-only root could not keep it later. The libraries' own
+# tests may hold files that do not compile, which is no fault.
+"$python" -m compileall -q "$site" >/dev/null 2>&1 || true
+"$python" -c 'import model_server.worker'
