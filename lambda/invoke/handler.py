@@ -1,0 +1,233 @@
+"""The managed architecture's front: carries a request of the REST API to a SageMaker endpoint, and its answer back.
+
+SageMaker hands a container POST /invocations and nothing else, so every other route of the contract travels inside an
+invocation, named in the custom attributes (docs/contract.md). What the model server answers, errors included, comes
+back as it is; what goes wrong on the way becomes a problem+json that says so.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import logging
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import quote
+
+from botocore.config import Config
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    ConnectionClosedError,
+    ConnectTimeoutError,
+    EndpointConnectionError,
+    ReadTimeoutError,
+)
+from botocore.session import get_session
+
+logger = logging.getLogger(__name__)
+
+Event = Mapping[str, Any]
+Answer = dict[str, Any]
+
+# What Lambda may return, with room for the JSON around the body: 6 MB.
+# https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html
+MAX_RESPONSE_BYTES = 6 * 1024 * 1024 - 16 * 1024
+
+
+@dataclass(frozen=True)
+class Environment:
+    """The function's environment variables, checked at cold start."""
+
+    endpoint_name: str
+    max_body_bytes: int
+    read_timeout_seconds: int
+
+    @classmethod
+    def read(cls, variables: Mapping[str, str]) -> Environment:
+        """Raises RuntimeError naming every variable that is missing or not a positive number."""
+        numbers = ("MAX_BODY_BYTES", "READ_TIMEOUT_SECONDS")
+        faults = [f"{name} is not set" for name in ("ENDPOINT_NAME", *numbers) if not variables.get(name)]
+        faults += [
+            f"{name} is {variables[name]!r}, not a positive whole number"
+            for name in numbers
+            if variables.get(name) and not (variables[name].isdecimal() and int(variables[name]) > 0)
+        ]
+        if faults:
+            raise RuntimeError("; ".join(faults))
+        return cls(variables["ENDPOINT_NAME"], *(int(variables[name]) for name in numbers))
+
+
+class Problem(Exception):  # noqa: N818  RFC 9457's own word
+    """An answer that the function gives itself, as application/problem+json."""
+
+    def __init__(self, status: int, title: str, detail: str) -> None:
+        super().__init__(detail)
+        self.status, self.title, self.detail = status, title, detail
+
+
+def make_client(environment: Environment) -> Any:
+    """The sagemaker-runtime client. One attempt a call: a second would outlast the function's own timeout."""
+    # botocore without boto3: the same client, and a cold start shorter by what the boto3 package imports.
+    return get_session().create_client(
+        "sagemaker-runtime",
+        config=Config(
+            connect_timeout=1,
+            read_timeout=environment.read_timeout_seconds,
+            retries={"total_max_attempts": 1},
+            tcp_keepalive=True,
+            max_pool_connections=1,  # an execution environment serves one request at a time
+        ),
+    )
+
+
+class Invoker:
+    """Serves API Gateway proxy events from one endpoint."""
+
+    def __init__(self, environment: Environment, client: Any) -> None:
+        self._environment = environment
+        self._client = client
+
+    def __call__(self, event: Event, context: Any = None) -> Answer:  # noqa: ARG002  Lambda's signature
+        """Answer one proxy event; never raises."""
+        headers = {name.lower(): value for name, value in (event.get("headers") or {}).items()}
+        request_id = headers.get("x-request-id") or event["requestContext"]["requestId"]
+        try:
+            return self._invoke(event, headers, request_id)
+        except Problem as problem:
+            logger.warning("%s: %s", problem.title, problem.detail, extra={"request_id": request_id})
+            return _problem(problem, request_id)
+
+    def _invoke(self, event: Event, headers: Mapping[str, str], request_id: str) -> Answer:
+        body = _body(event, self._environment.max_body_bytes)
+        attributes = [f"request-id={quote(request_id, safe='-_.~=:+')}"]
+        tensors = headers.get("inference-header-content-length")
+        if tensors:
+            attributes.insert(0, f"inference-header-content-length={quote(tensors)}")
+        if event["path"] != "/invocations":
+            attributes.insert(0, f"modelstacks-route={event['httpMethod']} {quote(event['path'])}")
+        request = {
+            "EndpointName": self._environment.endpoint_name,
+            "Body": body,
+            "ContentType": headers.get("content-type") or "application/json",
+            "CustomAttributes": ";".join(attributes),
+        }
+        if headers.get("accept"):
+            request["Accept"] = headers["accept"]
+        try:
+            response = self._send(request)
+        except ClientError as error:
+            return _refused(error, request_id)
+        attributes_back = _attributes(response.get("CustomAttributes", ""))
+        back = {
+            "Content-Type": response.get("ContentType") or "application/octet-stream",
+            "X-Request-Id": attributes_back.get("request-id") or request_id,
+        }
+        if "inference-header-content-length" in attributes_back:
+            back["Inference-Header-Content-Length"] = attributes_back["inference-header-content-length"]
+        return _answer(200, response["Body"], back)
+
+    def _send(self, request: dict[str, Any]) -> dict[str, Any]:
+        """One invocation, its body read. Raises ClientError with SageMaker's refusal, Problem for the rest."""
+        try:
+            try:
+                response = self._client.invoke_endpoint(**request)
+            except ConnectionClosedError:
+                # A connection that died while the function slept. The request never arrived: send it again.
+                response = self._client.invoke_endpoint(**request)
+            return {**response, "Body": response["Body"].read()}
+        except (ReadTimeoutError, ConnectTimeoutError):
+            seconds = self._environment.read_timeout_seconds
+            raise Problem(504, "Gateway Timeout", f"the model did not answer within {seconds} seconds") from None
+        except EndpointConnectionError:
+            raise Problem(503, "Service Unavailable", "the SageMaker runtime cannot be reached") from None
+        except ClientError:
+            raise
+        except BotoCoreError as error:
+            logger.exception("the call of the endpoint failed")
+            raise Problem(502, "Bad Gateway", f"the call of the endpoint failed: {type(error).__name__}") from None
+
+
+def _body(event: Event, limit: int) -> bytes:
+    text = event.get("body") or ""
+    if event.get("isBase64Encoded"):
+        body = base64.b64decode(text)
+    else:
+        body = text.encode()
+    if len(body) > limit:
+        raise Problem(
+            413, "Content Too Large", f"the body has {len(body)} bytes; allowed: at most {limit}; send fewer rows at once"
+        )
+    return body
+
+
+# SageMaker's own refusals: code -> (status, title, detail). What is not here is a fault of the service: 502.
+_REFUSALS = {
+    "ThrottlingException": (429, "Too Many Requests", "the endpoint is throttled; try again"),
+    "ModelNotReadyException": (503, "Service Unavailable", "the model is still loading; try again"),
+    "ServiceUnavailable": (503, "Service Unavailable", "the endpoint has no free capacity; try again"),
+    "ServiceUnavailableException": (503, "Service Unavailable", "the endpoint has no free capacity; try again"),
+}
+
+
+def _refused(error: ClientError, request_id: str) -> Answer:
+    """The model server's own error, passed through, or SageMaker's as a problem."""
+    fields = error.response
+    code = fields.get("Error", {}).get("Code", "")
+    if code == "ModelError" and fields.get("OriginalStatusCode"):
+        message = str(fields.get("OriginalMessage") or "")
+        return _answer(
+            int(fields["OriginalStatusCode"]),
+            message.encode(),
+            {"Content-Type": _content_type(message), "X-Request-Id": request_id},
+        )
+    reason = fields.get("Error", {}).get("Message", "")
+    logger.error("%s: %s", code, reason, extra={"request_id": request_id})
+    if code in _REFUSALS:
+        return _problem(Problem(*_REFUSALS[code]), request_id)
+    return _problem(Problem(502, "Bad Gateway", f"the endpoint refused the call: {code}"), request_id)
+
+
+def _content_type(message: str) -> str:
+    """SageMaker keeps an error's body and loses its content type; the model server's errors are problem+json."""
+    try:
+        document = json.loads(message)
+    except ValueError:
+        return "text/plain; charset=utf-8"
+    return "application/problem+json" if isinstance(document, dict) and "status" in document else "application/json"
+
+
+def _attributes(text: str) -> dict[str, str]:
+    pairs = (part.partition("=") for part in text.split(";") if "=" in part)
+    return {name.strip().lower(): value.strip() for name, _, value in pairs}
+
+
+def _problem(problem: Problem, request_id: str) -> Answer:
+    document = {
+        "type": "about:blank",
+        "title": problem.title,
+        "status": problem.status,
+        "detail": problem.detail,
+        "instance": request_id,
+    }
+    headers = {"Content-Type": "application/problem+json", "X-Request-Id": request_id}
+    return _answer(problem.status, json.dumps(document).encode(), headers)
+
+
+def _answer(status: int, body: bytes, headers: dict[str, str]) -> Answer:
+    if status in (429, 503):
+        headers["Retry-After"] = "1"
+    encoded = base64.b64encode(body).decode("ascii")
+    if len(encoded) > MAX_RESPONSE_BYTES:
+        raise Problem(
+            502, "Bad Gateway", f"the answer has {len(body)} bytes, more than Lambda can return; ask for fewer rows"
+        )
+    # Always base64: API Gateway takes it off again, and bytes stay bytes.
+    return {"statusCode": status, "headers": headers, "body": encoded, "isBase64Encoded": True}
+
+
+_environment = Environment.read(os.environ)
+# Made once, at cold start, where Lambda lends a whole CPU.
+handle = Invoker(_environment, make_client(_environment))

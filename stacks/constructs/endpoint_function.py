@@ -1,0 +1,170 @@
+"""API Gateway -> Lambda in isolated subnets -> interface endpoint -> one SageMaker endpoint, and nothing else."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from aws_cdk import Aws
+from aws_cdk import aws_kms as kms
+from aws_cdk import aws_lambda as lambda_
+from aws_cdk import aws_s3_assets as s3_assets
+from constructs import Construct
+
+from modelstacks.core.contract import Route
+from stacks.constructs.iam import allow, service_role
+from stacks.constructs.logs import log_group
+from stacks.constructs.nag import acknowledge
+from stacks.constructs.network import HTTPS, Hop, Network, SecurityGroup
+from stacks.constructs.rest_api import Integration
+
+__all__ = ["EndpointFunction", "Timeouts"]
+
+CODE = Path(__file__).parents[2] / "lambda" / "invoke"
+
+
+class Timeouts:
+    """Who gives up when: the SageMaker client first, then Lambda, then API Gateway, so that each can still say why.
+
+    >>> Timeouts(29).client_seconds, Timeouts(29).function_seconds
+    (27, 28)
+    """
+
+    def __init__(self, api_seconds: int) -> None:
+        self.api_seconds = api_seconds
+        # Lambda counts whole seconds from one. A caller who waits three seconds or less is given up on first.
+        self.function_seconds = max(2, api_seconds - 1)
+        self.client_seconds = max(1, api_seconds - 2)
+
+
+class EndpointFunction(Construct):
+    """The function that carries every route of the contract to a SageMaker endpoint.
+
+    Args:
+        endpoint_name: a token that holds until the endpoint is in service, so that the API never comes up before it.
+        endpoint_arn: the same endpoint, for the policies.
+    """
+
+    def __init__(
+        self,
+        scope: Construct,
+        id: str,  # noqa: A002  the CDK's own word
+        *,
+        network: Network,
+        key: kms.CfnKey,
+        endpoint_name: str,
+        endpoint_arn: str,
+        max_body_bytes: int,
+        timeouts: Timeouts,
+        reserved_concurrency: int,
+        log_retention_days: int,
+    ) -> None:
+        super().__init__(scope, id)
+        self._timeouts = timeouts
+        invoke = allow("sagemaker:InvokeEndpoint", endpoint_arn)
+        runtime = network.interface_endpoint(
+            "SagemakerRuntime",
+            service="sagemaker.runtime",
+            statements=[
+                {
+                    **invoke,
+                    "Principal": "*",
+                    "Condition": {"StringEquals": {"aws:PrincipalAccount": Aws.ACCOUNT_ID}},
+                }
+            ],
+        )
+        group = SecurityGroup(
+            self,
+            "Group",
+            vpc_id=network.vpc_id,
+            description="the function that invokes the endpoint",
+            hops=[Hop(runtime, HTTPS, "function to sagemaker.runtime")],
+        )
+        self.log_group = log_group(self, "Logs", key=key, retention_days=log_retention_days)
+        role = service_role(
+            self,
+            "Role",
+            service="lambda.amazonaws.com",
+            description="invokes one SageMaker endpoint",
+            only_for_this_account=False,
+            policies={
+                "invoke": [invoke],
+                "logs": [allow(["logs:CreateLogStream", "logs:PutLogEvents"], self.log_group.attr_arn)],
+                "traces": [allow(["xray:PutTraceSegments", "xray:PutTelemetryRecords"], "*")],
+                "network-interfaces": [
+                    allow(
+                        [
+                            "ec2:AssignPrivateIpAddresses",
+                            "ec2:CreateNetworkInterface",
+                            "ec2:DeleteNetworkInterface",
+                            "ec2:DescribeNetworkInterfaces",
+                            "ec2:DescribeSubnets",
+                            "ec2:UnassignPrivateIpAddresses",
+                        ],
+                        "*",
+                    )
+                ],
+            },
+        )
+        acknowledge(
+            role,
+            "IAM5[Resource::*]",
+            "X-Ray's actions and those with which Lambda attaches a function to a VPC name no resource",
+        )
+        code = s3_assets.Asset(self, "Code", path=str(CODE), exclude=["**/__pycache__", "**/*.pyc"])
+        function = lambda_.CfnFunction(
+            self,
+            "Function",
+            description="carries the API's routes to the SageMaker endpoint",
+            code=lambda_.CfnFunction.CodeProperty(s3_bucket=code.s3_bucket_name, s3_key=code.s3_object_key),
+            handler="handler.handle",
+            runtime="python3.13",
+            architectures=["arm64"],
+            memory_size=1024,  # buys the CPU that TLS and base64 of a 4 MB body take
+            timeout=timeouts.function_seconds,
+            reserved_concurrent_executions=reserved_concurrency,
+            role=role.attr_arn,
+            environment=lambda_.CfnFunction.EnvironmentProperty(
+                variables={
+                    "ENDPOINT_NAME": endpoint_name,
+                    "MAX_BODY_BYTES": str(max_body_bytes),
+                    "READ_TIMEOUT_SECONDS": str(timeouts.client_seconds),
+                }
+            ),
+            vpc_config=lambda_.CfnFunction.VpcConfigProperty(
+                subnet_ids=network.subnet_ids, security_group_ids=[group.group_id]
+            ),
+            logging_config=lambda_.CfnFunction.LoggingConfigProperty(
+                log_group=self.log_group.ref,
+                log_format="JSON",
+                application_log_level="INFO",
+                system_log_level="WARN",
+            ),
+            tracing_config=lambda_.CfnFunction.TracingConfigProperty(mode="Active"),
+        )
+        acknowledge(function, "L1", "pinned to python3.13, on which the handler is tested; the pack's list may be newer")
+        self.function_name: str = function.ref
+        self._function_arn: str = function.attr_arn
+
+    def integrate(self, route: Route) -> Integration:  # noqa: ARG002  every route goes the same way
+        """Send a route to the function."""
+        return Integration(
+            type="AWS_PROXY",
+            integration_http_method="POST",
+            uri=(
+                f"arn:{Aws.PARTITION}:apigateway:{Aws.REGION}:lambda:path/2015-03-31/functions/"
+                f"{self._function_arn}/invocations"
+            ),
+            timeout_in_millis=1000 * self._timeouts.api_seconds,
+        )
+
+    def admit(self, execute_arn: str) -> None:
+        """Let one API's stage call the function."""
+        lambda_.CfnPermission(
+            self,
+            "Api",
+            action="lambda:InvokeFunction",
+            function_name=self._function_arn,
+            principal="apigateway.amazonaws.com",
+            source_arn=execute_arn,
+            source_account=Aws.ACCOUNT_ID,
+        )

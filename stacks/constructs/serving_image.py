@@ -1,0 +1,53 @@
+"""The serving container's image: serving/, built for one engine and one processor."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from aws_cdk import aws_ecr_assets as ecr_assets
+from constructs import Construct
+
+from stacks.constructs.iam import Statement, allow
+
+__all__ = ["ServingImage"]
+
+SERVING = Path(__file__).parents[2] / "serving"
+
+
+class ServingImage(Construct):
+    """A Docker image asset. `processor` is what the container will run on."""
+
+    def __init__(
+        self,
+        scope: Construct,
+        id: str,  # noqa: A002  the CDK's own word
+        *,
+        engine: str,
+        processor: Literal["x86_64", "arm64"],
+    ) -> None:
+        super().__init__(scope, id)
+        asset = ecr_assets.DockerImageAsset(
+            self,
+            "Asset",
+            directory=str(SERVING),
+            build_args={"ENGINE": engine},
+            platform=(
+                ecr_assets.Platform.LINUX_ARM64 if processor == "arm64" else ecr_assets.Platform.LINUX_AMD64
+            ),
+            # What a test run leaves behind must not change the image's identity.
+            exclude=["**/__pycache__", "**/*.pyc", "**/.pytest_cache", "**/.mypy_cache", "**/.ruff_cache"],
+        )
+        self.uri: str = asset.image_uri
+        self._repository_arn: str = asset.repository.repository_arn
+
+    def may_pull(self) -> list[Statement]:
+        """What a role needs in order to pull the image."""
+        return [
+            # GetAuthorizationToken has no resource to name.
+            allow("ecr:GetAuthorizationToken", "*"),
+            allow(
+                ["ecr:BatchCheckLayerAvailability", "ecr:GetDownloadUrlForLayer", "ecr:BatchGetImage"],
+                self._repository_arn,
+            ),
+        ]

@@ -1,0 +1,295 @@
+"""ecs-fargate: tasks that each hold a copy of the model, behind an internal load balancer."""
+
+from __future__ import annotations
+
+from aws_cdk import Aws, CfnTag, Stack
+from aws_cdk import aws_applicationautoscaling as scaling
+from aws_cdk import aws_ecs as ecs
+from aws_cdk import aws_logs as logs
+from constructs import Construct
+
+from modelstacks.core.contract import SERVER_ENVIRONMENT_PREFIX, SERVER_PORT
+from modelstacks.core.plan import Plan
+from modelstacks.targets.ecs_fargate import EcsFargate
+from stacks.constructs.iam import allow, service_role
+from stacks.constructs.logs import log_group
+from stacks.constructs.nag import acknowledge
+from stacks.constructs.network import HTTPS, Hop, Network, SecurityGroup
+from stacks.constructs.private_integration import PrivateIntegration
+from stacks.constructs.serving_image import ServingImage
+from stacks.targets import Backend, Foundation
+
+CONTAINER = "model-server"
+# Where the container may write; everything else of its file system is read-only.
+WRITABLE = {"model": "/opt/ml/model", "tmp": "/tmp"}  # noqa: S108  the container's own, a volume
+USER = "10001:10001"  # the image's own user (serving/Dockerfile), named again so that the template shows it
+STOP_SECONDS = 30  # SIGTERM to SIGKILL; the model server drains for at most 25 of them
+# From the start of a task to its first healthy check: pull the image, fetch the model, load it, warm up.
+STARTUP_SECONDS = 300
+
+
+def build(scope: Construct, plan: Plan, foundation: Foundation) -> Backend:
+    """A Fargate service and the load balancer in front of it."""
+    target = plan.target
+    if not isinstance(target, EcsFargate):
+        raise TypeError(f"ecs-fargate cannot build {target!r}")
+    key, model_data, retention = foundation.key, foundation.model_data, plan.logs.retention_days
+    image = ServingImage(scope, "Image", engine=plan.model.engine, processor=target.architecture)
+    logs_of_tasks = log_group(scope, "Logs", key=key, retention_days=retention)
+
+    network = Network(
+        scope,
+        "Network",
+        zones=plan.aws.zones if plan.aws else None,
+        key=key,
+        retention_days=retention,
+        # ECR keeps an image's layers in this bucket of its own.
+        s3_objects=[
+            model_data.arn,
+            f"arn:{Aws.PARTITION}:s3:::prod-{Aws.REGION}-starport-layer-bucket/*",
+        ],
+    )
+    write_logs = allow(["logs:CreateLogStream", "logs:PutLogEvents"], logs_of_tasks.attr_arn)
+    of_this_account = {"StringEquals": {"aws:PrincipalAccount": Aws.ACCOUNT_ID}}
+    pull = [{**statement, "Principal": "*", "Condition": of_this_account} for statement in image.may_pull()]
+    called = {
+        "EcrApi": network.interface_endpoint("EcrApi", service="ecr.api", statements=pull),
+        "EcrDocker": network.interface_endpoint("EcrDocker", service="ecr.dkr", statements=pull),
+        "Logs": network.interface_endpoint(
+            "LogsApi",
+            service="logs",
+            statements=[{**write_logs, "Principal": "*", "Condition": of_this_account}],
+        ),
+    }
+    tasks = SecurityGroup(
+        scope,
+        "Tasks",
+        vpc_id=network.vpc_id,
+        description="model server tasks",
+        hops=[
+            *(Hop(guard, HTTPS, f"tasks to {name}") for name, guard in called.items()),
+            Network.TO_S3,
+        ],
+    )
+    front = PrivateIntegration(
+        scope,
+        "Front",
+        name=plan.stack_name,
+        network=network,
+        targets=tasks,
+        drain_seconds=STOP_SECONDS,
+        timeout_seconds=plan.api.timeout_seconds,
+        log_retention_days=retention,
+    )
+
+    pull_and_log = service_role(
+        scope,
+        "ExecutionRole",
+        service="ecs-tasks.amazonaws.com",
+        description="ECS pulls the image and writes the logs",
+        policies={"start": [*image.may_pull(), write_logs]},
+    )
+    acknowledge(pull_and_log, "IAM5[Resource::*]", "ecr:GetAuthorizationToken has no resource to name")
+    task_role = service_role(
+        scope,
+        "TaskRole",
+        service="ecs-tasks.amazonaws.com",
+        description="the model server fetches its model",
+        policies={"model": [model_data.may_read()]},
+    )
+    definition = ecs.CfnTaskDefinition(
+        scope,
+        "Task",
+        family=plan.stack_name,
+        requires_compatibilities=["FARGATE"],
+        network_mode="awsvpc",
+        cpu=str(target.cpu),
+        memory=str(target.memory_mib),
+        # 20 GiB come with a task and cannot be asked for: 21 is the least that can be.
+        ephemeral_storage=ecs.CfnTaskDefinition.EphemeralStorageProperty(
+            size_in_gib=target.ephemeral_storage_gib
+        ),
+        runtime_platform=ecs.CfnTaskDefinition.RuntimePlatformProperty(
+            cpu_architecture=target.architecture.upper(), operating_system_family="LINUX"
+        ),
+        execution_role_arn=pull_and_log.attr_arn,
+        task_role_arn=task_role.attr_arn,
+        volumes=[ecs.CfnTaskDefinition.VolumeProperty(name=name) for name in WRITABLE],
+        container_definitions=[_container(plan, foundation, image, logs_of_tasks)],
+    )
+    acknowledge(
+        definition,
+        "ECS2",
+        "the model server's settings: bounds, names and a digest. There is no secret among them",
+    )
+    cluster = ecs.CfnCluster(
+        scope,
+        "Cluster",
+        cluster_settings=[
+            ecs.CfnCluster.ClusterSettingsProperty(name="containerInsights", value="enhanced")
+        ],
+    )
+    service = ecs.CfnService(
+        scope,
+        "Service",
+        cluster=cluster.attr_arn,
+        task_definition=definition.ref,
+        launch_type="FARGATE",
+        desired_count=plan.scaling.min_replicas,
+        availability_zone_rebalancing="ENABLED",
+        health_check_grace_period_seconds=STARTUP_SECONDS,
+        deployment_configuration=ecs.CfnService.DeploymentConfigurationProperty(
+            minimum_healthy_percent=100,
+            maximum_percent=200,
+            deployment_circuit_breaker=ecs.CfnService.DeploymentCircuitBreakerProperty(enable=True, rollback=True),
+        ),
+        network_configuration=ecs.CfnService.NetworkConfigurationProperty(
+            awsvpc_configuration=ecs.CfnService.AwsVpcConfigurationProperty(
+                subnets=network.subnet_ids, security_groups=[tasks.group_id], assign_public_ip="DISABLED"
+            )
+        ),
+        load_balancers=[
+            ecs.CfnService.LoadBalancerProperty(
+                container_name=CONTAINER,
+                container_port=SERVER_PORT,
+                target_group_arn=front.target_group.ref,
+            )
+        ],
+        enable_ecs_managed_tags=True,
+        enable_execute_command=False,
+        propagate_tags="SERVICE",
+    )
+    # ECS refuses a target group that no listener uses yet.
+    service.add_resource_dependency(front.rule)
+    _autoscale(scope, plan, front, f"service/{cluster.ref}/{service.attr_name}")
+    return Backend(
+        integrate=front.integrate,
+        outputs={
+            "ClusterName": ("ECS cluster", cluster.ref),
+            "ServiceName": ("ECS service", service.attr_name),
+            "LogGroupName": ("what the model servers write", logs_of_tasks.ref),
+        },
+    )
+
+
+def _container(
+    plan: Plan, foundation: Foundation, image: ServingImage, log: logs.CfnLogGroup
+) -> ecs.CfnTaskDefinition.ContainerDefinitionProperty:
+    environment = {
+        **plan.server_environment,
+        f"{SERVER_ENVIRONMENT_PREFIX}MODEL_URI": foundation.model_data.uri,
+        f"{SERVER_ENVIRONMENT_PREFIX}MODEL_SHA256": foundation.model_data.sha256,
+    }
+    task = ecs.CfnTaskDefinition
+    return task.ContainerDefinitionProperty(
+        name=CONTAINER,
+        image=image.uri,
+        essential=True,
+        port_mappings=[task.PortMappingProperty(container_port=SERVER_PORT, protocol="tcp")],
+        environment=[
+            task.KeyValuePairProperty(name=name, value=value) for name, value in sorted(environment.items())
+        ],
+        user=USER,
+        readonly_root_filesystem=True,
+        mount_points=[
+            task.MountPointProperty(source_volume=name, container_path=path, read_only=False)
+            for name, path in WRITABLE.items()
+        ],
+        linux_parameters=task.LinuxParametersProperty(
+            capabilities=task.KernelCapabilitiesProperty(drop=["ALL"]), init_process_enabled=True
+        ),
+        stop_timeout=STOP_SECONDS,
+        log_configuration=task.LogConfigurationProperty(
+            log_driver="awslogs",
+            options={
+                "awslogs-group": log.ref,
+                "awslogs-region": Aws.REGION,
+                "awslogs-stream-prefix": "task",
+                # A slow log service must not hold up predictions.
+                "mode": "non-blocking",
+                "max-buffer-size": "25m",
+            },
+        ),
+    )
+
+
+def _autoscale(scope: Construct, plan: Plan, front: PrivateIntegration, resource_id: str) -> None:
+    """Follow the concurrency that each task sees, and its CPU; whichever asks for more tasks wins."""
+    capacity = scaling.CfnScalableTarget(
+        scope,
+        "Capacity",
+        service_namespace="ecs",
+        scalable_dimension="ecs:service:DesiredCount",
+        resource_id=resource_id,
+        min_capacity=plan.scaling.min_replicas,
+        max_capacity=plan.scaling.max_replicas,
+    )
+    policy = scaling.CfnScalingPolicy
+    tracking = {
+        "Cpu": policy.TargetTrackingScalingPolicyConfigurationProperty(
+            target_value=plan.scaling.cpu_percent,
+            predefined_metric_specification=policy.PredefinedMetricSpecificationProperty(
+                predefined_metric_type="ECSServiceAverageCPUUtilization"
+            ),
+            scale_out_cooldown=60,
+            scale_in_cooldown=300,
+        ),
+        "Concurrency": policy.TargetTrackingScalingPolicyConfigurationProperty(
+            target_value=plan.scaling.concurrent_requests_per_replica,
+            customized_metric_specification=policy.CustomizedMetricSpecificationProperty(
+                metrics=_concurrency_per_task(front)
+            ),
+            scale_out_cooldown=60,
+            scale_in_cooldown=300,
+        ),
+    }
+    for name, configuration in tracking.items():
+        policy(
+            scope,
+            f"ScaleOn{name}",
+            policy_name=f"{plan.stack_name}-{name.lower()}",
+            policy_type="TargetTrackingScaling",
+            scaling_target_id=capacity.ref,
+            target_tracking_scaling_policy_configuration=configuration,
+        )
+
+
+def _concurrency_per_task(
+    front: PrivateIntegration,
+) -> list[scaling.CfnScalingPolicy.TargetTrackingMetricDataQueryProperty]:
+    """Requests in flight per task, by Little's law: arrivals a second times seconds each, shared by healthy tasks.
+
+    A load balancer counts requests and times them but publishes no concurrency of its own.
+    """
+    policy = scaling.CfnScalingPolicy
+    dimensions = [
+        policy.TargetTrackingMetricDimensionProperty(name="LoadBalancer", value=front.full_name),
+        policy.TargetTrackingMetricDimensionProperty(
+            name="TargetGroup", value=front.target_group.attr_target_group_full_name
+        ),
+    ]
+    measured = [
+        policy.TargetTrackingMetricDataQueryProperty(
+            id=id_,
+            return_data=False,
+            metric_stat=policy.TargetTrackingMetricStatProperty(
+                stat=stat,
+                metric=policy.TargetTrackingMetricProperty(
+                    namespace="AWS/ApplicationELB", metric_name=metric, dimensions=dimensions
+                ),
+            ),
+        )
+        for id_, metric, stat in (
+            ("requests", "RequestCount", "Sum"),
+            ("seconds", "TargetResponseTime", "Average"),
+            ("tasks", "HealthyHostCount", "Average"),
+        )
+    ]
+    concurrency = policy.TargetTrackingMetricDataQueryProperty(
+        id="concurrency",
+        label="requests in flight per task",
+        # A minute without requests has no data points; filled with zeros, it still lets the service scale in.
+        expression="FILL(requests, 0) / PERIOD(requests) * FILL(seconds, 0) / tasks",
+        return_data=True,
+    )
+    return [*measured, concurrency]

@@ -1,0 +1,212 @@
+"""sagemaker-endpoint: a private real-time endpoint, and the function that carries the API's routes to it."""
+
+from __future__ import annotations
+
+import re
+from typing import Literal
+
+from aws_cdk import Aws
+from aws_cdk import aws_applicationautoscaling as scaling
+from aws_cdk import aws_sagemaker as sagemaker
+from constructs import Construct
+
+from modelstacks.core.plan import Plan
+from modelstacks.targets.sagemaker_endpoint import SagemakerEndpoint
+from stacks.constructs.endpoint_function import EndpointFunction, Timeouts
+from stacks.constructs.iam import allow, service_role
+from stacks.constructs.logs import log_group
+from stacks.constructs.nag import acknowledge
+from stacks.constructs.network import Network, SecurityGroup
+from stacks.constructs.serving_image import ServingImage
+from stacks.targets import Backend, Foundation
+
+VARIANT = "AllTraffic"
+
+# Instance families with NVMe disks of their own, beside those whose name says so with a "d" (m5d, g4dn, c6gd, p4d).
+# Their disks are encrypted in hardware, and an endpoint configuration that names a KMS key for them is refused.
+# https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_CreateEndpointConfig.html (KmsKeyId), read 2026-11
+NVME_FAMILIES = frozenset({"g5", "g6", "g6e", "g7e", "gr6", "i3en", "p5", "p5e", "p5en", "p6-b200", "trn1", "trn1n", "trn2"})
+
+
+def processor(instance_type: str) -> Literal["x86_64", "arm64"]:
+    """What an instance type computes with: a "g" behind the generation's number is Graviton (ml.c7g, ml.m6gd, ml.g5g)."""
+    return "arm64" if re.match(r"ml\.[a-z]+\d+g", instance_type) else "x86_64"
+
+
+def has_nvme(instance_type: str) -> bool:
+    """Whether the instance type keeps its volume on NVMe disks of its own."""
+    family = instance_type.split(".")[1]
+    return family in NVME_FAMILIES or re.match(r"[a-z]+\d+[a-z]*d", family) is not None
+
+
+def build(scope: Construct, plan: Plan, foundation: Foundation) -> Backend:
+    """A SageMaker endpoint in isolated subnets and the function in front of it."""
+    target = plan.target
+    if not isinstance(target, SagemakerEndpoint):
+        raise TypeError(f"sagemaker-endpoint cannot build {target!r}")
+    key, model_data, retention = foundation.key, foundation.model_data, plan.logs.retention_days
+    image = ServingImage(scope, "Image", engine=plan.model.engine, processor=processor(target.instance_type))
+    # Named, so that its log group can be there, encrypted and with an end, before SageMaker would make one without.
+    name = plan.stack_name
+    arn = f"arn:{Aws.PARTITION}:sagemaker:{Aws.REGION}:{Aws.ACCOUNT_ID}:endpoint/{name}"
+    logs_of_model = log_group(
+        scope, "Logs", key=key, retention_days=retention, name=f"/aws/sagemaker/Endpoints/{name}"
+    )
+
+    network = Network(
+        scope,
+        "Network",
+        zones=plan.aws.zones if plan.aws else None,
+        key=key,
+        retention_days=retention,
+        s3_objects=[model_data.arn],
+    )
+    containers = SecurityGroup(
+        scope,
+        "Containers",
+        vpc_id=network.vpc_id,
+        description="instances of the endpoint",
+        hops=[Network.TO_S3],
+    )
+    role = service_role(
+        scope,
+        "ModelRole",
+        service="sagemaker.amazonaws.com",
+        description="SageMaker pulls the image, fetches the model and writes the logs",
+        policies={
+            "image": image.may_pull(),
+            "model": [model_data.may_read()],
+            "logs": [
+                allow(["logs:CreateLogStream", "logs:DescribeLogStreams", "logs:PutLogEvents"], logs_of_model.attr_arn)
+            ],
+            "metrics": [
+                allow(
+                    "cloudwatch:PutMetricData",
+                    "*",
+                    condition={"StringLike": {"cloudwatch:namespace": "/aws/sagemaker/*"}},
+                )
+            ],
+            "network-interfaces": [
+                allow(
+                    [
+                        "ec2:CreateNetworkInterface",
+                        "ec2:CreateNetworkInterfacePermission",
+                        "ec2:DeleteNetworkInterface",
+                        "ec2:DeleteNetworkInterfacePermission",
+                        "ec2:DescribeDhcpOptions",
+                        "ec2:DescribeNetworkInterfaces",
+                        "ec2:DescribeSecurityGroups",
+                        "ec2:DescribeSubnets",
+                        "ec2:DescribeVpcs",
+                    ],
+                    "*",
+                )
+            ],
+        },
+    )
+    acknowledge(
+        role,
+        "IAM5[Resource::*]",
+        "a registry login, metrics (bound to SageMaker's namespaces) and what attaches instances to a VPC name no resource",
+    )
+    model = sagemaker.CfnModel(
+        scope,
+        "Model",
+        execution_role_arn=role.attr_arn,
+        enable_network_isolation=True,
+        primary_container=sagemaker.CfnModel.ContainerDefinitionProperty(
+            image=image.uri,
+            environment=dict(plan.server_environment),
+            model_data_source=sagemaker.CfnModel.ModelDataSourceProperty(
+                s3_data_source=sagemaker.CfnModel.S3DataSourceProperty(
+                    s3_uri=model_data.uri, s3_data_type="S3Object", compression_type="Gzip"
+                )
+            ),
+        ),
+        vpc_config=sagemaker.CfnModel.VpcConfigProperty(
+            subnets=network.subnet_ids, security_group_ids=[containers.group_id]
+        ),
+    )
+    # Unnamed: a change replaces it, and the endpoint moves over to the new one.
+    configuration = sagemaker.CfnEndpointConfig(
+        scope,
+        "Configuration",
+        kms_key_id=None if has_nvme(target.instance_type) else key.attr_arn,
+        production_variants=[
+            sagemaker.CfnEndpointConfig.ProductionVariantProperty(
+                variant_name=VARIANT,
+                model_name=model.attr_model_name,
+                instance_type=target.instance_type,
+                initial_instance_count=plan.scaling.min_replicas,
+                initial_variant_weight=1,
+                container_startup_health_check_timeout_in_seconds=target.startup_seconds,
+                model_data_download_timeout_in_seconds=target.startup_seconds,
+                routing_config=sagemaker.CfnEndpointConfig.RoutingConfigProperty(
+                    routing_strategy="LEAST_OUTSTANDING_REQUESTS"
+                ),
+            )
+        ],
+    )
+    if has_nvme(target.instance_type):
+        acknowledge(configuration, "SM1", "the instance's own NVMe disks are encrypted in hardware; a key is refused")
+    endpoint = sagemaker.CfnEndpoint(
+        scope,
+        "Endpoint",
+        endpoint_name=name,
+        endpoint_config_name=configuration.attr_endpoint_config_name,
+        retain_all_variant_properties=True,  # an update keeps the instances that autoscaling added
+    )
+    endpoint.add_resource_dependency(logs_of_model)
+    _autoscale(scope, plan, endpoint)
+
+    function = EndpointFunction(
+        scope,
+        "Function",
+        network=network,
+        key=key,
+        endpoint_name=endpoint.attr_endpoint_name,
+        endpoint_arn=arn,
+        max_body_bytes=plan.max_body_bytes,
+        timeouts=Timeouts(plan.api.timeout_seconds),
+        reserved_concurrency=target.reserved_concurrency,
+        log_retention_days=retention,
+    )
+    return Backend(
+        integrate=function.integrate,
+        admit=function.admit,
+        outputs={
+            "EndpointName": ("SageMaker endpoint", endpoint.attr_endpoint_name),
+            "FunctionName": ("function in front of the endpoint", function.function_name),
+            "LogGroupName": ("what the model servers write", logs_of_model.ref),
+            "FunctionLogGroupName": ("what the function writes", function.log_group.ref),
+        },
+    )
+
+
+def _autoscale(scope: Construct, plan: Plan, endpoint: sagemaker.CfnEndpoint) -> None:
+    """Follow the concurrency that each copy of the model sees, measured every ten seconds."""
+    capacity = scaling.CfnScalableTarget(
+        scope,
+        "Capacity",
+        service_namespace="sagemaker",
+        scalable_dimension="sagemaker:variant:DesiredInstanceCount",
+        resource_id=f"endpoint/{endpoint.attr_endpoint_name}/variant/{VARIANT}",
+        min_capacity=plan.scaling.min_replicas,
+        max_capacity=plan.scaling.max_replicas,
+    )
+    policy = scaling.CfnScalingPolicy
+    policy(
+        scope,
+        "ScaleOnConcurrency",
+        policy_name=f"{plan.stack_name}-concurrency",
+        policy_type="TargetTrackingScaling",
+        scaling_target_id=capacity.ref,
+        target_tracking_scaling_policy_configuration=policy.TargetTrackingScalingPolicyConfigurationProperty(
+            target_value=plan.scaling.concurrent_requests_per_replica,
+            predefined_metric_specification=policy.PredefinedMetricSpecificationProperty(
+                predefined_metric_type="SageMakerVariantConcurrentRequestsPerModelHighResolution"
+            ),
+            scale_out_cooldown=60,
+            scale_in_cooldown=300,
+        ),
+    )
