@@ -26,7 +26,7 @@ JSON = b"application/json"
 
 
 class Application:
-    """Routes by method and path in one look-up; a path that is not found as it was sent is looked at with care."""
+    """Routes by method and path in one look-up; a path not found as it was sent is looked at with care."""
 
     def __init__(self, settings: Settings, counters: metrics.WorkerMetrics) -> None:
         self._settings, self._counters = settings, counters

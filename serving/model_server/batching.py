@@ -1,8 +1,8 @@
 """Adaptive batching: whatever has arrived when the engine becomes free goes to it in one call.
 
-Nothing waits for company (unless max_latency_ms asks for it). Calls that are known to be short run on the event
-loop itself, where requests that arrive in the same turn of the loop meet; longer ones run on one thread, and what
-arrives meanwhile is the next batch.
+Nothing waits for company (unless max_latency_ms asks for it). Calls that are known to be short run on the
+event loop itself, where requests that arrive in the same turn of the loop meet; longer ones run on a thread,
+and what arrives meanwhile is the next batch.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from model_server import metrics
 from model_server.engines import Engine, Tensors
 from model_server.problems import ProblemError
 
-# A call that is expected to last longer than this goes to the thread: the loop must stay free for others' requests.
+# A call that is expected to last longer than this goes to the thread: the loop must stay free for others.
 INLINE_SECONDS = 0.001
 
 
 class Job(Protocol):
-    """A request that waits for the engine. `call` replaces the engine's predict where a job brings its own."""
+    """A request that waits for the engine. `call` replaces the engine's predict where it is set."""
 
     inputs: Tensors
     rows: int
@@ -138,7 +138,7 @@ class Batcher:
         return True
 
     def _take(self) -> list[Job]:
-        """The head of the queue, as much of it as may go in one call; jobs of clients that left are dropped."""
+        """The head of the queue, as much as may go in one call; jobs of clients that left are dropped."""
         waiting = self._queue
         jobs: list[Job] = []
         rows = 0

@@ -44,7 +44,7 @@ def dumps(value: Any) -> bytes:
 
 
 def load_json(body: bytes) -> Any:
-    """Raises ProblemError 400 for what is not JSON: truncated, too deep, not UTF-8, NaN, numbers beyond a double."""
+    """ProblemError 400 for what is not JSON: truncated, too deep, not UTF-8, NaN, numbers beyond a double."""
     try:
         return orjson.loads(body)
     except orjson.JSONDecodeError as error:
@@ -131,7 +131,7 @@ def _width(reader: InputReader) -> int:
 
 
 def _plain_numbers(body: bytes, width: int) -> list[Any] | None:
-    """Rows of numbers, or None: lines of plain numbers are JSON but for the brackets, which is the quickest parser."""
+    """Rows of numbers, or None. Lines of plain numbers are JSON but for the brackets: the quickest parser."""
     lines = body.replace(b"\r\n", b"\n").rstrip(b"\n").split(b"\n")
     if width < 1 or {line.count(b",") for line in lines} != {width - 1}:
         return None
@@ -286,7 +286,7 @@ def _pixels(image: ImageFormat, body: bytes) -> Array:
         raise
     except Exception as error:  # Pillow's plugins raise many kinds on a broken file
         raise malformed(f"the body is not an image that can be read: {type(error).__name__}") from None
-    pixels = np.asarray(scaled, dtype=np.float32).reshape(image.height, image.width, -1) * np.float32(
+    pixels: Array = np.asarray(scaled, dtype=np.float32).reshape(image.height, image.width, -1) * np.float32(
         image.scale
     )
     if image.mean:
@@ -376,7 +376,7 @@ ENCODERS: dict[str, Encoder] = {
     "application/x-npy": write_npy,
     "application/x-npz": write_npz,
 }
-_DEFAULT_ANSWERS = {read_jsonlines: "application/jsonlines", read_csv: "text/csv"}
+_DEFAULT_ANSWERS: dict[Decoder, str] = {read_jsonlines: "application/jsonlines", read_csv: "text/csv"}
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,6 @@
 """HTTP/1.1 on uvloop and llhttp: connections, limits, requests one after another, answers in their order.
 
-A plain asyncio.Protocol and no framework: this is the hot path, where every microsecond is a tenth of a request.
+A plain asyncio.Protocol and no framework: this is the hot path, where a microsecond is a tenth of a request.
 What a request means is the application's matter; here it is bytes in, bytes out.
 """
 
@@ -30,8 +30,7 @@ LINGER_SECONDS = 2.0
 
 OTHER = metrics.ROUTES.index("other")
 _STATUS_LINES = {
-    status: f"HTTP/1.1 {status} {HTTPStatus(status).phrase if status != 499 else 'Client Closed Request'}\r\n".encode()
-    for status in metrics.STATUSES
+    status: f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\n".encode() for status in metrics.STATUSES
 }
 _PROBLEM = b"application/problem+json"
 
@@ -385,8 +384,8 @@ class Connection(asyncio.Protocol):
             if request.problem is None:
                 self._transport.close()
             else:
-                # The client may still be sending. To close now would reset the connection, and with it the answer:
-                # the rest is read and thrown away for a moment.
+                # The client may still be sending. To close now would reset the connection, and with it the
+                # answer: the rest is read and thrown away for a moment.
                 self._transport.write_eof()
                 self._transport.resume_reading()
                 self.deadline = server.now + LINGER_SECONDS

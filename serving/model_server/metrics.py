@@ -1,7 +1,7 @@
 """Counters in memory that all workers share, rendered in Prometheus' text form.
 
-Each worker adds to its own slot (a plain integer add in a memoryview, some tens of nanoseconds); whichever worker
-is asked for /metrics sums the slots. A slot outlives its worker, so that a restart loses no count.
+Each worker adds to its own slot (a plain integer add in a memoryview, some tens of nanoseconds); whichever
+worker is asked for /metrics sums the slots. A slot outlives its worker, so that a restart loses no count.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ ROUTES = (
     "/openapi.json",
     "other",
 )
-STATUSES = (200, 400, 404, 405, 406, 408, 413, 414, 415, 417, 422, 429, 431, 499, 500, 501, 503)
+STATUSES = (200, 400, 404, 405, 406, 408, 413, 414, 415, 417, 422, 429, 431, 500, 501, 503)
 SECONDS = (
     0.0001,
     0.00025,

@@ -1,4 +1,4 @@
-"""The model's files: as SageMaker lays them, or fetched from S3 by version, checked, and only then unpacked."""
+"""The model's files: as SageMaker lays them, or fetched from S3 by version, checked, then unpacked."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Fetch(Protocol):
 
 
 def prepare(settings: Settings, fetch: Fetch | None = None) -> Path:
-    """The folder that holds the model. ModelRefusedError for a missing one, or an archive that is not the one meant."""
+    """The folder that holds the model. ModelRefusedError where there is none, or not the one meant."""
     directory = settings.model_dir
     if not settings.model_uri:
         if not directory.is_dir():
@@ -55,7 +55,8 @@ def prepare(settings: Settings, fetch: Fetch | None = None) -> Path:
         # Nothing of an archive is read before it is known to be the right one.
         if settings.model_sha256 and digest != settings.model_sha256:
             raise ModelRefusedError(
-                f"{settings.model_uri} has sha256 {digest}, but MODEL_SERVER_MODEL_SHA256 is {settings.model_sha256}"
+                f"{settings.model_uri} has sha256 {digest}, "
+                f"but MODEL_SERVER_MODEL_SHA256 is {settings.model_sha256}"
             )
         unpacked = Path(incoming, "model")
         unpack(archive, unpacked)

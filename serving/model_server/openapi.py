@@ -9,7 +9,10 @@ from model_server.codecs import DECODERS, ENCODERS
 from model_server.engines import Engine, RawEngine
 from model_server.signature import Signature, Tensor
 
-_JSON_TYPES = {"BOOL": {"type": ["boolean", "integer"]}, "BYTES": {"type": "string"}}
+_JSON_TYPES: dict[str, dict[str, Any]] = {
+    "BOOL": {"type": ["boolean", "integer"]},
+    "BYTES": {"type": "string"},
+}
 PROBLEM = {"$ref": "#/components/schemas/Problem"}
 FAILURES = {
     "400": "The body cannot be read.",
@@ -91,7 +94,7 @@ def _failures(statuses: tuple[str, ...]) -> dict[str, Any]:
 
 def _invocations(engine: Engine) -> dict[str, Any]:
     if isinstance(engine, RawEngine):
-        anything = {"*/*": {"schema": {}}}
+        anything: dict[str, Any] = {"*/*": {"schema": {}}}
         return {
             "operationId": "invoke",
             "summary": "A prediction, by the model's own code.",

@@ -1,7 +1,8 @@
 """The first process: opens the port, starts the workers, starts them again, and stops them.
 
-It imports no engine and starts no thread, so that a fork of it is a clean worker. The first worker alone decides
-whether the model can be served at all; the others follow once it is ready, and only if the engine leaves them cores.
+It imports no engine and starts no thread, so that a fork of it is a clean worker. The first worker alone
+decides whether the model can be served at all; the others follow once it is ready, and only if the engine
+leaves them cores.
 """
 
 from __future__ import annotations
@@ -63,7 +64,7 @@ class Supervisor:
     def _patience(self) -> float | None:
         if self._due:
             return max(0.0, min(self._due.values()) - monotonic())
-        # Until the first worker is ready, and while others recover, readiness is looked at; then only signals matter.
+        # Until every worker is ready, readiness is looked at; after that only signals matter.
         return 0.05 if not all(self._metrics.each(metrics.READY)[: self._workers]) else None
 
     def _start(self, slot: int) -> None:
@@ -136,7 +137,7 @@ class Supervisor:
         if not self._ever_ready and self._deaths[slot] >= MAX_EARLY_DEATHS:
             event(
                 logging.ERROR,
-                f"the model cannot be served: its worker was {how}, {self._deaths[slot]} times before it was ready",
+                f"the model cannot be served: {self._deaths[slot]} workers {how} before they were ready",
             )
             self._give_up(1)
             return

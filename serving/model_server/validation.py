@@ -1,8 +1,8 @@
 """Inputs against the signature, before they reach the engine.
 
-The common case, rows of plain numbers for one matrix, is one call of `struct`, which checks width, type and range
-while it packs. Whatever that refuses is looked at with care, for a missing value that the model allows, or for a
-fault with the row and the field it is in.
+The common case, rows of plain numbers for one matrix, is one call of `struct`, which checks width, type and
+range while it packs. Whatever that refuses is looked at with care, for a missing value that the model allows,
+or for a fault with the row and the field it is in.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ _UNFIT = (struct.error, TypeError, OverflowError)
 
 
 class InputReader:
-    """Turns decoded bodies into the engine's tensors. Every method raises ProblemError for what does not fit."""
+    """Turns decoded bodies into the engine's tensors; every method raises ProblemError for a misfit."""
 
     def __init__(self, signature: Signature, *, nan: bool = True) -> None:
         self.signature = signature
@@ -176,7 +176,7 @@ class InputReader:
         return self._scalars(tensor, data, max(count // max(shape[0], 1), 1)).reshape(tuple(shape))
 
     def array(self, tensor: Tensor, array: Array) -> Array:
-        """A numpy array, cast where nothing is lost but precision, and checked. The result can be written to."""
+        """A numpy array, cast where nothing is lost but precision, and checked; it can be written to."""
         self.check_shape(tensor, array.shape)
         if tensor.datatype == "BYTES":
             if array.dtype.kind == "U":

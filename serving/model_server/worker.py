@@ -76,7 +76,7 @@ class Worker:
             self._loop.remove_reader(self._listener.fileno())
 
     def _accept(self) -> None:
-        """One connection a turn, so that workers share what comes; none for a moment when this one has more than its share."""
+        """One connection a turn, so that workers share; none for a moment above its own share."""
         mine = self._counters.values[metrics.CONNECTIONS]
         shared = self._counters.shared
         if shared.workers > 1 and mine > min(
@@ -170,11 +170,13 @@ class Worker:
         """/ping says 503; what was sent is answered; then the connections close."""
         server, settings = self._server, self._settings
         server.draining = True
-        deadline = perf_counter() + settings.drain_seconds
+        started = perf_counter()
+        deadline = started + settings.drain_seconds
         event(logging.INFO, "draining", in_flight=server.in_flight, connections=len(server.connections))
         # The port stays open until no one asks any more, for at most a fifth of the time.
-        announced = perf_counter() + min(settings.drain_seconds / 5, 5.0)
-        while perf_counter() < announced and perf_counter() - server.last_request < QUIET_SECONDS:
+        announced = started + min(settings.drain_seconds / 5, 5.0)
+        # Polled, both loops: an event for what ends them would cost every request something.
+        while (now := perf_counter()) < announced and now - max(server.last_request, started) < QUIET_SECONDS:  # noqa: ASYNC110
             await asyncio.sleep(0.01)
         self._accepting(on=False)
         self._accept_backlog()
@@ -209,7 +211,7 @@ class Worker:
 
 
 def load_engine(directory: Path, settings: Settings) -> tuple[Engine, float]:
-    """A loaded engine that has answered once, and the seconds its second answer took. Raises ModelRefusedError."""
+    """A loaded engine that has answered once, and the seconds of its second answer; or ModelRefusedError."""
     engine = choose(directory, settings.engine).load(directory, settings)
     if isinstance(engine, RawEngine):
         return engine, 1.0

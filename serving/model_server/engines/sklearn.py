@@ -97,7 +97,7 @@ def _read(path: Path, *, allow_pickle: bool) -> Any:
     if path.suffix != ".skops":
         if not allow_pickle:
             raise ModelRefusedError(
-                f"{path.name} is a pickle, which can run any code when it is read; save the model with skops, "
+                f"{path.name} is a pickle, which can run any code when read; save the model with skops, "
                 "or set MODEL_SERVER_ALLOW_PICKLE=true if you made this file yourself"
             )
         import joblib
@@ -115,7 +115,8 @@ def _read(path: Path, *, allow_pickle: bool) -> Any:
         refused = [name for name in unknown if not _is_library_class(name)]
         if refused:
             raise ModelRefusedError(
-                f"{path.name} names {', '.join(sorted(refused)[:5])}; only classes of {', '.join(TRUSTED)} are trusted"
+                f"{path.name} names {', '.join(sorted(refused)[:5])}; "
+                f"only classes of {', '.join(TRUSTED)} are trusted"
             )
         return skops.io.load(path, trusted=unknown)
     except ModelRefusedError:
@@ -175,7 +176,7 @@ def _input(estimator: Any) -> Tensor:
     width = getattr(estimator, "n_features_in_", None)
     if width is None:
         raise ModelRefusedError(
-            f"{type(estimator).__name__} does not say how many features it takes; name them in a signature.json"
+            f"{type(estimator).__name__} does not say how many features it takes; add a signature.json"
         )
     columns = tuple(str(name) for name in getattr(estimator, "feature_names_in_", ()))
     return Tensor(

@@ -1,1 +1,1 @@
-"""The ways in which a client may ask: SageMaker's container contract, the Open Inference Protocol, the tunnel."""
+"""How a client may ask: SageMaker's container contract, the Open Inference Protocol, the tunnel."""

@@ -116,8 +116,8 @@ class Infer:
             array = _strings(tensor, data, count).reshape(shape)
         elif len(data) != count * given.dtype.itemsize:
             raise malformed(
-                f"{tensor.name}: {given.datatype} of shape {list(shape)} has {count * given.dtype.itemsize} bytes, "
-                f"but binary_data_size is {len(data)}"
+                f"{tensor.name}: {given.datatype} of shape {list(shape)} has "
+                f"{count * given.dtype.itemsize} bytes, but binary_data_size is {len(data)}"
             )
         else:
             array = np.frombuffer(data, given.dtype).reshape(shape)
@@ -193,7 +193,8 @@ def _split(request: Request) -> tuple[bytes, memoryview]:
         return request.body, memoryview(b"")
     if not text.isdigit() or len(text) > 12 or int(text) > len(request.body):
         raise malformed(
-            f"Inference-Header-Content-Length is {text.decode('latin-1')!r}, but the body has {len(request.body)} bytes"
+            f"Inference-Header-Content-Length is {text.decode('latin-1')!r}, "
+            f"but the body has {len(request.body)} bytes"
         )
     size = int(text)
     return request.body[:size], memoryview(request.body)[size:]

@@ -19,7 +19,7 @@ METHODS = (b"GET", b"POST", b"HEAD")
 
 
 def open_tunnel(request: Request) -> bool:
-    """Makes the request what it is in truth. False where it is no tunnel: callers may use the header as they like."""
+    """Makes the request what it is in truth. False for no tunnel: callers may use the header as they like."""
     parts = (part.strip().partition(b"=") for part in request.headers[HEADER].split(b";"))
     attributes = {key.strip().lower(): value.strip() for key, _, value in parts}
     if ROUTE not in attributes:
