@@ -33,7 +33,9 @@ def main() -> int:
         selection = str(context.get("architecture", "spec"))
         if selection not in ("spec", "both", "self-hosted", "managed"):
             raise UsageError(
-                "-c architecture= must say what to deploy", got=selection, allowed="both, self-hosted, managed"
+                "-c architecture= must say what to deploy",
+                got=selection,
+                allowed="both, self-hosted, managed",
             )
         plans = load_plans(find_specs(PROJECT, chosen), PROJECT, selection)
     except ModelstacksError as error:
@@ -51,7 +53,9 @@ def main() -> int:
 def _context() -> dict[str, Any]:
     """What the CDK CLI was given with -c: aws_cdk would read it too, but is not imported yet."""
     context: dict[str, Any] = json.loads(os.environ.get("CDK_CONTEXT_JSON") or "{}")
-    overflow = os.environ.get("CONTEXT_OVERFLOW_LOCATION_ENV")  # where the CLI puts what the environment cannot hold
+    overflow = os.environ.get(
+        "CONTEXT_OVERFLOW_LOCATION_ENV"
+    )  # where the CLI puts what the environment cannot hold
     if overflow:
         context.update(json.loads(Path(overflow).read_text(encoding="utf-8")))
     return context
@@ -69,7 +73,8 @@ def _use_own_node() -> None:
 
 def _not_set_up(error: ModuleNotFoundError) -> int:
     sys.stderr.write(
-        f"{error.name} is not installed for {sys.executable}; fix: run `make setup`, then `. .venv/bin/activate`\n"
+        f"{error.name} is not installed for {sys.executable}; fix: run `make setup`, then `.
+        .venv/bin/activate`\n"
     )
     return 4
 

@@ -31,10 +31,8 @@ class ModelStack(Stack):
             env=Environment(account=plan.aws.account, region=plan.aws.region) if plan.aws else None,
         )
         key = customer_key(self, plan.stack_name)
-        backend = builder(plan.target)(self, plan, Foundation(key, ModelData(self, plan.model)))
-        api = RestApi(
-            self, "Api", plan=plan, routes=PREDICTIVE_ROUTES, integrate=backend.integrate, key=key
-        )
+        backend = builder(plan.target.target)(self, plan, Foundation(key, ModelData(self, plan.model)))
+        api = RestApi(self, "Api", plan=plan, routes=PREDICTIVE_ROUTES, integrate=backend.integrate, key=key)
         backend.admit(api.execute_arn)
 
         self._output(self.API_URL, "address of the API", api.url)

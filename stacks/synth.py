@@ -14,7 +14,9 @@ from stacks.model_stack import ModelStack
 __all__ = ["build_app", "synthesize"]
 
 
-def build_app(plans: Sequence[Plan], *, outdir: str | None = None, context: Mapping[str, Any] | None = None) -> App:
+def build_app(
+    plans: Sequence[Plan], *, outdir: str | None = None, context: Mapping[str, Any] | None = None
+) -> App:
     """An app with one stack a plan. The CDK CLI gives `outdir` and `context` through the environment."""
     app = App(outdir=outdir, context=dict(context) if context else None, analytics_reporting=False)
     for plan in plans:

@@ -1,8 +1,9 @@
-"""The managed architecture's front: carries a request of the REST API to a SageMaker endpoint, and its answer back.
+"""The managed architecture's front: carries a request of the REST API to a SageMaker endpoint, and its answer
+back.
 
-SageMaker hands a container POST /invocations and nothing else, so every other route of the contract travels inside an
-invocation, named in the custom attributes (docs/contract.md). What the model server answers, errors included, comes
-back as it is; what goes wrong on the way becomes a problem+json that says so.
+SageMaker hands a container POST /invocations and nothing else, so every other route of the contract travels
+inside an invocation, named in the custom attributes (docs/contract.md). What the model server answers, errors
+included, comes back as it is; what goes wrong on the way becomes a problem+json that says so.
 """
 
 from __future__ import annotations
@@ -130,7 +131,7 @@ class Invoker:
         return _answer(200, response["Body"], back)
 
     def _send(self, request: dict[str, Any]) -> dict[str, Any]:
-        """One invocation, its body read. Raises ClientError with SageMaker's refusal, Problem for the rest."""
+        """One invocation, its body read. Raises ClientError for SageMaker's refusals, Problem for the rest."""
         try:
             try:
                 response = self._client.invoke_endpoint(**request)
@@ -140,14 +141,18 @@ class Invoker:
             return {**response, "Body": response["Body"].read()}
         except (ReadTimeoutError, ConnectTimeoutError):
             seconds = self._environment.read_timeout_seconds
-            raise Problem(504, "Gateway Timeout", f"the model did not answer within {seconds} seconds") from None
+            raise Problem(
+                504, "Gateway Timeout", f"the model did not answer within {seconds} seconds"
+            ) from None
         except EndpointConnectionError:
             raise Problem(503, "Service Unavailable", "the SageMaker runtime cannot be reached") from None
         except ClientError:
             raise
         except BotoCoreError as error:
             logger.exception("the call of the endpoint failed")
-            raise Problem(502, "Bad Gateway", f"the call of the endpoint failed: {type(error).__name__}") from None
+            raise Problem(
+                502, "Bad Gateway", f"the call of the endpoint failed: {type(error).__name__}"
+            ) from None
 
 
 def _body(event: Event, limit: int) -> bytes:
@@ -158,7 +163,9 @@ def _body(event: Event, limit: int) -> bytes:
         body = text.encode()
     if len(body) > limit:
         raise Problem(
-            413, "Content Too Large", f"the body has {len(body)} bytes; allowed: at most {limit}; send fewer rows at once"
+            413,
+            "Content Too Large",
+            f"the body has {len(body)} bytes; allowed: at most {limit}; send fewer rows at once",
         )
     return body
 
@@ -168,7 +175,11 @@ _REFUSALS = {
     "ThrottlingException": (429, "Too Many Requests", "the endpoint is throttled; try again"),
     "ModelNotReadyException": (503, "Service Unavailable", "the model is still loading; try again"),
     "ServiceUnavailable": (503, "Service Unavailable", "the endpoint has no free capacity; try again"),
-    "ServiceUnavailableException": (503, "Service Unavailable", "the endpoint has no free capacity; try again"),
+    "ServiceUnavailableException": (
+        503,
+        "Service Unavailable",
+        "the endpoint has no free capacity; try again",
+    ),
 }
 
 
@@ -191,12 +202,16 @@ def _refused(error: ClientError, request_id: str) -> Answer:
 
 
 def _content_type(message: str) -> str:
-    """SageMaker keeps an error's body and loses its content type; the model server's errors are problem+json."""
+    """SageMaker keeps an error's body and loses its content type; the model server's are problem+json."""
     try:
         document = json.loads(message)
     except ValueError:
         return "text/plain; charset=utf-8"
-    return "application/problem+json" if isinstance(document, dict) and "status" in document else "application/json"
+    return (
+        "application/problem+json"
+        if isinstance(document, dict) and "status" in document
+        else "application/json"
+    )
 
 
 def _attributes(text: str) -> dict[str, str]:
@@ -222,7 +237,9 @@ def _answer(status: int, body: bytes, headers: dict[str, str]) -> Answer:
     encoded = base64.b64encode(body).decode("ascii")
     if len(encoded) > MAX_RESPONSE_BYTES:
         raise Problem(
-            502, "Bad Gateway", f"the answer has {len(body)} bytes, more than Lambda can return; ask for fewer rows"
+            502,
+            "Bad Gateway",
+            f"the answer has {len(body)} bytes, more than Lambda can return; ask for fewer rows",
         )
     # Always base64: API Gateway takes it off again, and bytes stay bytes.
     return {"statusCode": status, "headers": headers, "body": encoded, "isBase64Encoded": True}

@@ -1,4 +1,4 @@
-"""API Gateway -> Lambda in isolated subnets -> interface endpoint -> one SageMaker endpoint, and nothing else."""
+"""API Gateway -> Lambda in isolated subnets -> interface endpoint -> one SageMaker endpoint."""
 
 from __future__ import annotations
 
@@ -23,7 +23,8 @@ CODE = Path(__file__).parents[2] / "lambda" / "invoke"
 
 
 class Timeouts:
-    """Who gives up when: the SageMaker client first, then Lambda, then API Gateway, so that each can still say why.
+    """Who gives up when: the SageMaker client first, then Lambda, then API Gateway, so that each can still
+    say why.
 
     >>> Timeouts(29).client_seconds, Timeouts(29).function_seconds
     (27, 28)
@@ -40,8 +41,8 @@ class EndpointFunction(Construct):
     """The function that carries every route of the contract to a SageMaker endpoint.
 
     Args:
-        endpoint_name: a token that holds until the endpoint is in service, so that the API never comes up before it.
-        endpoint_arn: the same endpoint, for the policies.
+        endpoint_name: a token that holds until the endpoint is in service, so that the API never comes up
+        before it. endpoint_arn: the same endpoint, for the policies.
     """
 
     def __init__(
@@ -141,7 +142,11 @@ class EndpointFunction(Construct):
             ),
             tracing_config=lambda_.CfnFunction.TracingConfigProperty(mode="Active"),
         )
-        acknowledge(function, "L1", "pinned to python3.13, on which the handler is tested; the pack's list may be newer")
+        acknowledge(
+            function,
+            "L1",
+            "pinned to python3.13, on which the handler is tested; the pack's list may be newer",
+        )
         self.function_name: str = function.ref
         self._function_arn: str = function.attr_arn
 

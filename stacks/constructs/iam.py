@@ -1,4 +1,4 @@
-"""Roles written as the IAM documents that they are: one service may assume one, and it may do what its statements say."""
+"""Roles written as the IAM documents that they are: who may assume them, and what they may do."""
 
 from __future__ import annotations
 
@@ -49,8 +49,9 @@ def service_role(
 ) -> iam.CfnRole:
     """A role that one AWS service may assume. `policies` maps a policy's name to its statements.
 
-    `only_for_this_account` names the account in the trust policy, so that the service cannot be talked into using the
-    role for another customer. Some services (Lambda, API Gateway) do not say for whom they assume a role.
+    `only_for_this_account` names the account in the trust policy, so that the service cannot be talked into
+    using the role for another customer. Some services (Lambda, API Gateway) do not say for whom they assume a
+    role.
     """
     trust: Statement = {"Effect": "Allow", "Principal": {"Service": service}, "Action": "sts:AssumeRole"}
     if only_for_this_account:

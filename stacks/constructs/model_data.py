@@ -13,9 +13,9 @@ __all__ = ["ModelData"]
 class ModelData:
     """The archive as a file asset that a program produces when assets are published.
 
-    Synth never sees the weights: the asset's identity is the sha256 that the lock file holds, and the CDK CLI runs
-    `package_command` only where the bucket does not have that object yet. The key never names other bytes, so it is
-    the version too.
+    Synth never sees the weights: the asset's identity is the sha256 that the lock file holds, and the CDK CLI
+    runs `package_command` only where the bucket does not have that object yet. The key never names other
+    bytes, so it is the version too.
     """
 
     def __init__(self, stack: Stack, model: PlannedModel) -> None:
@@ -31,7 +31,7 @@ class ModelData:
     def may_read(self) -> Statement:
         """What a role needs in order to fetch the archive.
 
-        The bootstrap bucket encrypts with S3's own key unless it was bootstrapped with a customer key, which then has
-        to allow the role as well (docs/targets/ecs-fargate.md).
+        The bootstrap bucket encrypts with S3's own key unless it was bootstrapped with a customer key, which
+        then has to allow the role as well (docs/targets/ecs-fargate.md).
         """
         return allow(["s3:GetObject", "s3:GetObjectVersion"], self.arn)

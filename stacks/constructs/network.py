@@ -1,7 +1,7 @@
 """A VPC with no way out: isolated subnets, and endpoints for exactly the AWS services that are called.
 
-Security groups are written hop by hop. A `SecurityGroup` states where it may connect to; the matching ingress rule at
-the other end is made with it, so a hop is open at both ends or not at all.
+Security groups are written hop by hop. A `SecurityGroup` states where it may connect to; the matching ingress
+rule at the other end is made with it, so a hop is open at both ends or not at all.
 """
 
 from __future__ import annotations
@@ -93,7 +93,7 @@ _NOWHERE = ec2.CfnSecurityGroup.EgressProperty(
 
 
 class Network(Construct):
-    """Isolated subnets, one a zone, with flow logs and a gateway endpoint for S3 that reaches `s3_objects` only.
+    """Isolated subnets, one a zone, with flow logs and a gateway endpoint for S3.
 
     Args:
         zones: the availability zones' names, or None for the first two that the account has.
@@ -148,8 +148,9 @@ class Network(Construct):
         )
         self._flow_logs(key, retention_days)
 
-    # S3 has a gateway endpoint, which has no security group to point at, and the prefix list that would stand for it
-    # has another id in each region. The routes of these subnets lead to S3 and nowhere else, so this opens S3 alone.
+    # S3 has a gateway endpoint, which has no security group to point at, and the prefix list that would stand
+    # for it has another id in each region. The routes of these subnets lead to S3 and nowhere else, so this
+    # opens S3 alone.
     TO_S3 = Hop("0.0.0.0/0", HTTPS, "S3 through its gateway endpoint, the only route out of these subnets")
 
     def interface_endpoint(
@@ -161,7 +162,7 @@ class Network(Construct):
     ) -> SecurityGroup:
         """Make one AWS service reachable from inside by its usual name; returns what guards the endpoint.
 
-        `service` is the last part of its name ("ecr.api"); `statements` are all that may be asked of it through here.
+        `service` is the last part of its name ("ecr.api"); `statements` are all that may be asked through here.
         """
         guard = SecurityGroup(
             self, f"{id}Endpoint", vpc_id=self.vpc_id, description=f"network interfaces of {service}"
@@ -188,7 +189,10 @@ class Network(Construct):
             description="VPC flow logs write to their log group",
             policies={
                 "write": [
-                    allow(["logs:CreateLogStream", "logs:PutLogEvents", "logs:DescribeLogStreams"], group.attr_arn)
+                    allow(
+                        ["logs:CreateLogStream", "logs:PutLogEvents", "logs:DescribeLogStreams"],
+                        group.attr_arn,
+                    )
                 ]
             },
         )

@@ -17,8 +17,9 @@ from stacks.constructs.rest_api import Integration
 __all__ = ["PrivateIntegration"]
 
 HTTP = 80
-# Longer than the 29 s that API Gateway waits, so that the balancer never gives up first; shorter than the 75 s for
-# which the model server keeps an idle connection, so that the balancer never sends into one that is being closed.
+# Longer than the 29 s that API Gateway waits, so that the balancer never gives up first; shorter than the 75
+# s for which the model server keeps an idle connection, so that the balancer never sends into one that is
+# being closed.
 IDLE_TIMEOUT_SECONDS = 60
 
 
@@ -107,7 +108,8 @@ class PrivateIntegration(Construct):
             target_type="ip",
             protocol="HTTP",
             port=SERVER_PORT,
-            # Readiness: 200 only once the model is loaded and has answered a warm-up, 503 again while it drains.
+            # Readiness: 200 only once the model is loaded and has answered a warm-up, 503 again while it
+            # drains.
             health_check_enabled=True,
             health_check_protocol="HTTP",
             health_check_path="/ping",
@@ -126,8 +128,8 @@ class PrivateIntegration(Construct):
                 }.items()
             ],
         )
-        # API Gateway puts the stage's name in front of the path that it sends through a VPC link. It is taken off here:
-        # the model server serves the contract's paths and knows nothing of stages.
+        # API Gateway puts the stage's name in front of the path that it sends through a VPC link. It is taken
+        # off here: the model server serves the contract's paths and knows nothing of stages.
         self.rule = elbv2.CfnListenerRule(
             self,
             "Rule",
@@ -136,7 +138,9 @@ class PrivateIntegration(Construct):
             conditions=[
                 elbv2.CfnListenerRule.RuleConditionProperty(
                     field="path-pattern",
-                    path_pattern_config=elbv2.CfnListenerRule.PathPatternConfigProperty(values=[f"/{STAGE}/*"]),
+                    path_pattern_config=elbv2.CfnListenerRule.PathPatternConfigProperty(
+                        values=[f"/{STAGE}/*"]
+                    ),
                 )
             ],
             transforms=[
@@ -144,7 +148,9 @@ class PrivateIntegration(Construct):
                     type="url-rewrite",
                     url_rewrite_config=elbv2.CfnListenerRule.RewriteConfigObjectProperty(
                         rewrites=[
-                            elbv2.CfnListenerRule.RewriteConfigProperty(regex=f"^/{STAGE}(/.*)$", replace="$1")
+                            elbv2.CfnListenerRule.RewriteConfigProperty(
+                                regex=f"^/{STAGE}(/.*)$", replace="$1"
+                            )
                         ]
                     ),
                 )
@@ -192,7 +198,10 @@ class PrivateIntegration(Construct):
                 ]
             ),
             public_access_block_configuration=s3.CfnBucket.PublicAccessBlockConfigurationProperty(
-                block_public_acls=True, block_public_policy=True, ignore_public_acls=True, restrict_public_buckets=True
+                block_public_acls=True,
+                block_public_policy=True,
+                ignore_public_acls=True,
+                restrict_public_buckets=True,
             ),
             ownership_controls=s3.CfnBucket.OwnershipControlsProperty(
                 rules=[s3.CfnBucket.OwnershipControlsRuleProperty(object_ownership="BucketOwnerEnforced")]

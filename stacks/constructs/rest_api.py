@@ -1,7 +1,7 @@
 """The REST API in front of either architecture: the contract's routes, each a resource of its own.
 
-What stands behind a route is the backend's word (`integrate`); everything that a caller notices is here, so that it is
-the same whichever architecture answers.
+What stands behind a route is the backend's word (`integrate`); everything that a caller notices is here, so
+that it is the same whichever architecture answers.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import hashlib
 import json
 from collections.abc import Callable, Sequence
 
-from aws_cdk import Aws, CfnDeletionPolicy, Fn, Stack
+from aws_cdk import Aws, CfnDeletionPolicy, Stack
 from aws_cdk import aws_apigateway as apigateway
 from aws_cdk import aws_kms as kms
 from constructs import Construct
@@ -46,7 +46,8 @@ _ACCESS_LOG = {
 
 
 class RestApi(Construct):
-    """A regional REST API with one stage, throttled, logged and traced; callers need an API key or sign with IAM.
+    """A regional REST API with one stage, throttled, logged and traced; callers need an API key or sign with
+    IAM.
 
     Args:
         integrate: what answers a route.
@@ -126,15 +127,23 @@ class RestApi(Construct):
             integration=integration,
         )
         if needs_key:
-            reason = "api.auth is api-key: every method needs a key of the usage plan; api.auth: iam asks for SigV4"
+            reason = (
+                "api.auth is api-key: each method needs a key of the usage plan; api.auth: iam asks for SigV4"
+            )
             acknowledge(method, "APIG4", reason)
-        acknowledge(method, "COG4", "callers are programs; they come with an API key or sign with IAM, not with Cognito")
+        acknowledge(
+            method,
+            "COG4",
+            "callers are programs; they come with an API key or sign with IAM, not with Cognito",
+        )
         return method
 
     def _deployment(self, methods: Sequence[apigateway.CfnMethod]) -> apigateway.CfnDeployment:
-        # A deployment is a snapshot of the methods: a new logical id, and so a new snapshot, whenever they change.
+        # A deployment is a snapshot of the methods: a new logical id, and so a new snapshot, whenever they
+        # change.
         described = [
-            [m.http_method, m.resource_id, m.authorization_type, m.request_parameters, m.integration] for m in methods
+            [m.http_method, m.resource_id, m.authorization_type, m.request_parameters, m.integration]
+            for m in methods
         ]
         resolved = json.dumps(Stack.of(self).resolve(described), sort_keys=True)
         deployment = apigateway.CfnDeployment(
@@ -173,7 +182,7 @@ class RestApi(Construct):
         acknowledge(
             stage,
             "APIG3",
-            "no web ACL: bodies are tensors, not forms, and each caller is known by key or signature and throttled; "
+            "no web ACL: bodies are tensors, and each caller is known by key or signature and throttled; "
             "an organisation's own ACL can be associated with the stage by its ARN",
         )
         return stage
@@ -210,7 +219,7 @@ class RestApi(Construct):
         acknowledge(
             role,
             "IAM5[Resource::arn:<AWS::Partition>:logs:<AWS::Region>:<AWS::AccountId>:log-group:*]",
-            "the account's one role for all of API Gateway's logs, whose execution log groups API Gateway names itself",
+            "the account's one role for API Gateway's logs; it names its execution log groups itself",
         )
         account = apigateway.CfnAccount(self, "Account", cloud_watch_role_arn=role.attr_arn)
         for resource in (role, account):
@@ -239,7 +248,10 @@ class RestApi(Construct):
             ),
         )
         key = apigateway.CfnApiKey(
-            self, "Key", enabled=True, description=f"calls {self._plan.stack_name}; its value never stands in a template"
+            self,
+            "Key",
+            enabled=True,
+            description=f"calls {self._plan.stack_name}; its value never stands in a template",
         )
         apigateway.CfnUsagePlanKey(
             self, "UsagePlanKey", key_id=key.ref, key_type="API_KEY", usage_plan_id=plan.ref

@@ -1,7 +1,7 @@
 """One file a compute target: `build` makes what answers the API's routes.
 
-A file here has the name of its declaration in modelstacks/targets/ and is imported only when a plan asks for it, so
-that a stack loads no more of the CDK than it uses.
+A file here has the name of its declaration in modelstacks/targets/ and is imported only when a plan asks for
+it, so that a stack loads no more of the CDK than it uses.
 """
 
 from __future__ import annotations
@@ -16,8 +16,6 @@ from constructs import Construct
 
 from modelstacks.core.contract import Route
 from modelstacks.core.plan import Plan
-from modelstacks.core.registry import targets
-from modelstacks.core.spec import TargetSpec
 from stacks.constructs.model_data import ModelData
 
 if TYPE_CHECKING:
@@ -38,12 +36,12 @@ class Foundation:
 class Backend:
     """What a target hands back.
 
-    `integrate` says how a route is answered; `admit` lets an API in, by its execute-api ARN, where the target has to
-    allow that itself; `outputs` maps the name of a stack output to its description and value.
+    `integrate` says how a route is answered; `admit` lets an API in, by its execute-api ARN, where the target
+    has to allow that itself; `outputs` maps the name of a stack output to its description and value.
     """
 
     integrate: Callable[[Route], Integration]
-    admit: Callable[[str], None] = lambda execute_arn: None
+    admit: Callable[[str], None] = lambda _: None
     outputs: Mapping[str, tuple[str, str]] = field(default_factory=dict)
 
 
@@ -54,7 +52,6 @@ class Build(Protocol):
         """Make the compute of `plan` below `scope`."""
 
 
-def builder(block: TargetSpec) -> Build:
-    """The `build` of the compute target whose block in a spec this is."""
-    name = next(target.name for target in targets().values() if isinstance(block, target.spec))
-    return cast(Build, import_module(f"{__name__}.{name.replace('-', '_')}").build)
+def builder(target: str) -> Build:
+    """The `build` of a compute target, by the target's name in a spec."""
+    return cast(Build, import_module(f"{__name__}.{target.replace('-', '_')}").build)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from aws_cdk import Aws, CfnTag, Stack
+from aws_cdk import Aws
 from aws_cdk import aws_applicationautoscaling as scaling
 from aws_cdk import aws_ecs as ecs
 from aws_cdk import aws_logs as logs
@@ -22,7 +22,7 @@ from stacks.targets import Backend, Foundation
 CONTAINER = "model-server"
 # Where the container may write; everything else of its file system is read-only.
 WRITABLE = {"model": "/opt/ml/model", "tmp": "/tmp"}  # noqa: S108  the container's own, a volume
-USER = "10001:10001"  # the image's own user (serving/Dockerfile), named again so that the template shows it
+USER = "1000:1000"  # the image's own user (serving/Dockerfile), named again so that the template shows it
 STOP_SECONDS = 30  # SIGTERM to SIGKILL; the model server drains for at most 25 of them
 # From the start of a task to its first healthy check: pull the image, fetch the model, load it, warm up.
 STARTUP_SECONDS = 300
@@ -125,9 +125,7 @@ def build(scope: Construct, plan: Plan, foundation: Foundation) -> Backend:
     cluster = ecs.CfnCluster(
         scope,
         "Cluster",
-        cluster_settings=[
-            ecs.CfnCluster.ClusterSettingsProperty(name="containerInsights", value="enhanced")
-        ],
+        cluster_settings=[ecs.CfnCluster.ClusterSettingsProperty(name="containerInsights", value="enhanced")],
     )
     service = ecs.CfnService(
         scope,
@@ -141,7 +139,9 @@ def build(scope: Construct, plan: Plan, foundation: Foundation) -> Backend:
         deployment_configuration=ecs.CfnService.DeploymentConfigurationProperty(
             minimum_healthy_percent=100,
             maximum_percent=200,
-            deployment_circuit_breaker=ecs.CfnService.DeploymentCircuitBreakerProperty(enable=True, rollback=True),
+            deployment_circuit_breaker=ecs.CfnService.DeploymentCircuitBreakerProperty(
+                enable=True, rollback=True
+            ),
         ),
         network_configuration=ecs.CfnService.NetworkConfigurationProperty(
             awsvpc_configuration=ecs.CfnService.AwsVpcConfigurationProperty(
@@ -257,7 +257,8 @@ def _autoscale(scope: Construct, plan: Plan, front: PrivateIntegration, resource
 def _concurrency_per_task(
     front: PrivateIntegration,
 ) -> list[scaling.CfnScalingPolicy.TargetTrackingMetricDataQueryProperty]:
-    """Requests in flight per task, by Little's law: arrivals a second times seconds each, shared by healthy tasks.
+    """Requests in flight per task, by Little's law: arrivals a second times seconds each, shared by healthy
+    tasks.
 
     A load balancer counts requests and times them but publishes no concurrency of its own.
     """

@@ -22,14 +22,17 @@ from stacks.targets import Backend, Foundation
 
 VARIANT = "AllTraffic"
 
-# Instance families with NVMe disks of their own, beside those whose name says so with a "d" (m5d, g4dn, c6gd, p4d).
-# Their disks are encrypted in hardware, and an endpoint configuration that names a KMS key for them is refused.
-# https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_CreateEndpointConfig.html (KmsKeyId), read 2026-11
-NVME_FAMILIES = frozenset({"g5", "g6", "g6e", "g7e", "gr6", "i3en", "p5", "p5e", "p5en", "p6-b200", "trn1", "trn1n", "trn2"})
+# Instance families with NVMe disks of their own, beside those whose name says so with a "d" (m5d, g4dn, c6gd,
+# p4d). Their disks are encrypted in hardware, and an endpoint configuration that names a KMS key for them is
+# refused. https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_CreateEndpointConfig.html (KmsKeyId),
+# read 2026-11
+NVME_FAMILIES = frozenset(
+    {"g5", "g6", "g6e", "g7e", "gr6", "i3en", "p5", "p5e", "p5en", "p6-b200", "trn1", "trn1n", "trn2"}
+)
 
 
 def processor(instance_type: str) -> Literal["x86_64", "arm64"]:
-    """What an instance type computes with: a "g" behind the generation's number is Graviton (ml.c7g, ml.m6gd, ml.g5g)."""
+    """The processor of an instance type: a "g" behind the generation is Graviton (ml.c7g, ml.m6gd, ml.g5g)."""
     return "arm64" if re.match(r"ml\.[a-z]+\d+g", instance_type) else "x86_64"
 
 
@@ -46,7 +49,8 @@ def build(scope: Construct, plan: Plan, foundation: Foundation) -> Backend:
         raise TypeError(f"sagemaker-endpoint cannot build {target!r}")
     key, model_data, retention = foundation.key, foundation.model_data, plan.logs.retention_days
     image = ServingImage(scope, "Image", engine=plan.model.engine, processor=processor(target.instance_type))
-    # Named, so that its log group can be there, encrypted and with an end, before SageMaker would make one without.
+    # Named, so that its log group can be there, encrypted and with an end, before SageMaker would make one
+    # without.
     name = plan.stack_name
     arn = f"arn:{Aws.PARTITION}:sagemaker:{Aws.REGION}:{Aws.ACCOUNT_ID}:endpoint/{name}"
     logs_of_model = log_group(
@@ -77,7 +81,10 @@ def build(scope: Construct, plan: Plan, foundation: Foundation) -> Backend:
             "image": image.may_pull(),
             "model": [model_data.may_read()],
             "logs": [
-                allow(["logs:CreateLogStream", "logs:DescribeLogStreams", "logs:PutLogEvents"], logs_of_model.attr_arn)
+                allow(
+                    ["logs:CreateLogStream", "logs:DescribeLogStreams", "logs:PutLogEvents"],
+                    logs_of_model.attr_arn,
+                )
             ],
             "metrics": [
                 allow(
@@ -107,7 +114,7 @@ def build(scope: Construct, plan: Plan, foundation: Foundation) -> Backend:
     acknowledge(
         role,
         "IAM5[Resource::*]",
-        "a registry login, metrics (bound to SageMaker's namespaces) and what attaches instances to a VPC name no resource",
+        "a registry login, metrics (bound to a namespace) and attaching instances to a VPC name no resource",
     )
     model = sagemaker.CfnModel(
         scope,
@@ -148,7 +155,9 @@ def build(scope: Construct, plan: Plan, foundation: Foundation) -> Backend:
         ],
     )
     if has_nvme(target.instance_type):
-        acknowledge(configuration, "SM1", "the instance's own NVMe disks are encrypted in hardware; a key is refused")
+        acknowledge(
+            configuration, "SM1", "the instance's own NVMe disks are encrypted in hardware; a key is refused"
+        )
     endpoint = sagemaker.CfnEndpoint(
         scope,
         "Endpoint",

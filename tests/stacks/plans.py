@@ -47,7 +47,7 @@ def make(architecture: Architecture, **changes: Any) -> Plan:
     fields: dict[str, Any] = {
         "name": "churn",
         "description": "who will leave",
-        "model": SourceSpec(license="Apache-2.0"),
+        "model": SourceSpec(source="artifact", license="Apache-2.0"),
         "architecture": architecture,
         "self-hosted": EcsFargate(),
         "managed": SagemakerEndpoint(),
