@@ -41,7 +41,7 @@ def load_document(path: Path) -> Document:
         SpecInvalid: the file cannot be read, is not UTF-8, is not YAML, repeats a key, uses aliases, or is not a mapping.
     """
     text = _read(path)
-    from ruamel.yaml import YAML  # noqa: PLC0415  30 ms that `--help` does not need
+    from ruamel.yaml import YAML  # 30 ms that `--help` does not need
     from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
     def refuse(line: int, what: str, fix: str = "") -> SpecInvalid:
@@ -100,7 +100,11 @@ def load_document(path: Path) -> Document:
                 lines[here] = key_line
                 mapping[key] = build(value_node, here)
             return mapping
-        return _scalar(node)
+        try:
+            return _scalar(node.tag, node.value)
+        except ValueError as error:
+            faults.append(Fault(relative(path), line, _dotted(location), str(error)))
+            return None
 
     data = build(root, ())
     if faults:
@@ -131,12 +135,21 @@ def _read(path: Path) -> str:
         raise SpecInvalid([Fault(relative(path), line, "", "not UTF-8 text", fix="save the file as UTF-8")]) from None
 
 
-def _scalar(node: Any) -> Any:
-    from ruamel.yaml.constructor import SafeConstructor
-
-    if node.tag == "tag:yaml.org,2002:timestamp":  # a date in a spec is text; nothing here wants a datetime
-        return node.value
-    return SafeConstructor().construct_object(node, deep=True)
+def _scalar(tag: str, text: str) -> Any:
+    """YAML 1.2's core types. A date stays text: nothing in a spec wants a datetime. ValueError for any other tag."""
+    kind = tag.removeprefix("tag:yaml.org,2002:")
+    if kind in ("str", "timestamp"):
+        return text
+    if kind == "null":
+        return None
+    if kind == "bool":
+        return text.lower() == "true"
+    if kind == "int":
+        digits = text.replace("_", "").lstrip("+")
+        return int(digits, 10 if digits.lstrip("-").isdigit() else 0)
+    if kind == "float":
+        return float(text.replace("_", "").replace(".inf", "inf").replace(".Inf", "inf").replace(".nan", "nan").lower())
+    raise ValueError(f"the tag !{kind.lstrip('!')} is not allowed")
 
 
 def _dotted(location: Location) -> str:

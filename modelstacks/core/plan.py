@@ -15,7 +15,9 @@ from modelstacks.core.lock import Lock
 from modelstacks.core.signature import Signature
 from modelstacks.core.spec import Api, Architecture, Aws, Logs, Scaling, Server, Spec, TargetSpec
 
-__all__ = ["Plan", "PlannedModel", "make_plan"]
+__all__ = ["Plan", "PlannedModel", "Selection", "make_plan"]
+
+Selection = Literal["spec", "both", "self-hosted", "managed"]  # which architectures to plan; "spec" is the spec's word
 
 
 class PlannedModel(Frozen):
@@ -28,7 +30,7 @@ class PlannedModel(Frozen):
     framework_version: str
     task: str
     signature: Signature
-    license: str | None
+    license: str
     archive_sha256: str
     archive_bytes: int
     package_command: tuple[str, ...]  # prints the path of the archive; run when assets are published, never in synth
@@ -101,6 +103,3 @@ def _server_environment(name: str, server: Server, lock: Lock) -> dict[str, str]
     if lock.model.allow_pickle:
         settings["ALLOW_PICKLE"] = "true"
     return {SERVER_ENVIRONMENT_PREFIX + key: str(value) for key, value in sorted(settings.items())}
-
-
-Selection = Literal["spec", "both"] | Architecture

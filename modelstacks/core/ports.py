@@ -9,7 +9,19 @@ from typing import Protocol
 
 from modelstacks.core.signature import Signature
 
-__all__ = ["HubFile", "HubModel", "ImageCatalog", "Inspection", "ModelHub", "ModelInspector", "ObjectStore", "ObjectVersion", "Ports", "Scanner"]
+__all__ = [
+    "HubFile",
+    "HubModel",
+    "ImageCatalog",
+    "Inspection",
+    "ModelHub",
+    "ModelInspector",
+    "ObjectStore",
+    "ObjectVersion",
+    "Ports",
+    "Scanner",
+    "SecretStore",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,8 +109,8 @@ class ModelInspector(Protocol):
 class Scanner(Protocol):
     """A scanner for code hidden in artifacts."""
 
-    def scan(self, directory: Path) -> Sequence[str]:
-        """One line for each dangerous import found, naming its file; empty when there is none."""
+    def scan(self, directory: Path, paths: Sequence[str]) -> Sequence[str]:
+        """One line for each import that no model needs, naming its file; empty when there is none."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,8 +32,9 @@ LogRetentionDays = Literal[1, 3, 5, 7, 14, 30, 60, 90, 120, 150, 180, 365, 400, 
 
 
 class SourceSpec(Strict):
-    """The `model` block; each source extends it with its own fields and a `source: Literal[...]`."""
+    """The `model` block; each source extends it with its own fields and narrows `source` to its name."""
 
+    source: str
     license: SpdxLicense | None = Field(
         None, description="SPDX identifier of the model's licence; where a model card states one, it must agree"
     )
@@ -43,7 +44,9 @@ class SourceSpec(Strict):
 
 
 class TargetSpec(Strict):
-    """The `self-hosted` or `managed` block; each target extends it with its own fields and a `target: Literal[...]`."""
+    """The `self-hosted` or `managed` block; each target extends it with its own fields and narrows `target` to its name."""
+
+    target: str
 
 
 class Throttle(Strict):
@@ -64,7 +67,7 @@ class Api(Strict):
     """The REST API in front of either architecture."""
 
     auth: Literal["api-key", "iam"] = Field("api-key", description="API key with a usage plan, or SigV4 (IAM)")
-    throttle: Throttle = Field(Throttle(), description="how many requests a caller may send")
+    throttle: Throttle = Field(default_factory=Throttle, description="how many requests a caller may send")
     quota: Quota | None = Field(None, description="requests per key in a period; unset sets no quota")
     timeout_seconds: int = Field(
         29, ge=1, le=29, description="how long a caller waits; 29 s is API Gateway's limit without a raised quota"
@@ -157,12 +160,12 @@ class Spec(Strict):
     description: str = Field("", max_length=256, description="stands in the API's and the stacks' descriptions")
     model: SourceSpec = Field(description="where the model comes from")
     architecture: Architecture = Field(description="the one word that moves the model")
-    api: Api = Field(Api(), description="the REST API in front of either architecture")
-    scaling: Scaling = Field(Scaling(), description="how many replicas stand ready, and when they multiply")
-    server: Server = Field(Server(), description="the model server's bounds")
+    api: Api = Field(default_factory=Api, description="the REST API in front of either architecture")
+    scaling: Scaling = Field(default_factory=Scaling, description="how many replicas stand ready, and when they multiply")
+    server: Server = Field(default_factory=Server, description="the model server's bounds")
     self_hosted: TargetSpec = Field(alias="self-hosted", description="the compute of the self-hosted architecture")
     managed: TargetSpec = Field(description="the compute of the managed architecture")
-    logs: Logs = Field(Logs(), description="access logs and replicas' logs")
+    logs: Logs = Field(default_factory=Logs, description="access logs and replicas' logs")
     tags: dict[str, str] = Field({}, max_length=40, description="tags on every resource")
     aws: Aws | None = Field(None, description="where to deploy; unset makes templates that fit any account and region")
 

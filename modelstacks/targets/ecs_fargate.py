@@ -6,6 +6,7 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
+from modelstacks.core.errors import Invalid
 from modelstacks.core.registry import Target
 from modelstacks.core.spec import TargetSpec
 
@@ -35,9 +36,11 @@ class EcsFargate(TargetSpec):
     def _size_exists(self) -> Self:
         least, most, step = SIZES[self.cpu]
         if not least <= self.memory_mib <= most or (self.memory_mib % step and self.memory_mib != least):
-            raise ValueError(
-                f"Fargate has no task with cpu {self.cpu} and this memory; got {self.memory_mib} MiB; "
-                f"allowed: {least} to {most} MiB in steps of {step}"
+            raise Invalid(
+                f"Fargate has no task of cpu {self.cpu} with this memory",
+                field="memory_mib",
+                got=f"{self.memory_mib}",
+                allowed=f"{least} to {most} in steps of {step}",
             )
         return self
 

@@ -1,0 +1,127 @@
+"""`modelstacks lock`: every fact that could move, found once and written down.
+
+resolve (the source) -> identify (formats) -> scan, if it is a pickle -> settle the licence -> load it in its engine
+(the inspector port) -> archive -> look up AWS's images -> write the lock, if anything has changed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from modelstacks.core.errors import UsageError
+from modelstacks.core.formats import Detected, detect
+from modelstacks.core.licences import settle
+from modelstacks.core.lock import Archive, Lock, LockedModel, lock_path, model_digest, write_lock
+from modelstacks.core.packaging import keep_archive, make_archive, workplace
+from modelstacks.core.ports import Inspection, Ports
+from modelstacks.core.registry import Pinned, sources
+from modelstacks.core.spec import Spec
+from modelstacks.core.unpacking import unpack
+from modelstacks.core.validation import check_specs
+
+__all__ = ["LockOutcome", "lock"]
+
+
+@dataclass(frozen=True, slots=True)
+class LockOutcome:
+    """What `lock` did."""
+
+    path: Path
+    lock: Lock
+    changed: bool  # False where the file already said all this
+
+
+def lock(spec_path: Path, project: Path, ports: Ports, *, report: Callable[[str], None] = lambda _: None) -> LockOutcome:
+    """Pin one spec's model and write the lock beside it.
+
+    Args:
+        report: is told each step in a few words, before it begins.
+
+    Raises:
+        SpecInvalid: the spec has faults.
+        UsageError: the model cannot be had, identified, loaded, or its licence is not settled.
+        EnvironmentFault: a hub, S3 or a secret cannot be reached, or the disk is full.
+    """
+    (checked,) = check_specs([spec_path])
+    spec = checked.spec
+    source = sources()[spec.model.source]
+    with workplace(project, ports) as place:
+        report(f"resolving the model from {source.name}")
+        pinned = source.resolve(spec.model, place)
+        detected = detect(pinned.directory, [file.path for file in pinned.files], where=_where(spec))
+        _refuse_hidden_code(spec, pinned, detected, ports, report)
+        license, license_from = settle(spec.model.license, pinned.license)  # noqa: A001  the field's own name
+
+        made, sha256, size = make_archive(pinned.directory, [file.path for file in pinned.files], project)
+        try:
+            report(f"loading it in the {detected.engine} engine")
+            inspection = _inspect(spec, detected, made, place.work, ports)
+            report("looking up AWS's images")
+            images = ports.images.serving_images(inspection.framework, inspection.framework_version)
+            keep_archive(made, sha256, project)
+        except BaseException:
+            made.unlink(missing_ok=True)
+            raise
+    content = Lock(
+        spec=spec_path.name,
+        model_digest=model_digest(spec),
+        model=LockedModel(
+            source=source.name,
+            revision=pinned.revision,
+            origin=dict(sorted(pinned.origin.items())),
+            files=pinned.files,
+            archive=Archive(sha256=sha256, size=size),
+            framework=inspection.framework,
+            framework_version=inspection.framework_version,
+            engine=inspection.engine,
+            task=inspection.task,
+            signature=inspection.signature,
+            license=license,
+            license_from=license_from,
+            gated=pinned.gated,
+            allow_pickle=bool(detected.pickles),
+        ),
+        aws_images=dict(sorted(images.items())),
+    )
+    path = lock_path(spec_path)
+    return LockOutcome(path, content, write_lock(path, content))
+
+
+def _refuse_hidden_code(
+    spec: Spec, pinned: Pinned, detected: Detected, ports: Ports, report: Callable[[str], None]
+) -> None:
+    if not detected.pickles:
+        return
+    if not spec.model.allow_pickle:
+        first = detected.pickles[0]
+        raise UsageError(
+            f"{_where(spec)}: {first} is a pickle, which runs whatever code it names when it is loaded",
+            fix="save the model as skops, ONNX, safetensors or XGBoost JSON; or set model.allow_pickle: true if you made it",
+        )
+    report("scanning it for hidden code")
+    findings = ports.scanner.scan(pinned.directory, detected.pickles)
+    if findings:
+        raise UsageError(
+            f"{_where(spec)}: the pickle would run code that no model needs: {'; '.join(findings)}",
+            fix="do not load it; ask whoever made it for a safe format",
+        )
+
+
+def _inspect(spec: Spec, detected: Detected, made: Path, work: Path, ports: Ports) -> Inspection:
+    """Load what the archive holds, not what lies in the folder: they differ when a file was left out by mistake."""
+    served = work / ".served"
+    served.mkdir()
+    unpack(made, served, where=_where(spec))
+    inspection = ports.inspector.inspect(served, detected.engine, allow_pickle=bool(detected.pickles))
+    if inspection.engine != detected.engine:
+        raise UsageError(f"{_where(spec)}: looks like {detected.engine}, but loads in {inspection.engine}")
+    return inspection
+
+
+def _where(spec: Spec) -> str:
+    where: object = getattr(spec.model, "path", None) or getattr(spec.model, "id", None) or spec.model.source
+    return str(where)
+
+
