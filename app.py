@@ -12,9 +12,13 @@ from __future__ import annotations
 import json
 import os
 import sys
+from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from modelstacks.core.plan import Plan, Selection
 
 PROJECT = Path(__file__).resolve().parent
 
@@ -23,31 +27,39 @@ def main() -> int:
     """Synthesize the stacks that the context asks for; returns the exit code."""
     sys.path.insert(0, str(PROJECT))  # `python app.py` from anywhere
     try:
-        from modelstacks.core.deployments import find_specs, load_plans
-        from modelstacks.core.errors import ModelstacksError, UsageError
-    except ModuleNotFoundError as error:
-        return _not_set_up(error)
-    try:
-        context = _context()
-        chosen = [part for part in str(context.get("deployment", "")).split(",") if part]
-        selection = str(context.get("architecture", "spec"))
-        if selection not in ("spec", "both", "self-hosted", "managed"):
-            raise UsageError(
-                "-c architecture= must say what to deploy",
-                got=selection,
-                allowed="both, self-hosted, managed",
-            )
-        plans = load_plans(find_specs(PROJECT, chosen), PROJECT, selection)
-    except ModelstacksError as error:
-        sys.stderr.write(f"{error}\n")
-        return error.exit_code
-    _use_own_node()
-    try:
+        from modelstacks.core.errors import ModelstacksError
+
+        try:
+            plans = _plans(_context())
+        except ModelstacksError as error:
+            sys.stderr.write(f"{error}\n")
+            return error.exit_code
+        _use_own_node()
         from stacks.synth import synthesize
     except ModuleNotFoundError as error:
-        return _not_set_up(error)
+        fix = "run `make setup`, then `. .venv/bin/activate`"
+        sys.stderr.write(f"{error.name} is not installed for {sys.executable}; fix: {fix}\n")
+        return 4
     synthesize(plans)
     return 0
+
+
+def _plans(context: Mapping[str, Any]) -> list[Plan]:
+    from modelstacks.core.deployments import find_specs, load_plans
+    from modelstacks.core.errors import UsageError, did_you_mean
+
+    known: tuple[Selection, ...] = ("spec", "both", "self-hosted", "managed")
+    word = str(context.get("architecture", "spec"))
+    selection = next((each for each in known if each == word), None)
+    if selection is None:
+        raise UsageError(
+            "-c architecture=... says which architectures to deploy",
+            got=f'"{word}"',
+            allowed=", ".join(known),
+            fix=did_you_mean(word, known),
+        )
+    chosen = context.get("deployment")
+    return load_plans(find_specs(PROJECT, str(chosen) if chosen else None), selection, PROJECT)
 
 
 def _context() -> dict[str, Any]:
@@ -69,14 +81,6 @@ def _use_own_node() -> None:
     node = Path(found.origin).parent / "bin" / "node"
     if node.exists():
         os.environ["JSII_NODE"] = str(node)
-
-
-def _not_set_up(error: ModuleNotFoundError) -> int:
-    sys.stderr.write(
-        f"{error.name} is not installed for {sys.executable}; fix: run `make setup`, then `.
-        .venv/bin/activate`\n"
-    )
-    return 4
 
 
 if __name__ == "__main__":

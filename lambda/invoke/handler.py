@@ -131,7 +131,7 @@ class Invoker:
         return _answer(200, response["Body"], back)
 
     def _send(self, request: dict[str, Any]) -> dict[str, Any]:
-        """One invocation, its body read. Raises ClientError for SageMaker's refusals, Problem for the rest."""
+        """One invocation, its body read. Raises ClientError as SageMaker's refusal, Problem else."""
         try:
             try:
                 response = self._client.invoke_endpoint(**request)

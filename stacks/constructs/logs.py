@@ -18,7 +18,7 @@ def log_group(
     retention_days: int,
     name: str | None = None,
 ) -> logs.CfnLogGroup:
-    """An encrypted log group. It goes with its stack: a named one that stayed would be in the next one's way."""
+    """An encrypted log group. It goes with its stack: one that stayed would be in the next one's way."""
     group = logs.CfnLogGroup(
         scope, id, kms_key_id=key.attr_arn, retention_in_days=retention_days, log_group_name=name
     )

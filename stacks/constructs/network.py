@@ -162,7 +162,7 @@ class Network(Construct):
     ) -> SecurityGroup:
         """Make one AWS service reachable from inside by its usual name; returns what guards the endpoint.
 
-        `service` is the last part of its name ("ecr.api"); `statements` are all that may be asked through here.
+        `service` is the last part of its name ("ecr.api"); `statements` are what may be asked through here.
         """
         guard = SecurityGroup(
             self, f"{id}Endpoint", vpc_id=self.vpc_id, description=f"network interfaces of {service}"

@@ -32,7 +32,7 @@ NVME_FAMILIES = frozenset(
 
 
 def processor(instance_type: str) -> Literal["x86_64", "arm64"]:
-    """The processor of an instance type: a "g" behind the generation is Graviton (ml.c7g, ml.m6gd, ml.g5g)."""
+    """The processor of an instance type: "g" behind the generation is Graviton (ml.c7g, ml.m6gd, ml.g5g)."""
     return "arm64" if re.match(r"ml\.[a-z]+\d+g", instance_type) else "x86_64"
 
 
