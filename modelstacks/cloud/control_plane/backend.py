@@ -1,0 +1,485 @@
+"""CloudFormation's API: moto's parsing of requests and writing of answers, over the engine.
+
+`install()` puts this backend in moto's place. A stack operation is finished before its API call answers; its events can
+be read while it runs, since the server answers each request in a thread of its own.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Mapping
+from datetime import datetime
+from typing import Any
+
+from moto.cloudformation import responses
+from moto.cloudformation.exceptions import (
+    AlreadyExistsException,
+    ExportNotFound,
+    MissingParameterError,
+    ValidationError,
+)
+from moto.cloudformation.models import Change, CloudFormationBackend, Event, cloudformation_backends
+from moto.cloudformation.parsing import Export
+from moto.cloudformation.utils import generate_changeset_id, generate_stack_id
+from moto.core.utils import utcnow
+
+from modelstacks.cloud.control_plane.engine import Engine, Failure, Resource, StackResources
+from modelstacks.cloud.control_plane.moto_types import moto_type
+from modelstacks.cloud.control_plane.resource import (
+    Provisioned,
+    Request,
+    ResourceType,
+    _client,
+    emulated_types,
+)
+from modelstacks.cloud.control_plane.template import TemplateError, parse, resolve
+
+__all__ = ["Backend", "Stack", "install", "unemulated"]
+
+#: Types that only tell CloudFormation or the CDK something: there is nothing about them to emulate.
+_NOTHING_TO_EMULATE = (
+    "AWS::CDK::Metadata",
+    "AWS::CloudFormation::WaitConditionHandle",
+    "AWS::CloudFormation::WaitCondition",
+)
+
+_NO_CHANGES = (
+    "The submitted information didn't contain changes. Submit different information to create a change set."
+)
+_ENDED = ("COMPLETE", "FAILED")
+
+
+def install() -> None:
+    """Make moto's server use this CloudFormation. To be called before the first request."""
+    cloudformation_backends.backend = Backend
+    responses.StackResourceDTO = _ResourceAnswer  # type: ignore[misc]
+
+
+def unemulated(account: str, region: str) -> dict[str, list[dict[str, str]]]:
+    """Stack name -> the resources that were accepted and that nothing emulates, `[{"type", "logical_id"}]`."""
+    backend = cloudformation_backends[account][region]
+    return {
+        stack.name: [
+            {"type": resource.cf_resource_type, "logical_id": resource.logical_resource_id}
+            for resource in stack.stack_resources
+            if not resource.emulated and resource.cf_resource_type not in _NOTHING_TO_EMULATE
+        ]
+        for stack in backend.stacks.values()
+    }
+
+
+class _Unemulated(ResourceType):
+    """Accepts anything and makes nothing."""
+
+    def create(self, request: Request) -> Provisioned:
+        return Provisioned(request.generated_name())
+
+    def update(self, request: Request, current: Provisioned, before: dict[str, Any]) -> Provisioned | None:
+        return current
+
+    def delete(self, request: Request, current: Provisioned) -> None:
+        return None
+
+
+class _Environment:
+    """What a template can refer to outside its stack, in one account and region."""
+
+    def __init__(self, backend: Backend) -> None:
+        self.backend, self.account, self.region = backend, backend.account_id, backend.region_name
+
+    def type(self, name: str) -> tuple[ResourceType, bool]:
+        known = emulated_types().get(name) or moto_type(name)
+        return (known, True) if known else (_Unemulated(), False)
+
+    def exported(self, name: str) -> Any:
+        if name not in self.backend.exports:
+            raise TemplateError(str(ExportNotFound(name).message))
+        return self.backend.exports[name].value
+
+    def zones(self, region: str) -> list[str]:
+        zones = _client("ec2", region).describe_availability_zones()["AvailabilityZones"]
+        return [zone["ZoneName"] for zone in zones]
+
+    def dynamic(self, service: str, reference: str) -> str:
+        if service.startswith("ssm"):
+            return str(
+                _client("ssm", self.region).get_parameter(Name=reference, WithDecryption=True)["Parameter"][
+                    "Value"
+                ]
+            )
+        arn = reference.startswith("arn:")
+        parts = reference.split(":")
+        secret, rest = (":".join(parts[:7]), parts[7:]) if arn else (parts[0], parts[1:])
+        value = _client("secretsmanager", self.region).get_secret_value(SecretId=secret)["SecretString"]
+        key = rest[1] if len(rest) > 1 else ""
+        return str(parse_json(value)[key]) if key else str(value)
+
+
+def parse_json(text: str) -> Any:
+    """JSON, or a TemplateError that says what was wrong."""
+    import json
+
+    try:
+        return json.loads(text)
+    except ValueError:
+        raise TemplateError("Could not parse SecretString JSON") from None
+
+
+class Stack:
+    """One stack. Its attributes are what moto's answers look for: stack_id, stack_name, outputs and so on."""
+
+    def __init__(
+        self, backend: Backend, name: str, tags: Mapping[str, str] | None, role_arn: str | None
+    ) -> None:
+        self.backend = backend
+        self.stack_name = self.name = name
+        self.stack_id = generate_stack_id(name, backend.region_name, backend.account_id)
+        self.template = ""
+        self.given: dict[str, str] = {}
+        self.contents = StackResources()
+        self.status, self.stack_status_reason = "REVIEW_IN_PROGRESS", None
+        self.creation_time = utcnow()
+        self.last_updated_time: datetime | None = None
+        self.deletion_time: datetime | None = None
+        self.description: str | None = None
+        self.tags, self.role_arn = dict(tags or {}), role_arn
+        self.notification_arns: list[str] = []
+        self.enable_termination_protection = self.disable_rollback = False
+        self.events: list[Event] = []
+        self.outputs: list[dict[str, Any]] = []
+        self.exports: list[Export] = []
+        self.policy = ""
+
+    @property
+    def stack_status(self) -> str:
+        """CREATE_COMPLETE and its like."""
+        return self.status
+
+    @property
+    def template_description(self) -> str | None:
+        """The template's Description."""
+        return self.description
+
+    @property
+    def stack_resources(self) -> list[Resource]:
+        """The resources that exist, in the order of creation."""
+        return list(self.contents.resources.values())
+
+    @property
+    def stack_parameters(self) -> dict[str, Any]:
+        """The parameters as given, or their defaults: an SSM parameter's name, not its value."""
+        declared = self.contents.template.get("Parameters", {})
+        return {
+            name: self.given.get(name, declaration.get("Default")) for name, declaration in declared.items()
+        }
+
+    @property
+    def parameters(self) -> list[dict[str, Any]]:
+        """The parameters as DescribeStacks lists them; those with NoEcho masked."""
+        declared = self.contents.template.get("Parameters", {})
+        return [
+            {"ParameterKey": name, "ParameterValue": "****" if declared[name].get("NoEcho") else value}
+            | (
+                {"ResolvedValue": self.contents.parameters[name]}
+                if declared[name]["Type"].startswith("AWS::SSM::")
+                else {}
+            )
+            for name, value in self.stack_parameters.items()
+        ]
+
+    def engine(self) -> Engine:
+        """The engine, told of this stack."""
+        return Engine(_Environment(self.backend), self.name, self.stack_id, self._record, self.enter)
+
+    def enter(self, status: str, reason: str | None = None) -> None:
+        """The stack as a whole is now in `status`."""
+        self.status, self.stack_status_reason = status, reason
+        self._record(self.name, self.stack_id, "AWS::CloudFormation::Stack", status, reason)
+
+    def _record(
+        self, logical_id: str, physical_id: str, type_name: str, status: str, reason: str | None = None
+    ) -> None:
+        event = Event(self.stack_id, self.name, logical_id, physical_id, type_name, status, reason, None)
+        self.events.append(event)
+
+    def settle(self) -> None:
+        """Work out outputs and exports from the resources as they are now."""
+        scope = self.engine().scope(self.contents)
+        self.outputs, exports = [], []
+        for key, declaration in self.contents.template.get("Outputs", {}).items():
+            if "Condition" in declaration and not scope.condition(declaration["Condition"]):
+                continue
+            value = resolve(declaration["Value"], scope)
+            output = {
+                "OutputKey": key,
+                "OutputValue": str(value),
+                "Description": declaration.get("Description"),
+            }
+            if "Export" in declaration:
+                output["ExportName"] = resolve(declaration["Export"]["Name"], scope)
+                exports.append(Export(self.stack_id, output["ExportName"], output["OutputValue"]))
+            self.outputs.append(output)
+        for old in self.exports:
+            self.backend.exports.pop(old.name, None)
+        for new in exports:
+            if new.name in self.backend.exports:
+                raise TemplateError(
+                    f"Export with name {new.name} is already exported by stack {self.backend.exports[new.name].exporting_stack_id}"
+                )
+            self.backend.exports[new.name] = new
+        self.exports = exports
+
+
+class _ChangeSet:
+    """A change set; nothing is changed until it is executed."""
+
+    def __init__(
+        self,
+        stack: Stack,
+        kind: str,
+        name: str,
+        template: str,
+        parameters: dict[str, str],
+        description: str | None,
+    ) -> None:
+        self.stack, self.change_set_type, self.change_set_name = stack, kind, name
+        self.stack_id, self.stack_name = stack.stack_id, stack.name
+        self.change_set_id = generate_changeset_id(name, stack.backend.region_name, stack.backend.account_id)
+        self.template, self.parameters, self.description = template, parameters, description
+        self.tags: dict[str, str] | None = None
+        self.role_arn: str | None = None
+        self.creation_time = utcnow()
+        self.changes = list(_changes(stack.contents.template, parse(template)))
+        same = kind == "UPDATE" and stack.template == template and stack.given == parameters
+        self.status = "FAILED" if same else "CREATE_COMPLETE"
+        self.execution_status = "UNAVAILABLE" if same else "AVAILABLE"
+        self.status_reason = _NO_CHANGES if same else None
+
+
+def _changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[Change]:
+    before, after = old["Resources"], new["Resources"]
+    for logical_id, declaration in after.items():
+        if logical_id not in before:
+            yield Change("Add", logical_id, declaration["Type"])
+        elif declaration != before[logical_id]:
+            yield Change("Modify", logical_id, declaration["Type"])
+    yield from (
+        Change("Remove", logical_id, before[logical_id]["Type"])
+        for logical_id in before
+        if logical_id not in after
+    )
+
+
+class _ResourceAnswer:
+    """One resource, in the words of DescribeStackResources."""
+
+    def __init__(self, stack: Stack, resource: Resource) -> None:
+        self.stack_id, self.stack_name = stack.stack_id, stack.name
+        self.logical_resource_id, self.physical_resource_id = (
+            resource.logical_resource_id,
+            resource.physical_resource_id,
+        )
+        self.resource_type, self.resource_status = resource.cf_resource_type, resource.status
+        self.timestamp = self.last_updated_timestamp = stack.last_updated_time or stack.creation_time
+
+
+class Backend(CloudFormationBackend):  # type: ignore[misc]  # moto comes without types here
+    """moto's backend with stacks of our own making. Stack sets are not offered."""
+
+    __module__ = (
+        CloudFormationBackend.__module__
+    )  # moto finds a backend's URLs beside the module of its class
+
+    # moto's backends are plain dictionaries: two stacks are not made at the same time.
+    _one_at_a_time = threading.RLock()
+
+    def create_stack(
+        self,
+        name: str,
+        template: str,
+        parameters: dict[str, Any],
+        tags: Any = None,
+        role_arn: Any = None,
+        **more: Any,
+    ) -> Stack:
+        """CreateStack. A failure is told by the stack's status and events, as AWS tells it."""
+        stack = self._new_stack(name, tags, role_arn)
+        stack.enable_termination_protection = bool(more.get("enable_termination_protection"))
+        self._create(stack, template, parameters)
+        return stack
+
+    def update_stack(self, name: str, template: str, role_arn: Any, parameters: Any, tags: Any) -> Stack:
+        """UpdateStack. Raises ValidationError where nothing would change."""
+        stack = self.get_stack(name)
+        given = self._given(stack, parameters)
+        if stack.template == template and stack.given == given:
+            raise ValidationError(message="No updates are to be performed.")
+        stack.tags, stack.role_arn = dict(tags or stack.tags), role_arn or stack.role_arn
+        self._update(stack, template, given)
+        return stack
+
+    def delete_stack(self, name_or_stack_id: str) -> None:
+        """DeleteStack; of a stack that is not there, no error."""
+        found = [stack for stack in self.stacks.values() if name_or_stack_id in (stack.name, stack.stack_id)]
+        for stack in found:
+            if stack.enable_termination_protection:
+                raise ValidationError(
+                    message=f"Stack [{stack.name}] cannot be deleted while TerminationProtection is enabled"
+                )
+            with self._one_at_a_time:
+                stack.enter("DELETE_IN_PROGRESS", "User Initiated")
+                try:
+                    stack.engine().delete(stack.contents)
+                except Failure as failure:
+                    stack.enter("DELETE_FAILED", str(failure))
+                    continue
+                for export in stack.exports:
+                    self.exports.pop(export.name, None)
+                stack.deletion_time = utcnow()
+                stack.enter("DELETE_COMPLETE")
+                self.deleted_stacks[stack.stack_id] = self.stacks.pop(stack.stack_id)
+
+    def create_change_set(self, stack_name: str, change_set_name: str, template: str, parameters: dict[str, str], description: str,
+                          change_set_type: str, notification_arns: Any = None, tags: Any = None, role_arn: Any = None) -> tuple[str, str]:  # fmt: skip
+        """CreateChangeSet for a new stack or an existing one."""
+        waiting = [
+            s for s in self.stacks.values() if s.name == stack_name and s.status == "REVIEW_IN_PROGRESS"
+        ]
+        if change_set_type == "UPDATE":
+            stack = self.get_stack(stack_name)
+        else:
+            stack = waiting[0] if waiting else self._new_stack(stack_name, tags, role_arn)
+            stack.enter("REVIEW_IN_PROGRESS", "User Initiated")
+        try:
+            change_set = _ChangeSet(
+                stack, change_set_type, change_set_name, template, parameters, description
+            )
+        except TemplateError as error:
+            raise ValidationError(message=str(error)) from None
+        change_set.tags, change_set.role_arn = tags, role_arn
+        self.change_sets[change_set.change_set_id] = change_set
+        return change_set.change_set_id, stack.stack_id
+
+    def describe_change_set(self, change_set_name: str) -> _ChangeSet:
+        """DescribeChangeSet, by name or ARN; the newest of that name."""
+        for change_set in reversed(self.change_sets.values()):
+            if change_set_name in (change_set.change_set_id, change_set.change_set_name):
+                found: _ChangeSet = change_set
+                return found
+        raise ValidationError(message=f"ChangeSet [{change_set_name}] does not exist")
+
+    def delete_change_set(self, change_set_name: str) -> None:
+        """DeleteChangeSet; of one that is not there, no error."""
+        for change_set_id, change_set in list(self.change_sets.items()):
+            if change_set_name in (change_set_id, change_set.change_set_name):
+                del self.change_sets[change_set_id]
+
+    def execute_change_set(self, change_set_name: str, stack_name: str | None = None) -> None:
+        """ExecuteChangeSet."""
+        change_set = self.describe_change_set(change_set_name)
+        if change_set.execution_status != "AVAILABLE":
+            raise ValidationError(
+                message=f"ChangeSet [{change_set.change_set_id}] cannot be executed in its current status of [{change_set.status}]"
+            )
+        stack = change_set.stack
+        stack.tags, stack.role_arn = (
+            dict(change_set.tags or stack.tags),
+            change_set.role_arn or stack.role_arn,
+        )
+        change_set.execution_status = "EXECUTE_COMPLETE"
+        if change_set.change_set_type == "CREATE":
+            self._create(stack, change_set.template, change_set.parameters)
+        else:
+            self._update(stack, change_set.template, change_set.parameters)
+
+    def _new_stack(self, name: str, tags: Any, role_arn: Any) -> Stack:
+        if any(stack.name == name for stack in self.stacks.values()):
+            raise AlreadyExistsException(f"Stack [{name}] already exists")
+        stack = Stack(self, name, tags, role_arn)
+        self.stacks[stack.stack_id] = stack
+        return stack
+
+    def _create(self, stack: Stack, template: str, given: dict[str, str]) -> None:
+        try:
+            parsed, parameters = self._prepared(template, given)
+        except Exception:
+            del self.stacks[stack.stack_id]
+            raise
+        stack.template, stack.given, stack.description = template, given, parsed.get("Description")
+        stack.contents = StackResources(parsed, parameters)
+        with self._one_at_a_time:
+            stack.enter("CREATE_IN_PROGRESS", "User Initiated")
+            try:
+                stack.engine().create(stack.contents)
+                stack.settle()
+            except Failure:
+                return
+            except TemplateError as error:  # an output that cannot be had fails the stack like a resource
+                stack.enter("ROLLBACK_IN_PROGRESS", str(error))
+                stack.engine().delete(stack.contents)
+                stack.enter("ROLLBACK_COMPLETE")
+                return
+            stack.enter("CREATE_COMPLETE")
+
+    def _update(self, stack: Stack, template: str, given: dict[str, str]) -> None:
+        if not stack.status.endswith(("CREATE_COMPLETE", "UPDATE_COMPLETE", "UPDATE_ROLLBACK_COMPLETE")):
+            raise ValidationError(
+                message=f"Stack:{stack.stack_id} is in {stack.status} state and can not be updated."
+            )
+        parsed, parameters = self._prepared(template, given)
+        with self._one_at_a_time:
+            stack.enter("UPDATE_IN_PROGRESS", "User Initiated")
+            stack.last_updated_time = utcnow()
+            try:
+                stack.engine().update(stack.contents, parsed, parameters)
+            except Failure:
+                return
+            stack.template, stack.given, stack.description = template, given, parsed.get("Description")
+            stack.settle()
+            stack.enter("UPDATE_COMPLETE")
+
+    def _prepared(self, template: str, given: Mapping[str, str]) -> tuple[dict[str, Any], dict[str, Any]]:
+        """The parsed template and its parameters' values. Raises ValidationError."""
+        try:
+            parsed = parse(template)
+        except TemplateError as error:
+            raise ValidationError(message=str(error)) from None
+        if parsed.get("Transform"):
+            raise ValidationError(
+                message=f"transforms are not emulated: {parsed['Transform']}; give the template that the transform makes"
+            )
+        declared = parsed.get("Parameters", {})
+        if extra := sorted(set(given) - set(declared)):
+            raise ValidationError(message=f"Parameters: [{', '.join(extra)}] do not exist in the template")
+        return parsed, {
+            name: self._parameter(name, declaration, given.get(name))
+            for name, declaration in declared.items()
+        }
+
+    def _parameter(self, name: str, declaration: Mapping[str, Any], given: str | None) -> Any:
+        value = declaration.get("Default") if given is None else given
+        if value is None:
+            raise MissingParameterError(name)
+        if "AllowedValues" in declaration and str(value) not in map(str, declaration["AllowedValues"]):
+            raise ValidationError(message=f"Parameter '{name}' must be one of AllowedValues")
+        kind = declaration["Type"]
+        if kind.startswith("AWS::SSM::Parameter::Value"):
+            ssm = _client("ssm", self.region_name)
+            try:
+                value = ssm.get_parameter(Name=value, WithDecryption=True)["Parameter"]["Value"]
+            except ssm.exceptions.ParameterNotFound:
+                raise ValidationError(
+                    message=f"Unable to fetch parameters [{value}] from parameter store for this account."
+                ) from None
+        if kind == "CommaDelimitedList" or "List<" in kind:
+            return [item.strip() for item in str(value).split(",")]
+        return value
+
+    def _given(self, stack: Stack, parameters: Any) -> dict[str, str]:
+        """The parameters of an UpdateStack call, with previous values filled in."""
+        return {
+            entry["ParameterKey"]: stack.stack_parameters[entry["ParameterKey"]]
+            if entry.get("UsePreviousValue")
+            else entry["ParameterValue"]
+            for entry in parameters
+        }

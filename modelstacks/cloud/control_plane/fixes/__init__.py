@@ -1,0 +1,33 @@
+"""Where moto's service APIs forget what they were told, or refuse what AWS allows. One file a service.
+
+Each module's `install()` changes moto's classes in this process, and nothing else.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Callable
+from typing import Any
+
+__all__ = ["afterwards", "install"]
+
+
+def install() -> None:
+    """Apply every fix."""
+    for module in pkgutil.iter_modules(__path__):
+        importlib.import_module(f"{__name__}.{module.name}").install()
+
+
+def afterwards(responses: Any, action: str) -> Callable[[Callable[[Any, Any], Any]], None]:
+    """Decorator: call the function with moto's response object and answer after `action`; what it returns is the answer."""
+
+    def install_around(function: Callable[[Any, Any], Any]) -> None:
+        original = getattr(responses, action)
+
+        def extended(self: Any) -> Any:
+            return function(self, original(self))
+
+        setattr(responses, action, extended)
+
+    return install_around

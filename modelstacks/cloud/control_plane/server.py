@@ -1,0 +1,74 @@
+"""The control plane's server: moto's own application on localhost, with our CloudFormation and fixes, and quiet.
+
+Routes of ours: GET /_modelstacks/health, GET /_modelstacks/unemulated?region=R.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import warnings
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs
+
+__all__ = ["ACCOUNT", "application", "serve"]
+
+#: The account that moto answers for.
+ACCOUNT = "123456789012"
+
+
+def application() -> Any:
+    """The WSGI application. Installs everything of ours in this process's moto."""
+    warnings.simplefilter("ignore")  # moto's and its libraries' warnings are not the user's business
+    os.environ.setdefault("MOTO_IAM_LOAD_MANAGED_POLICIES", "true")
+
+    from moto.core.models import botocore_stubber
+    from moto.server import DomainDispatcherApplication, create_backend_app
+
+    from modelstacks.cloud.control_plane import backend, fixes
+    from modelstacks.cloud.control_plane.resource import emulated_types
+
+    backend.install()
+    fixes.install()
+    emulated_types()
+    botocore_stubber.enabled = True  # the boto3 calls of types/ reach moto without leaving this process
+    moto = DomainDispatcherApplication(create_backend_app)
+
+    def ours(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+        path = environ.get("PATH_INFO", "")
+        if path == "/_modelstacks/health":
+            return _answer(start_response, {"pid": os.getpid()})
+        if path == "/_modelstacks/unemulated":
+            region = parse_qs(environ.get("QUERY_STRING", "")).get("region", ["us-east-1"])[0]
+            return _answer(start_response, backend.unemulated(ACCOUNT, region))
+        answer: Iterable[bytes] = moto(environ, start_response)
+        return answer
+
+    return ours
+
+
+def _answer(start_response: Any, body: object) -> Iterable[bytes]:
+    payload = json.dumps(body).encode()
+    start_response("200 OK", [("Content-Type", "application/json"), ("Content-Length", str(len(payload)))])
+    return [payload]
+
+
+def serve(port: int, log: Path | None) -> None:
+    """Serve on localhost:`port` until SIGTERM. Raises OSError where the port cannot be had."""
+    logging.basicConfig(
+        filename=log, level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s %(message)s", force=True
+    )  # fmt: skip
+    logging.getLogger("werkzeug").disabled = True  # one line a request
+    from moto.moto_server.werkzeug_app import MotoRequestHandler
+    from werkzeug.serving import make_server
+
+    class Quiet(MotoRequestHandler):  # type: ignore[misc]
+        protocol_version = (
+            "HTTP/1.1"  # keep-alive: the CDK CLI and the data plane ask hundreds of small questions
+        )
+
+    server = make_server("localhost", port, application(), threaded=True, request_handler=Quiet)
+    server.serve_forever(poll_interval=0.1)

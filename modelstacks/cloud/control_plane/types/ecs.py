@@ -1,0 +1,96 @@
+"""AWS::ECS: clusters, task definitions, services."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from modelstacks.cloud.control_plane.resource import (
+    Properties,
+    Provisioned,
+    Request,
+    ResourceType,
+    ignoring,
+    provides,
+)
+
+_FIXED_WHEN_MADE = (
+    "ServiceName",
+    "Cluster",
+    "LaunchType",
+    "SchedulingStrategy",
+    "DeploymentController",
+    "Role",
+)
+
+
+@provides("AWS::ECS::Cluster")
+class Cluster(ResourceType):
+    """A cluster. Ref is its name."""
+
+    immutable: ClassVar = frozenset({"ClusterName"})
+
+    def create(self, request: Request) -> Provisioned:
+        name = request.properties.get("ClusterName") or request.generated_name()
+        settings = request.without("ClusterName", "ClusterSettings")
+        arn = request.call("ecs", "CreateCluster", settings, clusterName=name, **self._settings(request))[
+            "cluster"
+        ]["clusterArn"]
+        return Provisioned(name, {"Arn": arn})
+
+    def update(self, request: Request, current: Provisioned, before: Properties) -> Provisioned | None:
+        changes = request.only("Configuration", "ServiceConnectDefaults")
+        request.call("ecs", "UpdateCluster", changes, cluster=current.physical_id, **self._settings(request))
+        return current
+
+    def delete(self, request: Request, current: Provisioned) -> None:
+        with ignoring("ClusterNotFoundException"):
+            request.client("ecs").delete_cluster(cluster=current.physical_id)
+
+    @staticmethod
+    def _settings(request: Request) -> dict[str, Any]:
+        settings = request.properties.get("ClusterSettings", [])
+        return (
+            {"settings": [{"name": one["Name"], "value": one["Value"]} for one in settings]}
+            if settings
+            else {}
+        )
+
+
+@provides("AWS::ECS::TaskDefinition")
+class TaskDefinition(ResourceType):
+    """A task definition; any change registers a new revision."""
+
+    def create(self, request: Request) -> Provisioned:
+        family = request.properties.get("Family") or request.generated_name()
+        arn = request.call("ecs", "RegisterTaskDefinition", request.without("Family"), family=family)[
+            "taskDefinition"
+        ]["taskDefinitionArn"]
+        return Provisioned(arn, {"TaskDefinitionArn": arn})
+
+    def delete(self, request: Request, current: Provisioned) -> None:
+        with ignoring("ClientException"):
+            request.client("ecs").deregister_task_definition(taskDefinition=current.physical_id)
+
+
+@provides("AWS::ECS::Service")
+class Service(ResourceType):
+    """A service. Whether its tasks come up is the data plane's business: it is asked after the deploy."""
+
+    immutable: ClassVar = frozenset(_FIXED_WHEN_MADE)
+
+    def create(self, request: Request) -> Provisioned:
+        name = request.properties.get("ServiceName") or request.generated_name()
+        given = {"DesiredCount": 1, **request.without("ServiceName")}  # AWS's default for a new service
+        arn = request.call("ecs", "CreateService", given, serviceName=name)["service"]["serviceArn"]
+        return Provisioned(arn, {"Name": name, "ServiceArn": arn})
+
+    def update(self, request: Request, current: Provisioned, before: Properties) -> Provisioned | None:
+        changes = request.without(*_FIXED_WHEN_MADE, "Tags")
+        cluster = {"cluster": request.properties["Cluster"]} if "Cluster" in request.properties else {}
+        request.call("ecs", "UpdateService", changes, service=current.attributes["Name"], **cluster)
+        return current
+
+    def delete(self, request: Request, current: Provisioned) -> None:
+        cluster = {"cluster": request.properties["Cluster"]} if "Cluster" in request.properties else {}
+        with ignoring("ServiceNotFoundException", "ClusterNotFoundException"):
+            request.client("ecs").delete_service(service=current.attributes["Name"], force=True, **cluster)
