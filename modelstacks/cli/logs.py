@@ -1,0 +1,84 @@
+"""`modelstacks logs`: the replicas' own lines, and why one died."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from modelstacks.cli.running import attached, stacks_of
+from modelstacks.core.errors import UsageError, did_you_mean
+
+if TYPE_CHECKING:
+    from modelstacks.cli.bench import Bench, CloudSession
+    from modelstacks.cloud.api import LogLine, Workload
+
+
+def run(
+    bench: Bench,
+    name: str,
+    *,
+    architecture: str | None,
+    replica: str | None,
+    follow: bool,
+    tail: int,
+    as_json: bool,
+) -> None:
+    """Print the lines, then on stderr the root cause of each replica that has died."""
+    with attached(bench) as session:
+        status = session.status()
+        stacks = stacks_of(status, name, architecture)
+        workloads = [one for one in status.workloads if one.stack in stacks]
+        if replica is not None:
+            workloads = [_holder(workloads, replica)]
+
+        def show(line: LogLine) -> None:
+            if as_json:
+                bench.terminal.data(line.model_dump_json())
+            else:
+                bench.terminal.data(f"{line.stream}  {line.text}")
+
+        for workload in workloads:
+            for line in session.logs(workload=workload.name, replica=replica, tail=tail):
+                show(line)
+        for cause in root_causes(workloads):
+            bench.terminal.fault(cause)
+        if follow:
+            for line in _followed(session, workloads, replica):
+                show(line)
+
+
+def root_causes(workloads: Sequence[Workload]) -> list[str]:
+    """One sentence for each replica that failed and each workload that gave up; a cause is told once."""
+    causes: dict[str, None] = {}
+    for workload in workloads:
+        told = set()
+        for replica in workload.replicas:
+            if replica.state == "failed" and replica.reason:
+                causes[f"{workload.name}: replica {replica.id} died: {replica.reason}"] = None
+                told.add(replica.reason)
+        if workload.state == "failed" and workload.reason and workload.reason not in told:
+            causes[f"{workload.name} gave up: {workload.reason}"] = None
+    return list(causes)
+
+
+def _followed(session: CloudSession, workloads: Sequence[Workload], replica: str | None) -> Iterator[LogLine]:
+    """New lines of one workload as the daemon sends them; of several, those of all, sorted out here."""
+    if len(workloads) == 1:
+        yield from session.follow_logs(workload=workloads[0].name, replica=replica)
+        return
+    mine = {one.log_group for workload in workloads for one in workload.replicas}
+    for line in session.follow_logs():
+        if line.group in mine:
+            yield line
+
+
+def _holder(workloads: Sequence[Workload], replica: str) -> Workload:
+    ids = {one.id: workload for workload in workloads for one in workload.replicas}
+    if replica not in ids:
+        raise UsageError(
+            "no such replica",
+            got=replica,
+            allowed=", ".join(ids) or "none runs",
+            fix=did_you_mean(replica, ids),
+        )
+    return ids[replica]

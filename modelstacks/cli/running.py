@@ -1,0 +1,81 @@
+"""The embedded cloud that runs now: which of its APIs and workloads are whose deployment."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, get_args
+
+from modelstacks.core.errors import EnvironmentFault, UsageError, did_you_mean
+from modelstacks.core.spec import Architecture
+
+if TYPE_CHECKING:
+    from modelstacks.cli.bench import Bench, CloudSession
+    from modelstacks.cloud.api import Api, Status
+
+ARCHITECTURES: tuple[Architecture, ...] = get_args(Architecture)
+
+
+@contextmanager
+def attached(bench: Bench) -> Iterator[CloudSession]:
+    """The project's running embedded cloud. Raises EnvironmentFault where none runs."""
+    session = bench.cloud.attach(bench.project)
+    if session is None:
+        raise EnvironmentFault(
+            "the embedded cloud is not running",
+            fix="modelstacks up --detach starts it",
+        )
+    try:
+        yield session
+    finally:
+        session.close()
+
+
+def deployed(status: Status) -> dict[str, list[Architecture]]:
+    """Deployment name -> the architectures that run, from the names of the stacks."""
+    found: dict[str, list[Architecture]] = {}
+    for stack in status.stacks:
+        name, architecture = split(stack.name)
+        if architecture is not None:
+            found.setdefault(name, []).append(architecture)
+    return {name: sorted(found[name], reverse=True) for name in sorted(found)}
+
+
+def split(stack_name: str) -> tuple[str, Architecture | None]:
+    """churn-self-hosted -> ("churn", "self-hosted"); a stack of somebody else has no architecture."""
+    for architecture in ARCHITECTURES:
+        if stack_name.endswith(f"-{architecture}"):
+            return stack_name.removesuffix(f"-{architecture}"), architecture
+    return stack_name, None
+
+
+def stacks_of(status: Status, name: str, architecture: str | None) -> list[str]:
+    """The stacks of a deployment, self-hosted first. Raises UsageError for what does not run."""
+    running = deployed(status)
+    if name not in running:
+        raise UsageError(
+            "no such deployment in the embedded cloud",
+            got=name,
+            allowed=", ".join(running) or "none runs",
+            fix=did_you_mean(name, running) or "modelstacks up deploys it",
+        )
+    if architecture is not None and architecture not in running[name]:
+        raise UsageError(
+            f"{name} does not run as this architecture",
+            got=architecture,
+            allowed=", ".join(running[name]),
+            fix=f"modelstacks up {name} --architecture {architecture}",
+        )
+    chosen = [architecture] if architecture is not None else running[name]
+    return [f"{name}-{one}" for one in chosen]
+
+
+def api_of(status: Status, stack: str) -> Api:
+    """The REST API of a stack. Raises UsageError where its deployment has not come that far."""
+    for api in status.apis:
+        if api.stack == stack:
+            return api
+    state = next((one.status for one in status.stacks if one.name == stack), "missing")
+    raise UsageError(
+        f"the stack {stack} has no API", got=f"stack status {state}", fix="modelstacks up deploys it again"
+    )

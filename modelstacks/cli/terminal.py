@@ -1,0 +1,120 @@
+"""What a user reads: data on stdout, messages on stderr, colour only on a terminal that wants it.
+
+rich is imported for the first table, so that `--help`, `validate` and every `--json` do without it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, TextIO
+
+from modelstacks.core.errors import ModelstacksError, SpecInvalid
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
+    from rich.console import Console, RenderableType
+
+__all__ = ["Terminal", "is_interactive", "one_line"]
+
+
+def is_interactive(stream: TextIO) -> bool:
+    """Whether a person watches this stream and lets it be redrawn."""
+    return stream.isatty() and os.environ.get("TERM") != "dumb"
+
+
+def one_line(error: BaseException) -> str:
+    """An unexpected exception in one line: its kind and the first line of what it says."""
+    text = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {text[0]}" if text else type(error).__name__
+
+
+class Terminal:
+    """The two streams of a command."""
+
+    def __init__(self, out: TextIO | None = None, err: TextIO | None = None) -> None:
+        self.out = out if out is not None else sys.stdout
+        self.err = err if err is not None else sys.stderr
+
+    # data --------------------------------------------------------------------------------------
+
+    def data(self, text: str) -> None:
+        """One line, or several, of what was asked for."""
+        self.out.write(text + "\n")
+        self.out.flush()
+
+    def binary(self, content: bytes) -> None:
+        """Bytes as they are; a terminal is told about them instead, since they would only confuse it."""
+        if self.out.isatty():
+            self.say(f"{len(content)} bytes of binary data; redirect stdout to keep them")
+            return
+        self.out.flush()
+        self.out.buffer.write(content)
+        self.out.flush()
+
+    def json(self, value: BaseModel | dict[str, Any] | list[Any]) -> None:
+        """A report as one JSON document."""
+        dump = getattr(value, "model_dump", None)
+        self.data(json.dumps(dump(mode="json") if dump else value, indent=2))
+
+    def show(self, renderable: RenderableType) -> None:
+        """A table or text of rich, plain where stdout is no terminal."""
+        self.console.print(renderable)
+
+    # messages ----------------------------------------------------------------------------------
+
+    def say(self, text: str) -> None:
+        """A message beside the data."""
+        self.err.write(text + "\n")
+        self.err.flush()
+
+    def error(self, error: ModelstacksError) -> None:
+        """A failure, complete: one line a fault for a spec, one line for everything else."""
+        if isinstance(error, SpecInvalid):
+            for fault in error.faults:
+                self.say(str(fault))
+            count = len(error.faults)
+            self.fault(f"{count} fault{'s' * (count != 1)} in the spec")
+        else:
+            self.fault(str(error))
+
+    def fault(self, text: str) -> None:
+        """One line that begins with the command's name, in red where that helps."""
+        if is_interactive(self.err) and not os.environ.get("NO_COLOR"):
+            self.say(f"\x1b[31mmodelstacks:\x1b[0m {text}")
+        else:
+            self.say(f"modelstacks: {text}")
+
+    # rich --------------------------------------------------------------------------------------
+
+    @cached_property
+    def console(self) -> Console:
+        """rich on stdout. Off a terminal lines are as long as they need to be: a pipe has no width."""
+        return _console(self.out)
+
+    @cached_property
+    def messages(self) -> Console:
+        """rich on stderr."""
+        return _console(self.err)
+
+    def table(self, columns: Sequence[str], rows: Sequence[Sequence[str]], title: str | None = None) -> None:
+        """A compact table: no frame, a header, columns as wide as their widest cell."""
+        from rich.box import SIMPLE_HEAD
+        from rich.table import Table
+        from rich.text import Text
+
+        table = Table(box=SIMPLE_HEAD, title=title, title_justify="left", pad_edge=False, show_edge=False)
+        for column in columns:
+            table.add_column(column, overflow="fold")
+        for row in rows:
+            table.add_row(*(Text.from_markup(cell) for cell in row))
+        self.show(table)
+
+
+def _console(stream: TextIO) -> Console:
+    from rich.console import Console
+
+    return Console(file=stream, highlight=False, soft_wrap=False, width=None if stream.isatty() else 200)
