@@ -2,11 +2,12 @@
 
 A module that is an engine has
 
-    ENGINE: str                                          its name, as in MODEL_SERVER_ENGINE
+    ENGINE: str                                          its name, the module's own
     def accepts(directory: Path) -> bool                 is this artifact its own? (looks at file names only)
     def load(directory: Path, settings: Settings) -> Engine     raises ModelRefusedError, with one clear line
 
-and imports its library inside `load`, so that looking for the right engine costs nothing.
+and imports its library inside `load`, so that looking for the right engine costs nothing. A module whose name
+begins with an underscore is a part of an engine.
 """
 
 from __future__ import annotations
@@ -97,19 +98,23 @@ def no_parameters(parameters: Mapping[str, object], engine: str) -> None:
         )
 
 
+def names() -> list[str]:
+    """The engines there are: each is the name of its module."""
+    return [found.name for found in pkgutil.iter_modules(__path__) if not found.name.startswith("_")]
+
+
 def discover() -> dict[str, EngineModule]:
-    """Every engine by name, in the order of their modules' names."""
-    modules = (import_module(f"{__name__}.{found.name}") for found in pkgutil.iter_modules(__path__))
-    return {module.ENGINE: cast(EngineModule, module) for module in modules if hasattr(module, "ENGINE")}
+    """Every engine by name."""
+    return {name: cast(EngineModule, import_module(f"{__name__}.{name}")) for name in names()}
 
 
 def choose(directory: Path, wanted: str = "") -> EngineModule:
     """The engine called `wanted`, or the only one that accepts the artifact; else ModelRefusedError."""
-    engines = discover()
     if wanted:
-        if wanted not in engines:
-            raise ModelRefusedError(f"MODEL_SERVER_ENGINE is {wanted!r}; allowed: {', '.join(engines)}")
-        return engines[wanted]
+        if wanted not in names():
+            raise ModelRefusedError(f"MODEL_SERVER_ENGINE is {wanted!r}; allowed: {', '.join(names())}")
+        return cast(EngineModule, import_module(f"{__name__}.{wanted}"))
+    engines = discover()
     if not directory.is_dir():
         raise ModelRefusedError(f"there is no model: {directory} is not a folder")
     matches = [name for name, module in engines.items() if module.accepts(directory)]
