@@ -1,0 +1,106 @@
+"""Texts to token ids and back. Part of the transformers engine."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from model_server.engines._networks import Array, first_line
+from model_server.problems import Fault, ModelRefusedError, invalid
+from model_server.signature import Tensor
+
+Json = dict[str, Any]
+
+TEXT = Tensor("text", "BYTES", (-1,))
+
+
+class Text:
+    """Texts to token ids and back, with the tokenizer.json that every fast tokenizer is."""
+
+    def __init__(self, directory: Path, config: Json) -> None:
+        from tokenizers import Tokenizer
+
+        path = directory / "tokenizer.json"
+        if not path.is_file():
+            raise ModelRefusedError(
+                "there is no tokenizer.json; save one with "
+                'AutoTokenizer.from_pretrained("...").save_pretrained("DIR") in the transformers library'
+            )
+        try:
+            self.tokenizer, self.cutter = (Tokenizer.from_file(str(path)) for _ in range(2))
+        except Exception as error:  # the library raises Exception itself
+            raise ModelRefusedError(f"tokenizer.json cannot be read: {first_line(error)}") from error
+        settings = read_json(directory, "tokenizer_config.json", default={})
+        sentence = read_json(directory, "sentence_bert_config.json", default={})
+        self.lower = bool(sentence.get("do_lower_case"))
+        self.limit = _most_tokens(config, settings, sentence)
+        self.cuts = (
+            "max_seq_length" in sentence
+        )  # sentence-transformers cuts long texts off; a pipeline does not
+        self.tokenizer.no_padding()
+        self.tokenizer.no_truncation()
+        self.cutter.no_padding()
+        self.cutter.enable_truncation(self.limit)
+        pad = settings.get("pad_token")
+        pad = self.tokenizer.token_to_id(pad["content"] if isinstance(pad, dict) else pad) if pad else None
+        self.pad = pad if pad is not None else config.get("pad_token_id") or 0
+
+    def encode(self, texts: Array, *, cut: bool, room: int = 0) -> tuple[list[list[int]], list[list[int]]]:
+        """Token ids and token types of each text; 422 for a text that is too long and may not be cut.
+
+        `room` is how many tokens must be left free behind it.
+        """
+        strings = [text.lower() if self.lower else text for text in texts]
+        encodings = (self.cutter if cut else self.tokenizer).encode_batch(strings)
+        faults = [
+            Fault(f"the text has {len(encoding.ids)} tokens; allowed: {self.limit - room}", TEXT.name, row)
+            for row, encoding in enumerate(encodings)
+            if len(encoding.ids) > self.limit - room
+        ]
+        if faults and room == 0:
+            advice = '; shorten it, or send the parameter "truncation": true'
+            faults = [Fault(fault.message + advice, fault.field, fault.row) for fault in faults]
+        if faults:
+            raise invalid(*faults)
+        return [encoding.ids for encoding in encodings], [encoding.type_ids for encoding in encodings]
+
+    def decode(self, ids: Sequence[int]) -> str:
+        return str(self.tokenizer.decode(list(ids), skip_special_tokens=True))
+
+
+def pad(rows: Sequence[Sequence[int]], value: int, *, left: bool = False) -> Array:
+    width = max(map(len, rows))
+    padded = np.full((len(rows), width), value, np.int64)
+    for row, items in zip(padded, rows, strict=True):
+        row[slice(width - len(items), None) if left else slice(len(items))] = items
+    return padded
+
+
+def _most_tokens(config: Json, tokenizer: Json, sentence: Json) -> int:
+    """The longest text that every part of the model takes."""
+    positions = next(
+        (config[key] for key in ("max_position_embeddings", "n_positions") if config.get(key)), None
+    )
+    if positions and "roberta" in str(config.get("model_type")):
+        positions -= (
+            int(config.get("pad_token_id") or 0) + 1
+        )  # its positions are counted from behind the padding's
+    bounds = (positions, tokenizer.get("model_max_length"), sentence.get("max_seq_length"))
+    return int(min((bound for bound in bounds if bound), default=2048))
+
+
+def read_json(directory: Path, name: str, default: Any = None) -> Any:
+    path = directory / name
+    if default is not None and not path.is_file():
+        return default
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ModelRefusedError(f"{name} cannot be read: {first_line(error)}") from error
+    if not isinstance(found, list if name == "modules.json" else dict):
+        raise ModelRefusedError(f"{name} cannot be read: it holds a {type(found).__name__}")
+    return found
