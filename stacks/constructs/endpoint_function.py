@@ -118,7 +118,7 @@ class EndpointFunction(Construct):
             description="carries the API's routes to the SageMaker endpoint",
             code=lambda_.CfnFunction.CodeProperty(s3_bucket=code.s3_bucket_name, s3_key=code.s3_object_key),
             handler="handler.handle",
-            runtime="python3.13",
+            runtime="python3.14",
             architectures=["arm64"],
             memory_size=1024,  # buys the CPU that TLS and base64 of a 4 MB body take
             timeout=timeouts.function_seconds,
@@ -141,11 +141,6 @@ class EndpointFunction(Construct):
                 system_log_level="WARN",
             ),
             tracing_config=lambda_.CfnFunction.TracingConfigProperty(mode="Active"),
-        )
-        acknowledge(
-            function,
-            "L1",
-            "pinned to python3.13, on which the handler is tested; the pack's list may be newer",
         )
         self.function_name: str = function.ref
         self._function_arn: str = function.attr_arn
