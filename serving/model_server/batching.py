@@ -23,6 +23,7 @@ from model_server.problems import ProblemError
 
 # A call that is expected to last longer than this goes to the thread: the loop must stay free for others.
 INLINE_SECONDS = 0.001
+UNKNOWN = 1.0
 
 
 class Job(Protocol):
@@ -64,7 +65,7 @@ class Batcher:
         self._scheduled = False
         self._busy = False
         # Seconds of a call by the power of two of its rows; unknown ones are tried on the thread.
-        self._seconds = [1.0] * 64
+        self._seconds = [UNKNOWN] * 64
         self._work_queue: queue.SimpleQueue[list[Job] | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
         self._fixed = all(size > 0 for tensor in engine.signature.inputs for size in tensor.shape[1:])
@@ -93,7 +94,8 @@ class Batcher:
         """How long a call took (a warm-up's, to begin with)."""
         size = rows.bit_length()
         known = self._seconds[size]
-        self._seconds[size] = seconds if known == 1.0 else known + 0.2 * (seconds - known)
+        # One slow call among quick ones (the machine was busy) says little, several in a row say much.
+        self._seconds[size] = seconds if known == UNKNOWN else known + 0.2 * (min(seconds, 4 * known) - known)
 
     def close(self) -> None:
         if self._thread is not None:

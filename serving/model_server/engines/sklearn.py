@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -46,6 +46,12 @@ def load(directory: Path, settings: Settings) -> Engine:
         if task == "classification"
         else (),
     )
+    if (
+        not estimator.__sklearn_tags__().input_tags.allow_nan
+    ):  # refused before it gets here, with row and field
+        signature = replace(
+            signature, inputs=tuple(replace(tensor, nan=False) for tensor in signature.inputs)
+        )
     frame = _selects_by_name(estimator) or len(signature.inputs) > 1
     return Sklearn(
         framework_version=sklearn.__version__,
@@ -179,13 +185,7 @@ def _input(estimator: Any) -> Tensor:
             f"{type(estimator).__name__} does not say how many features it takes; add a signature.json"
         )
     columns = tuple(str(name) for name in getattr(estimator, "feature_names_in_", ()))
-    return Tensor(
-        "input",
-        "FP64",
-        (-1, int(width)),
-        columns,
-        nan=bool(estimator.__sklearn_tags__().input_tags.allow_nan),
-    )
+    return Tensor("input", "FP64", (-1, int(width)), columns)
 
 
 def _selects_by_name(estimator: Any) -> bool:

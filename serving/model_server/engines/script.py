@@ -1,0 +1,199 @@
+"""A user's own inference.py, as for SageMaker: model_fn, input_fn, predict_fn, output_fn, or transform_fn.
+
+The file is code/inference.py or inference.py in the model's folder, as SageMaker's containers have it; functions
+that it leaves out do what SageMaker's inference toolkit does by default. It runs with the server's own rights.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import inspect
+import logging
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from model_server.codecs import ENCODERS, choose_answer, dumps, load_json, npy_array, parse_media
+from model_server.engines import Engine, Tensors
+from model_server.logs import event, log
+from model_server.problems import ModelRefusedError, ProblemError, malformed
+from model_server.settings import Settings
+from model_server.signature import Signature, Tensor, read_signature
+
+ENGINE = "script"
+
+# What a script raises when it cannot read what it was sent; anything else is a fault of the script.
+UNREADABLE = (ValueError, KeyError, TypeError, IndexError, UnicodeError)
+
+
+def accepts(directory: Path) -> bool:
+    return _script(directory) is not None
+
+
+def load(directory: Path, settings: Settings) -> Engine:  # noqa: ARG001
+    path = _script(directory)
+    if path is None:
+        raise ModelRefusedError(f"{directory} holds neither code/inference.py nor inference.py")
+    if (path.parent / "requirements.txt").is_file():
+        # SageMaker's containers install it at start; a container without a way out cannot.
+        event(
+            logging.WARNING, "requirements.txt beside inference.py is not installed; build it into the image"
+        )
+    module = _import(path)
+    functions = {name: _call(module, name) for name in FUNCTIONS if hasattr(module, name)}
+    if "model_fn" not in functions:
+        raise ModelRefusedError(f"{path.name} has no model_fn(model_dir)")
+    try:
+        model = functions["model_fn"](str(directory))
+    except Exception as error:
+        log.error("model_fn failed", exc_info=error)
+        raise ModelRefusedError(f"model_fn failed: {type(error).__name__}: {error}") from error
+    anything = Tensor("body", "BYTES", (-1,))
+    return Script(
+        framework_version=".".join(str(part) for part in sys.version_info[:3]),
+        signature=read_signature(directory) or Signature((anything,), (anything,)),
+        model=model,
+        functions=functions,
+    )
+
+
+FUNCTIONS = ("model_fn", "input_fn", "predict_fn", "output_fn", "transform_fn")
+
+
+@dataclass
+class Script(Engine):
+    framework_version: str
+    signature: Signature
+    model: Any
+    functions: Mapping[str, Callable[..., Any]] = field(default_factory=dict)
+    name: str = ENGINE
+    framework: str = "python"
+    task: str = "custom"
+    batches: bool = False
+    parallel: bool = False
+
+    def predict(self, inputs: Tensors, parameters: Mapping[str, object]) -> Tensors:  # noqa: ARG002
+        raise ProblemError(501, "this model has its own inference.py, which answers POST /invocations only")
+
+    def invoke(self, body: bytes, content_type: str, accept: str) -> tuple[bytes, str]:
+        functions = self.functions
+        if "transform_fn" in functions:
+            return _answer(functions["transform_fn"](self.model, body, content_type, accept), accept)
+        data = self._read(body, content_type)
+        prediction = (
+            functions["predict_fn"](data, self.model) if "predict_fn" in functions else self._predict(data)
+        )
+        if "output_fn" in functions:
+            return _answer(functions["output_fn"](prediction, accept), accept)
+        return _write(prediction, accept)
+
+    def _read(self, body: bytes, content_type: str) -> Any:
+        if "input_fn" not in self.functions:
+            return _decode(body, content_type)
+        media = parse_media(content_type).type
+        text = media.startswith("text/") or media in ("application/json", "application/jsonlines")
+        try:  # as SageMaker's toolkit does: text arrives as a str
+            given = body.decode("utf-8") if text else body
+        except UnicodeDecodeError as error:
+            raise malformed(f"the body is not UTF-8: byte {error.start}") from None
+        try:
+            return self.functions["input_fn"](given, content_type)
+        except ProblemError:
+            raise
+        except UNREADABLE as error:
+            raise ProblemError(400, f"input_fn refused the body: {type(error).__name__}: {error}") from error
+        except Exception as error:
+            if type(error).__name__ == "UnsupportedFormatError":  # the toolkit's own
+                raise ProblemError(415, f"input_fn does not read {content_type}") from error
+            raise
+
+    def _predict(self, data: Any) -> Any:
+        if hasattr(self.model, "predict"):
+            return self.model.predict(data)
+        if callable(self.model):
+            return self.model(data)
+        raise ProblemError(500, "the model has no predict, and inference.py has no predict_fn")
+
+
+def _script(directory: Path) -> Path | None:
+    return next(
+        (p for p in (directory / "code" / "inference.py", directory / "inference.py") if p.is_file()), None
+    )
+
+
+def _import(path: Path) -> ModuleType:
+    sys.path.insert(0, str(path.parent))  # its neighbours are importable, as in SageMaker's containers
+    spec = importlib.util.spec_from_file_location("inference", path)
+    if spec is None or spec.loader is None:
+        raise ModelRefusedError(f"{path} cannot be imported")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["inference"] = module
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        log.error("inference.py cannot be imported", exc_info=error)
+        raise ModelRefusedError(f"{path.name} cannot be imported: {type(error).__name__}: {error}") from error
+    return module
+
+
+def _call(module: ModuleType, name: str) -> Callable[..., Any]:
+    """The function; one that wants the `context` which newer toolkits add as a last argument is given None."""
+    function: Callable[..., Any] = getattr(module, name)
+    wanted = {"model_fn": 1, "input_fn": 2, "predict_fn": 2, "output_fn": 2, "transform_fn": 4}[name]
+    try:
+        parameters = list(inspect.signature(function).parameters.values())
+    except (TypeError, ValueError):
+        return function
+    required = [
+        p
+        for p in parameters
+        if p.default is p.empty and p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)
+    ]
+    if len(required) > wanted:
+        return lambda *arguments: function(*arguments, *[None] * (len(required) - wanted))
+    return function
+
+
+def _decode(body: bytes, content_type: str) -> Any:
+    """The toolkit's default input_fn: a numpy array."""
+    media = parse_media(content_type).type
+    if media == "application/json":
+        return np.array(load_json(body))
+    if media == "text/csv":
+        try:
+            return np.genfromtxt(body.decode("utf-8").splitlines(), delimiter=",")
+        except (UnicodeDecodeError, ValueError) as error:
+            raise malformed(f"the body is not CSV of numbers: {error}") from None
+    if media == "application/x-npy":
+        return npy_array(body)
+    raise ProblemError(
+        415,
+        f"Content-Type is {media!r}, and inference.py has no input_fn; "
+        "allowed: application/json, text/csv, application/x-npy",
+    )
+
+
+def _answer(result: Any, accept: str) -> tuple[bytes, str]:
+    """What output_fn gave: a body, or a body and its content type; the toolkit allows both."""
+    media = ""
+    if isinstance(result, tuple) and len(result) == 2 and isinstance(result[1], str):
+        result, media = result
+    if isinstance(result, str):
+        result = result.encode()
+    if not isinstance(result, bytes | bytearray | memoryview):
+        return _write(result, media or accept)
+    wanted = accept if accept and "*" not in accept and "," not in accept else "application/json"
+    return bytes(result), media or wanted
+
+
+def _write(prediction: Any, accept: str) -> tuple[bytes, str]:
+    """The toolkit's default output_fn."""
+    media = choose_answer(accept, "application/json")
+    if media == "application/json":
+        return dumps(prediction if isinstance(prediction, dict | list) else np.asarray(prediction)), media
+    return ENCODERS[media](np.asarray(prediction), {"predictions": np.asarray(prediction)}), media
