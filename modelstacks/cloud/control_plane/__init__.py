@@ -11,6 +11,7 @@
     moto_types.py    types that moto's own CloudFormation provides faithfully enough
     fixes/           one file a service: where moto's API forgets what it was told
 
-Why not moto's CloudFormation: it makes resources in the order in which they happen to be looked up, cannot roll back,
+Why not moto's CloudFormation: it makes resources in the order in which they happen to be looked up, cannot
+roll back,
 reports no event for a resource, and knows none of a REST API's stage, keys or usage plans.
 """

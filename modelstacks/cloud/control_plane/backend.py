@@ -6,6 +6,7 @@ be read while it runs, since the server answers each request in a thread of its 
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Iterator, Mapping
 from datetime import datetime
@@ -14,6 +15,7 @@ from typing import Any
 from moto.cloudformation import responses
 from moto.cloudformation.exceptions import (
     AlreadyExistsException,
+    CloudFormationError,
     ExportNotFound,
     MissingParameterError,
     ValidationError,
@@ -21,6 +23,7 @@ from moto.cloudformation.exceptions import (
 from moto.cloudformation.models import Change, CloudFormationBackend, Event, cloudformation_backends
 from moto.cloudformation.parsing import Export
 from moto.cloudformation.utils import generate_changeset_id, generate_stack_id
+from moto.core.responses import ActionResult, EmptyResult
 from moto.core.utils import utcnow
 
 from modelstacks.cloud.control_plane.engine import Engine, Failure, Resource, StackResources
@@ -52,11 +55,15 @@ _ENDED = ("COMPLETE", "FAILED")
 def install() -> None:
     """Make moto's server use this CloudFormation. To be called before the first request."""
     cloudformation_backends.backend = Backend
-    responses.StackResourceDTO = _ResourceAnswer  # type: ignore[misc]
+    responses.StackResourceDTO = _ResourceAnswer
+    responses.CloudFormationResponse.describe_change_set = _describe_change_set
+    responses.CloudFormationResponse.delete_change_set = _delete_change_set
 
 
 def unemulated(account: str, region: str) -> dict[str, list[dict[str, str]]]:
-    """Stack name -> the resources that were accepted and that nothing emulates, `[{"type", "logical_id"}]`."""
+    """Stack name -> the resources that were accepted and that nothing emulates, `[{"type",
+    "logical_id"}]`.
+    """
     backend = cloudformation_backends[account][region]
     return {
         stack.name: [
@@ -112,13 +119,10 @@ class _Environment:
         secret, rest = (":".join(parts[:7]), parts[7:]) if arn else (parts[0], parts[1:])
         value = _client("secretsmanager", self.region).get_secret_value(SecretId=secret)["SecretString"]
         key = rest[1] if len(rest) > 1 else ""
-        return str(parse_json(value)[key]) if key else str(value)
+        return str(_parse_json(value)[key]) if key else str(value)
 
 
-def parse_json(text: str) -> Any:
-    """JSON, or a TemplateError that says what was wrong."""
-    import json
-
+def _parse_json(text: str) -> Any:
     try:
         return json.loads(text)
     except ValueError:
@@ -137,7 +141,8 @@ class Stack:
         self.template = ""
         self.given: dict[str, str] = {}
         self.contents = StackResources()
-        self.status, self.stack_status_reason = "REVIEW_IN_PROGRESS", None
+        self.status = "REVIEW_IN_PROGRESS"
+        self.stack_status_reason: str | None = None
         self.creation_time = utcnow()
         self.last_updated_time: datetime | None = None
         self.deletion_time: datetime | None = None
@@ -255,6 +260,13 @@ class _ChangeSet:
         self.execution_status = "UNAVAILABLE" if same else "AVAILABLE"
         self.status_reason = _NO_CHANGES if same else None
 
+    def answers_to(self, name: str, stack: str | None) -> bool:
+        """Whether this is the change set of that ARN, or of that name on that stack (given by name or
+        ARN).
+        """
+        on_stack = stack is None or stack in (self.stack_name, self.stack_id)
+        return name == self.change_set_id or (name == self.change_set_name and on_stack)
+
 
 def _changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[Change]:
     before, after = old["Resources"], new["Resources"]
@@ -268,6 +280,26 @@ def _changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[Change]
         for logical_id in before
         if logical_id not in after
     )
+
+
+class _ChangeSetNotFoundError(CloudFormationError):  # type: ignore[misc]
+    """The CDK CLI deletes an old change set and waits until it hears this."""
+
+    code = "ChangeSetNotFoundException"
+
+
+def _describe_change_set(self: Any) -> ActionResult:
+    backend = self.cloudformation_backend
+    return ActionResult(
+        backend.describe_change_set(self._get_param("ChangeSetName"), self._get_param("StackName"))
+    )
+
+
+def _delete_change_set(self: Any) -> EmptyResult:
+    self.cloudformation_backend.delete_change_set(
+        self._get_param("ChangeSetName"), self._get_param("StackName")
+    )
+    return EmptyResult()
 
 
 class _ResourceAnswer:
@@ -339,8 +371,18 @@ class Backend(CloudFormationBackend):  # type: ignore[misc]  # moto comes withou
                 stack.enter("DELETE_COMPLETE")
                 self.deleted_stacks[stack.stack_id] = self.stacks.pop(stack.stack_id)
 
-    def create_change_set(self, stack_name: str, change_set_name: str, template: str, parameters: dict[str, str], description: str,
-                          change_set_type: str, notification_arns: Any = None, tags: Any = None, role_arn: Any = None) -> tuple[str, str]:  # fmt: skip
+    def create_change_set(
+        self,
+        stack_name: str,
+        change_set_name: str,
+        template: str,
+        parameters: dict[str, str],
+        description: str,
+        change_set_type: str,
+        notification_arns: Any = None,
+        tags: Any = None,
+        role_arn: Any = None,
+    ) -> tuple[str, str]:
         """CreateChangeSet for a new stack or an existing one."""
         waiting = [
             s for s in self.stacks.values() if s.name == stack_name and s.status == "REVIEW_IN_PROGRESS"
@@ -360,23 +402,23 @@ class Backend(CloudFormationBackend):  # type: ignore[misc]  # moto comes withou
         self.change_sets[change_set.change_set_id] = change_set
         return change_set.change_set_id, stack.stack_id
 
-    def describe_change_set(self, change_set_name: str) -> _ChangeSet:
-        """DescribeChangeSet, by name or ARN; the newest of that name."""
+    def describe_change_set(self, change_set_name: str, stack_name: str | None = None) -> _ChangeSet:
+        """DescribeChangeSet: by ARN, or by name on one stack; the newest of that name."""
         for change_set in reversed(self.change_sets.values()):
-            if change_set_name in (change_set.change_set_id, change_set.change_set_name):
+            if change_set.answers_to(change_set_name, stack_name):
                 found: _ChangeSet = change_set
                 return found
-        raise ValidationError(message=f"ChangeSet [{change_set_name}] does not exist")
+        raise _ChangeSetNotFoundError(f"ChangeSet [{change_set_name}] does not exist")
 
-    def delete_change_set(self, change_set_name: str) -> None:
+    def delete_change_set(self, change_set_name: str, stack_name: str | None = None) -> None:
         """DeleteChangeSet; of one that is not there, no error."""
         for change_set_id, change_set in list(self.change_sets.items()):
-            if change_set_name in (change_set_id, change_set.change_set_name):
+            if change_set.answers_to(change_set_name, stack_name):
                 del self.change_sets[change_set_id]
 
     def execute_change_set(self, change_set_name: str, stack_name: str | None = None) -> None:
         """ExecuteChangeSet."""
-        change_set = self.describe_change_set(change_set_name)
+        change_set = self.describe_change_set(change_set_name, stack_name)
         if change_set.execution_status != "AVAILABLE":
             raise ValidationError(
                 message=f"ChangeSet [{change_set.change_set_id}] cannot be executed in its current status of [{change_set.status}]"

@@ -25,7 +25,9 @@ class Unemulated:
 
 
 def unemulated(endpoint: str, region: str) -> list[Unemulated]:
-    """Every such resource of every stack in `region`, sorted. Raises EnvironmentFault when nothing answers."""
+    """Every such resource of every stack in `region`, sorted. Raises EnvironmentFault when nothing
+    answers.
+    """
     url = f"{endpoint}/_modelstacks/unemulated?{urllib.parse.urlencode({'region': region})}"
     try:
         with urllib.request.urlopen(url, timeout=10.0) as answer:  # noqa: S310  the embedded cloud's own URL
@@ -35,5 +37,7 @@ def unemulated(endpoint: str, region: str) -> list[Unemulated]:
             "the control plane does not answer", got=str(error), fix="modelstacks up"
         ) from None
     return sorted(
-        Unemulated(stack, entry["type"], entry["logical_id"]) for stack, entries in stacks.items() for entry in entries
-    )  # fmt: skip
+        Unemulated(stack, entry["type"], entry["logical_id"])
+        for stack, entries in stacks.items()
+        for entry in entries
+    )

@@ -1,7 +1,9 @@
 """The provisioning engine: makes a stack's resources true, in order, and takes them back when one fails.
 
-It knows templates and what a `ResourceType` can do, and no resource type by name. As in CloudFormation: a resource is
-made after everything that it refers to; a failed create deletes what was made; a failed update puts back what was
+It knows templates and what a `ResourceType` can do, and no resource type by name. As in CloudFormation: a
+resource is
+made after everything that it refers to; a failed create deletes what was made; a failed update puts back
+what was
 there; what an update replaced or dropped is deleted only after everything else went well.
 """
 
@@ -29,7 +31,9 @@ logger = logging.getLogger(__name__)
 
 
 class Failure(Exception):
-    """A stack operation did not succeed; it has been rolled back. The message is the stack's status reason."""
+    """A stack operation did not succeed; it has been rolled back. The message is the stack's status
+    reason.
+    """
 
 
 @dataclass(slots=True)
@@ -113,7 +117,8 @@ class _Scope:
     def attribute(self, logical_id: str, name: str) -> Any:
         resource = self._resource(logical_id, "Fn::GetAtt")
         if not resource.emulated:
-            return f"arn:aws:not-emulated:{self._environment.region}:{self._environment.account}:{logical_id}/{name}"
+            return
+            f"arn:aws:not-emulated:{self._environment.region}:{self._environment.account}:{logical_id}/{name}"
         try:
             return resource.provisioned.attributes[name]
         except KeyError:
@@ -215,11 +220,19 @@ class Engine:
 
     def scope(self, stack: StackResources) -> _Scope:
         """What the stack's template can refer to."""
-        return _Scope(stack, self.environment, {
-            "AWS::AccountId": self.environment.account, "AWS::Region": self.environment.region,
-            "AWS::StackId": self.stack_id, "AWS::StackName": self.stack_name, "AWS::Partition": "aws",
-            "AWS::URLSuffix": "amazonaws.com", "AWS::NotificationARNs": [],
-        })  # fmt: skip
+        return _Scope(
+            stack,
+            self.environment,
+            {
+                "AWS::AccountId": self.environment.account,
+                "AWS::Region": self.environment.region,
+                "AWS::StackId": self.stack_id,
+                "AWS::StackName": self.stack_name,
+                "AWS::Partition": "aws",
+                "AWS::URLSuffix": "amazonaws.com",
+                "AWS::NotificationARNs": [],
+            },
+        )
 
     def _wanted(self, stack: StackResources, scope: _Scope) -> Iterator[tuple[str, Mapping[str, Any]]]:
         """The template's resources in order, less those whose condition does not hold."""
@@ -232,9 +245,14 @@ class Engine:
     def _request(self, logical_id: str, declaration: Mapping[str, Any], scope: _Scope) -> Request:
         properties = resolve(declaration.get("Properties", {}), scope)
         return Request(
-            type_name=declaration["Type"], logical_id=logical_id, properties=properties, stack_name=self.stack_name,
-            stack_id=self.stack_id, account=self.environment.account, region=self.environment.region,
-        )  # fmt: skip
+            type_name=declaration["Type"],
+            logical_id=logical_id,
+            properties=properties,
+            stack_name=self.stack_name,
+            stack_id=self.stack_id,
+            account=self.environment.account,
+            region=self.environment.region,
+        )
 
     def _create(self, logical_id: str, declaration: Mapping[str, Any], scope: _Scope) -> Resource:
         type_name = declaration["Type"]
@@ -261,7 +279,8 @@ class Engine:
         with self._recorded(logical_id, request.type_name, "UPDATE", old.physical_resource_id) as done:
             if request.type_name != old.cf_resource_type:
                 raise ResourceError(
-                    "Update of resource type is not permitted. The new template modifies resource type of the following resources: "
+                    "Update of resource type is not permitted. The new template modifies resource type of
+                    the following resources: "
                     f"[{logical_id}]"
                 )
             moved = {
@@ -287,7 +306,9 @@ class Engine:
     def _put_back(
         self, stack: StackResources, before: Mapping[str, Resource], changed: list[str]
     ) -> list[str]:
-        """Undo a half-done update: old properties first, then away with what was new. Returns what would not go back."""
+        """Undo a half-done update: old properties first, then away with what was new. Returns what would
+        not go back.
+        """
         left: list[str] = []
         fresh: list[Resource] = []
         for logical_id in reversed(changed):
@@ -312,7 +333,9 @@ class Engine:
         return left
 
     def _delete_all(self, stack: StackResources, logical_ids: list[str]) -> list[str]:
-        """Delete these, last made first; what fails for a dependency's sake is tried again. Returns what is left."""
+        """Delete these, last made first; what fails for a dependency's sake is tried again. Returns what is
+        left.
+        """
         waiting = list(reversed(logical_ids))
         while waiting:
             failed = []

@@ -1,7 +1,8 @@
 """The control plane as a child process: start it, wait until it answers, stop it.
 
 The child leads a process group of its own and dies with its parent (PR_SET_PDEATHSIG on Linux). The parent that
-PR_SET_PDEATHSIG means is the *thread* that started the child: start it from a thread that lives as long as the process.
+PR_SET_PDEATHSIG means is the *thread* that started the child: start it from a thread that lives as long as
+the process.
 """
 
 from __future__ import annotations
@@ -48,7 +49,9 @@ class ControlPlane:
 
     @property
     def endpoint(self) -> str:
-        """What AWS_ENDPOINT_URL is to be. `localhost` and not 127.0.0.1: S3 URLs of templates are told by it."""
+        """What AWS_ENDPOINT_URL is to be. `localhost` and not 127.0.0.1: S3 URLs of templates are told by
+        it.
+        """
         return f"http://localhost:{self.port}"
 
     @property
@@ -89,16 +92,29 @@ def start(port: int | None = None, *, log: Path, timeout: float = 60.0) -> Contr
     chosen = port or free_port()
     if port and _taken(port):
         raise EnvironmentFault(
-            "the control plane cannot start: its port is in use", got=f"port {port}",
+            "the control plane cannot start: its port is in use",
+            got=f"port {port}",
             fix="stop the program that listens there, or choose another port",
-        )  # fmt: skip
+        )
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("ab") as output:
         process = subprocess.Popen(
-            [sys.executable, "-m", "modelstacks.cloud.control_plane", "--port", str(chosen), "--log", str(log)],
-            stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=_environment(), start_new_session=True,
+            [
+                sys.executable,
+                "-m",
+                "modelstacks.cloud.control_plane",
+                "--port",
+                str(chosen),
+                "--log",
+                str(log),
+            ],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            env=_environment(),
+            start_new_session=True,
             preexec_fn=_die_with_parent if sys.platform == "linux" else None,
-        )  # fmt: skip
+        )
     plane = ControlPlane(chosen, process)
     deadline = time.monotonic() + timeout
     while plane.alive() and time.monotonic() < deadline:
@@ -117,7 +133,9 @@ def start(port: int | None = None, *, log: Path, timeout: float = 60.0) -> Contr
 
 
 def _environment() -> dict[str, str]:
-    """The caller's environment less what would point the server's own AWS clients, or moto, somewhere else."""
+    """The caller's environment less what would point the server's own AWS clients, or moto, somewhere
+    else.
+    """
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "MOTO_"))}
     root = str(Path(__file__).resolve().parents[3])
     path = os.pathsep.join(part for part in (root, os.environ.get("PYTHONPATH", "")) if part)

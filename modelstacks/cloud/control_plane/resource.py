@@ -1,6 +1,7 @@
 """What a CloudFormation resource type is, and the registry of those that are emulated.
 
-A type is made, changed and deleted through its service's public API, as AWS's own providers do. So the API's own
+A type is made, changed and deleted through its service's public API, as AWS's own providers do. So the
+API's own
 validation speaks when a template is wrong, and what boto3 reads back afterwards is what the API was told.
 """
 
@@ -73,9 +74,11 @@ class Request:
     def call(
         self, service: str, operation: str, properties: Mapping[str, Any] | None = None, /, **more: Any
     ) -> Any:
-        """Call `operation` (the API's name: "CreateVpcLink") with properties spelt as CloudFormation spells them.
+        """Call `operation` (the API's name: "CreateVpcLink") with properties spelt as CloudFormation spells
+        them.
 
-        `more` is spelt as the API spells it, and wins. A property that the operation does not know is refused.
+        `more` is spelt as the API spells it, and wins. A property that the operation does not know is
+        refused.
         """
         client = self.client(service)
         shape = client.meta.service_model.operation_model(operation).input_shape
@@ -104,8 +107,10 @@ class Request:
 class ResourceType:
     """One CloudFormation resource type.
 
-    `update` is asked only where no property in `immutable` has changed; the default refuses nothing and replaces:
-    an update that returns None makes the engine create a new resource and delete the old one when all went well.
+    `update` is asked only where no property in `immutable` has changed; the default refuses nothing and
+    replaces:
+    an update that returns None makes the engine create a new resource and delete the old one when all went
+    well.
     """
 
     immutable: ClassVar[frozenset[str]] = frozenset()
@@ -115,7 +120,9 @@ class ResourceType:
         raise NotImplementedError
 
     def update(self, request: Request, current: Provisioned, before: Properties) -> Provisioned | None:
-        """Change the resource from `before` to the request's properties, in place; None asks for a replacement."""
+        """Change the resource from `before` to the request's properties, in place; None asks for a
+        replacement.
+        """
         return None
 
     def delete(self, request: Request, current: Provisioned) -> None:

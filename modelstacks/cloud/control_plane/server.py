@@ -1,4 +1,5 @@
-"""The control plane's server: moto's own application on localhost, with our CloudFormation and fixes, and quiet.
+"""The control plane's server: moto's own application on localhost, with our CloudFormation and fixes, and
+quiet.
 
 Routes of ours: GET /_modelstacks/health, GET /_modelstacks/unemulated?region=R.
 """
@@ -59,8 +60,11 @@ def _answer(start_response: Any, body: object) -> Iterable[bytes]:
 def serve(port: int, log: Path | None) -> None:
     """Serve on localhost:`port` until SIGTERM. Raises OSError where the port cannot be had."""
     logging.basicConfig(
-        filename=log, level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s %(message)s", force=True
-    )  # fmt: skip
+        filename=log,
+        level=logging.WARNING,
+        format="%(asctime)s %(levelname)s %(name)s %(message)s",
+        force=True,
+    )
     logging.getLogger("werkzeug").disabled = True  # one line a request
     from moto.moto_server.werkzeug_app import MotoRequestHandler
     from werkzeug.serving import make_server

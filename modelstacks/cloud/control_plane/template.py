@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping
 from graphlib import CycleError, TopologicalSorter
 from typing import Any, Protocol
 
-import yaml
+import yaml  # type: ignore[import-untyped]
 
 __all__ = ["Scope", "TemplateError", "condition_holds", "creation_order", "parse", "references", "resolve"]
 
@@ -54,7 +54,7 @@ class Scope(Protocol):
         """The value of `{{resolve:service:reference}}`."""
 
 
-class _Loader(yaml.SafeLoader):
+class _Loader(yaml.SafeLoader):  # type: ignore[misc]
     """YAML with the short form of the intrinsic functions; dates stay text, as CloudFormation has them."""
 
 
@@ -70,7 +70,7 @@ def _short_form(loader: _Loader, suffix: str, node: yaml.Node) -> dict[str, Any]
 
 
 _Loader.add_multi_constructor("!", _short_form)
-_Loader.add_constructor("tag:yaml.org,2002:timestamp", _Loader.construct_yaml_str)  # type: ignore[type-var]
+_Loader.add_constructor("tag:yaml.org,2002:timestamp", _Loader.construct_yaml_str)
 
 
 def parse(body: str) -> dict[str, Any]:
@@ -115,7 +115,8 @@ def references(value: Any) -> Iterator[str]:
 def creation_order(resources: Mapping[str, Any]) -> list[str]:
     """Logical ids so that each comes after everything that it refers to or depends on.
 
-    Independent resources keep the template's order. Raises TemplateError for a circle or an unknown name in DependsOn.
+    Independent resources keep the template's order. Raises TemplateError for a circle or an unknown name in
+    DependsOn.
     """
     graph: dict[str, set[str]] = {}
     for logical_id, resource in resources.items():

@@ -20,7 +20,9 @@ def install() -> None:
 
 
 def afterwards(responses: Any, action: str) -> Callable[[Callable[[Any, Any], Any]], None]:
-    """Decorator: call the function with moto's response object and answer after `action`; what it returns is the answer."""
+    """Decorator: call the function with moto's response object and answer after `action`; what it returns
+    is the answer.
+    """
 
     def install_around(function: Callable[[Any, Any], Any]) -> None:
         original = getattr(responses, action)

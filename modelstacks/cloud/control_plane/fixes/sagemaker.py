@@ -1,6 +1,7 @@
 """SageMaker: instance types of today, network isolation, deployment settings, UpdateEndpoint.
 
-moto's own InvokeEndpoint answers canned data, for endpoints that do not exist too. Here it refuses: the data plane is
+moto's own InvokeEndpoint answers canned data, for endpoints that do not exist too. Here it refuses: the
+data plane is
 who serves sagemaker-runtime, and nobody should mistake moto for it.
 """
 

@@ -34,7 +34,8 @@ def _replace(path: str, value: Any) -> dict[str, str]:
 class RestApi(ResourceType):
     """A REST API built from resources and methods; a body (OpenAPI) is refused."""
 
-    # moto's UpdateRestApi knows few paths: a change of anything else makes a new API, which says so in the events.
+    # moto's UpdateRestApi knows few paths: a change of anything else makes a new API, which says so in the
+    # events.
     _in_place: ClassVar = frozenset({"Name", "Description", "Tags"})
 
     def create(self, request: Request) -> Provisioned:
@@ -232,8 +233,13 @@ class ApiKey(ResourceType):
         # CloudFormation's default is a disabled key; the CDK always says which it wants.
         enabled = request.properties.get("Enabled", False) in (True, "true")
         key_id = request.call(
-            _SERVICE, "CreateApiKey", request.without("Name", "Enabled", "Tags"), name=name, enabled=enabled, **_tags(request.properties)
-        )["id"]  # fmt: skip
+            _SERVICE,
+            "CreateApiKey",
+            request.without("Name", "Enabled", "Tags"),
+            name=name,
+            enabled=enabled,
+            **_tags(request.properties),
+        )["id"]
         return Provisioned(key_id, {"APIKeyId": key_id})
 
     def update(self, request: Request, current: Provisioned, before: Properties) -> Provisioned | None:
@@ -256,7 +262,9 @@ class ApiKey(ResourceType):
 
 @provides("AWS::ApiGateway::UsagePlan")
 class UsagePlan(ResourceType):
-    """A usage plan: throttle and quota of the callers whose keys belong to it, on the stages that it names."""
+    """A usage plan: throttle and quota of the callers whose keys belong to it, on the stages that it
+    names.
+    """
 
     def create(self, request: Request) -> Provisioned:
         plan_id = request.call(
@@ -320,12 +328,16 @@ class UsagePlanKey(ResourceType):
 
     def delete(self, request: Request, current: Provisioned) -> None:
         with ignoring(*_GONE):
-            request.client(_SERVICE).delete_usage_plan_key(usagePlanId=request.properties["UsagePlanId"], keyId=request.properties["KeyId"])  # fmt: skip
+            request.client(_SERVICE).delete_usage_plan_key(
+                usagePlanId=request.properties["UsagePlanId"], keyId=request.properties["KeyId"]
+            )
 
 
 @provides("AWS::ApiGateway::Account")
 class Account(ResourceType):
-    """The role with which API Gateway writes logs: one setting of the whole account, so deleting it leaves it."""
+    """The role with which API Gateway writes logs: one setting of the whole account, so deleting it leaves
+    it.
+    """
 
     def create(self, request: Request) -> Provisioned:
         role = request.properties.get("CloudWatchRoleArn")

@@ -25,7 +25,9 @@ def _tags(properties: Properties) -> dict[str, str]:
 
 
 def _code(request: Request) -> dict[str, Any]:
-    """The code as the API takes it; inline code becomes a zip with one index file, as CloudFormation makes it."""
+    """The code as the API takes it; inline code becomes a zip with one index file, as CloudFormation makes
+    it.
+    """
     code = request.properties["Code"]
     if "ZipFile" not in code:
         return {key: code[key] for key in _CODE if key in code}
@@ -53,8 +55,13 @@ class Function(ResourceType):
     def create(self, request: Request) -> Provisioned:
         name = request.properties.get("FunctionName") or request.generated_name(64)
         arn = request.call(
-            "lambda", "CreateFunction", request.without(*self._apart), FunctionName=name, Code=_code(request), Tags=_tags(request.properties)
-        )["FunctionArn"]  # fmt: skip
+            "lambda",
+            "CreateFunction",
+            request.without(*self._apart),
+            FunctionName=name,
+            Code=_code(request),
+            Tags=_tags(request.properties),
+        )["FunctionArn"]
         self._reserve(request, name)
         return Provisioned(name, {"Arn": arn})
 

@@ -51,7 +51,9 @@ def _permission(rule: Mapping[str, Any]) -> dict[str, Any]:
 
 @provides("AWS::EC2::SecurityGroup")
 class SecurityGroup(ResourceType):
-    """A security group, with the rules written into it. Stating any egress removes the default, which allows all."""
+    """A security group, with the rules written into it. Stating any egress removes the default, which
+    allows all.
+    """
 
     immutable: ClassVar = frozenset({"GroupName", "GroupDescription", "VpcId"})
 
@@ -92,10 +94,11 @@ class SecurityGroup(ResourceType):
                 with ignoring(*_GONE):
                     revoke(GroupId=group_id, IpPermissions=[_permission(rule)])
         self._allow(
-            ec2, group_id,
+            ec2,
+            group_id,
             _less(after.get("SecurityGroupIngress", []), before.get("SecurityGroupIngress", [])),
             _less(after.get("SecurityGroupEgress", []), before.get("SecurityGroupEgress", [])),
-        )  # fmt: skip
+        )
         if tag_list(after) != tag_list(before):
             ec2.delete_tags(Resources=[group_id], Tags=tag_list(before))
             ec2.create_tags(Resources=[group_id], Tags=tag_list(after))
@@ -166,17 +169,25 @@ class VpcEndpoint(ResourceType):
 
     def create(self, request: Request) -> Provisioned:
         answer = request.call(
-            "ec2", "CreateVpcEndpoint", request.without("Tags", "PolicyDocument"), TagSpecifications=_tags(request, "vpc-endpoint"),
+            "ec2",
+            "CreateVpcEndpoint",
+            request.without("Tags", "PolicyDocument"),
+            TagSpecifications=_tags(request, "vpc-endpoint"),
             **_policy(request.properties),
-        )["VpcEndpoint"]  # fmt: skip
+        )["VpcEndpoint"]
         endpoint_id = answer["VpcEndpointId"]
         names = [
             f"{entry.get('HostedZoneId', '')}:{entry['DnsName']}" for entry in answer.get("DnsEntries", [])
         ]
-        return Provisioned(endpoint_id, {
-            "Id": endpoint_id, "DnsEntries": names, "NetworkInterfaceIds": answer.get("NetworkInterfaceIds", []),
-            "CreationTimestamp": str(answer.get("CreationTimestamp", "")),
-        })  # fmt: skip
+        return Provisioned(
+            endpoint_id,
+            {
+                "Id": endpoint_id,
+                "DnsEntries": names,
+                "NetworkInterfaceIds": answer.get("NetworkInterfaceIds", []),
+                "CreationTimestamp": str(answer.get("CreationTimestamp", "")),
+            },
+        )
 
     def update(self, request: Request, current: Provisioned, before: Properties) -> Provisioned | None:
         changes: dict[str, Any] = _policy(request.properties)
@@ -239,11 +250,17 @@ class Vpc(_Tagged):
             Filters=[*of_vpc, {"Name": "group-name", "Values": ["default"]}]
         )["SecurityGroups"]
         acls = ec2.describe_network_acls(Filters=of_vpc)["NetworkAcls"]
-        return Provisioned(vpc_id, {
-            "VpcId": vpc_id, "CidrBlock": vpc["CidrBlock"], "CidrBlockAssociations": [a["AssociationId"] for a in vpc.get("CidrBlockAssociationSet", [])],
-            "DefaultSecurityGroup": groups[0]["GroupId"] if groups else "", "DefaultNetworkAcl": acls[0]["NetworkAclId"] if acls else "",
-            "Ipv6CidrBlocks": [],
-        })  # fmt: skip
+        return Provisioned(
+            vpc_id,
+            {
+                "VpcId": vpc_id,
+                "CidrBlock": vpc["CidrBlock"],
+                "CidrBlockAssociations": [a["AssociationId"] for a in vpc.get("CidrBlockAssociationSet", [])],
+                "DefaultSecurityGroup": groups[0]["GroupId"] if groups else "",
+                "DefaultNetworkAcl": acls[0]["NetworkAclId"] if acls else "",
+                "Ipv6CidrBlocks": [],
+            },
+        )
 
     def update(self, request: Request, current: Provisioned, before: Properties) -> Provisioned | None:
         self._set_dns(request.client("ec2"), current.physical_id, request.properties)
@@ -292,11 +309,18 @@ class Subnet(_Tagged):
             for a in acl.get("Associations", [])
             if a.get("SubnetId") == subnet_id
         ]
-        return Provisioned(subnet_id, {
-            "SubnetId": subnet_id, "VpcId": subnet["VpcId"], "CidrBlock": subnet["CidrBlock"], "Ipv6CidrBlocks": [],
-            "AvailabilityZone": subnet["AvailabilityZone"], "AvailabilityZoneId": subnet.get("AvailabilityZoneId", ""),
-            "NetworkAclAssociationId": associations[0] if associations else "",
-        })  # fmt: skip
+        return Provisioned(
+            subnet_id,
+            {
+                "SubnetId": subnet_id,
+                "VpcId": subnet["VpcId"],
+                "CidrBlock": subnet["CidrBlock"],
+                "Ipv6CidrBlocks": [],
+                "AvailabilityZone": subnet["AvailabilityZone"],
+                "AvailabilityZoneId": subnet.get("AvailabilityZoneId", ""),
+                "NetworkAclAssociationId": associations[0] if associations else "",
+            },
+        )
 
     def delete(self, request: Request, current: Provisioned) -> None:
         with ignoring("InvalidSubnetID.NotFound"):

@@ -32,17 +32,23 @@ class LoadBalancer(ResourceType):
         name = request.properties.get("Name") or request.generated_name(_LONGEST_NAME)
         answer = request.call(
             _SERVICE, "CreateLoadBalancer", request.without("Name", "LoadBalancerAttributes"), Name=name
-        )["LoadBalancers"][0]  # fmt: skip
+        )["LoadBalancers"][0]
         arn = answer["LoadBalancerArn"]
         if attributes := _attributes(request.properties, "LoadBalancerAttributes"):
             request.client(_SERVICE).modify_load_balancer_attributes(
                 LoadBalancerArn=arn, Attributes=attributes
             )
-        return Provisioned(arn, {
-            "LoadBalancerArn": arn, "LoadBalancerName": name, "DNSName": answer["DNSName"],
-            "LoadBalancerFullName": arn.split(":loadbalancer/")[1], "CanonicalHostedZoneID": answer["CanonicalHostedZoneId"],
-            "SecurityGroups": answer.get("SecurityGroups", []),
-        })  # fmt: skip
+        return Provisioned(
+            arn,
+            {
+                "LoadBalancerArn": arn,
+                "LoadBalancerName": name,
+                "DNSName": answer["DNSName"],
+                "LoadBalancerFullName": arn.split(":loadbalancer/")[1],
+                "CanonicalHostedZoneID": answer["CanonicalHostedZoneId"],
+                "SecurityGroups": answer.get("SecurityGroups", []),
+            },
+        )
 
     def update(self, request: Request, current: Provisioned, before: Properties) -> Provisioned | None:
         client, after, arn = request.client(_SERVICE), request.properties, current.physical_id

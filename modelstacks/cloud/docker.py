@@ -1,0 +1,129 @@
+"""A stand-in for `docker`, for the CDK CLI (CDK_DOCKER): what it calls, performed without an engine.
+
+The CDK CLI runs login, inspect, build, tag and push. An image becomes a folder of .modelstacks/images/, which
+MODELSTACKS_IMAGES names; `push` finds it already where the embedded cloud will look for it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from modelstacks.adapters.serving_environment import ImageEnvironment, ImageStore
+from modelstacks.core.errors import EnvironmentFault, ModelstacksError, UsageError
+
+__all__ = ["IMAGES_VARIABLE", "main", "resolve", "write_launcher"]
+
+IMAGES_VARIABLE = "MODELSTACKS_IMAGES"
+
+
+def resolve(image: str, images: Path) -> ImageEnvironment:
+    """The environment behind a container image's URI, as a task or model definition names it.
+
+    `images` is the project's .modelstacks/images. Raises EnvironmentFault for an image that was not built
+    here, AWS's
+    own images among them.
+    """
+    return ImageStore(images).resolve(image)
+
+
+def write_launcher(path: Path) -> Path:
+    """Write the program that CDK_DOCKER names: it must be one path, without arguments."""
+    text = f'#!/bin/sh\nPYTHONPATH="{Path(__file__).resolve().parents[2]}" exec "{sys.executable}" -m modelstacks.cloud.docker "$@"\n'
+    if not path.exists() or path.read_text() != text:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        new = path.with_suffix(".new")
+        new.write_text(text)
+        new.chmod(0o755)
+        new.replace(path)
+    return path
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Perform one docker command. Messages go to stderr; the exit code is docker's (0, or 1)."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        return _perform(words)
+    except ModelstacksError as error:
+        sys.stderr.write(f"{error}\n")
+        return 1
+
+
+def _perform(words: Sequence[str]) -> int:
+    command, rest = (words[0], list(words[1:])) if words else ("", [])
+    store = ImageStore(_images())
+    match command:
+        case "login" | "logout":
+            if "--password-stdin" in rest:
+                sys.stdin.read()
+            return 0
+        case "build":
+            return _build(store, rest)
+        case "buildx" if rest[:1] == ["build"]:
+            return _build(store, rest[1:])
+        case "tag" if len(rest) == 2:
+            store.tag(rest[0], rest[1])
+            return 0
+        case "inspect" | "push" | "pull" if rest:
+            try:
+                image = store.resolve(rest[-1])
+            except EnvironmentFault:
+                if command != "inspect":
+                    raise
+                return 1
+            if command == "inspect":
+                sys.stdout.write(f'[{{"Id": "sha256:{image.digest}"}}]\n')
+            return 0
+        case "info" | "version":
+            sys.stdout.write("the embedded cloud's stand-in for docker: images are installed as folders\n")
+            return 0
+    raise UsageError(
+        f"the stand-in for docker does not know `docker {command}`",
+        allowed="login, build, tag, inspect, push",
+        fix="install Docker, and unset CDK_DOCKER",
+    )
+
+
+def _images() -> Path:
+    if not os.environ.get(IMAGES_VARIABLE):
+        raise EnvironmentFault(f"{IMAGES_VARIABLE} is not set", fix='eval "$(modelstacks env)"')
+    return Path(os.environ[IMAGES_VARIABLE])
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> None:  # type: ignore[override]
+        raise UsageError(f"docker build: {message}")
+
+
+def _build(store: ImageStore, rest: Sequence[str]) -> int:
+    parser = _Parser(prog="docker build", add_help=False, allow_abbrev=False)
+    parser.add_argument("--build-arg", action="append", default=[])
+    parser.add_argument("--file", "-f", type=Path)
+    parser.add_argument("--tag", "-t", action="append", default=[])
+    # Accepted without effect: the machine is the platform, and there are no layers to cache.
+    for option in ("--platform", "--cache-from", "--cache-to", "--output", "--provenance", "--progress"):
+        parser.add_argument(option, action="append")
+    parser.add_argument("--no-cache", action="store_true")
+    parser.add_argument("context", type=Path)
+    given, unknown = parser.parse_known_args(rest)
+    if unknown:
+        raise UsageError(f"docker build: {unknown[0]} cannot be performed without Docker")
+    arguments = dict(part.partition("=")[::2] for part in given.build_arg)
+    dockerfile = given.context / given.file if given.file else None
+    image = store.build(given.context, arguments, dockerfile=dockerfile, note=_say)
+    for name in given.tag:
+        store.tag(image.digest, name)
+    _say(f"sha256:{image.digest}")
+    return 0
+
+
+def _say(text: str) -> None:
+    """To stderr, where the CDK CLI shows it as docker's own progress."""
+    sys.stderr.write(f"{text}\n")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
