@@ -48,8 +48,8 @@ def test_rules_on_both_sides_let_the_connection_pass(
 @pytest.mark.parametrize(
     ("egress", "ingress", "reason"),
     [
-        ((), (IN,), "sg-lb (balancer) of load balancer lb has no egress rule for tcp 8080 to service churn (sg-task)"),
-        ((OUT,), (), "(tasks) of service churn has no ingress rule for tcp 8080 from load balancer lb (sg-lb)"),
+        ((), (IN,), "(balancer) of load balancer lb has no egress rule for tcp 8080 to service churn"),
+        ((OUT,), (), "service churn has no ingress rule for tcp 8080 from load balancer lb (sg-lb)"),
         ((OUT,), (tcp(80, group_ids=("sg-lb",)),), "no ingress rule for tcp 8080"),
         ((OUT,), (Rule("udp", 8080, 8080, group_ids=("sg-lb",)),), "no ingress rule for tcp 8080"),
         ((OUT,), (tcp(8080, cidrs=("10.0.0.4/32",)),), "no ingress rule for tcp 8080"),

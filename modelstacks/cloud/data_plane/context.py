@@ -1,0 +1,85 @@
+"""What the rooms of the data plane share: the account's snapshot, connections, replicas, faults, counters."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from modelstacks.cloud.data_plane.faults import Faults, Traffic
+from modelstacks.cloud.data_plane.hops import Refused
+from modelstacks.cloud.data_plane.read_back import Account
+from modelstacks.cloud.data_plane.replicas import ImageEnvironment, Registry
+from modelstacks.cloud.data_plane.topology import Topology
+from modelstacks.cloud.data_plane.wire import Pool, Request, Response
+from modelstacks.cloud.state import StateDirectory
+
+__all__ = ["SPEEDUP", "Context", "Issued"]
+
+# Health check intervals, deregistration delays and scaling periods are deployed for a cloud; here they pass
+# this many times as fast. Timeouts of requests and start-ups are kept as deployed.
+SPEEDUP = 20.0
+
+
+@dataclass(frozen=True, slots=True)
+class Issued:
+    """Temporary credentials of a role."""
+
+    access_key_id: str
+    secret_access_key: str
+    session_token: str
+    expires: str  # ISO 8601
+    role_arn: str
+
+
+async def _no_endpoint(request: Request, name: str) -> Response:
+    raise NotImplementedError(f"{request.method} {name}: the SageMaker runtime is not plugged in")
+
+
+@dataclass
+class Context:
+    """Shared by every room; `topology` is replaced whole at each reconcile."""
+
+    state: StateDirectory
+    account: Account
+    control_plane_port: int
+    images: Callable[[str], ImageEnvironment]
+    registry: Registry
+    changed: Callable[[], None]  # something that `status` shows is different now
+    topology: Topology = field(default_factory=Topology)
+    pool: Pool = field(default_factory=Pool)
+    faults: Faults = field(default_factory=Faults)
+    traffic: Traffic = field(default_factory=Traffic)
+    invoke_endpoint: Callable[[Request, str], Awaitable[Response]] = _no_endpoint
+    _issued: dict[str, Issued] = field(default_factory=dict)
+
+    async def blocking(self, work: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
+        """Run boto3 and other blocking work off the event loop."""
+        return await asyncio.to_thread(work, *arguments, **options)
+
+    async def issue(self, role_arn: str, session: str) -> Issued:
+        """Temporary credentials from STS for a role; the data plane remembers whose they are."""
+        sts = self.account.client("sts")
+        found = await self.blocking(
+            sts.assume_role, RoleArn=role_arn, RoleSessionName=session[:64], DurationSeconds=43200
+        )
+        given = found["Credentials"]
+        issued = Issued(
+            given["AccessKeyId"],
+            given["SecretAccessKey"],
+            given["SessionToken"],
+            given["Expiration"].isoformat(),
+            role_arn,
+        )
+        self._issued[issued.access_key_id] = issued
+        return issued
+
+    def issued(self, access_key_id: str) -> Issued | None:
+        """Whose credentials these are."""
+        return self._issued.get(access_key_id)
+
+    def refuse(self, refused: Refused) -> Refused:
+        """Keep a refusal where `status` shows it."""
+        self.traffic.refused(refused)
+        return refused

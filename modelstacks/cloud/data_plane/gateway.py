@@ -1,0 +1,250 @@
+"""The network interface through which a container or a Lambda calls AWS.
+
+Every workload has a listener of its own, its AWS_ENDPOINT_URL. A call goes through the hops that it would
+go through in AWS and then on to the control plane, or, for SageMaker's runtime, to the replicas. What AWS
+would let time out is answered at once, naming the rule that is missing.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass
+from urllib.parse import parse_qs
+from xml.sax.saxutils import escape
+
+from modelstacks.cloud.data_plane.context import Context, Issued
+from modelstacks.cloud.data_plane.hops import Refused
+from modelstacks.cloud.data_plane.hops.calls import ApiCall, Caller, decrypt_call, describe, may_call
+from modelstacks.cloud.data_plane.wire import ConnectionLost, Listener, Request, Response, listen, without
+
+__all__ = ["FrontDoor", "Gateway", "Scope", "scope_of"]
+
+CREDENTIALS_PATH = "/v2/credentials/"
+SCOPE = re.compile(r"Credential=([^/,\s]+)/(\d{8})/([^/]+)/([^/]+)/aws4_request")
+INVOCATION = re.compile(r"/endpoints/([^/]+)/invocations")
+STACK_CHANGES = frozenset({"CreateStack", "UpdateStack", "ExecuteChangeSet", "DeleteStack"})
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """The credential scope of a SigV4 signature."""
+
+    access_key_id: str
+    date: str
+    region: str
+    service: str
+
+
+def scope_of(request: Request) -> Scope | None:
+    """Who signed a request, and for which service; None where it is not signed."""
+    found = SCOPE.search(request.header("authorization") or "")
+    if found:
+        return Scope(*found.groups())
+    presigned = parse_qs(request.query).get("X-Amz-Credential")
+    found = SCOPE.search(f"Credential={presigned[0]}") if presigned else None
+    return Scope(*found.groups()) if found else None
+
+
+class Gateway:
+    """One workload's way to AWS."""
+
+    def __init__(self, context: Context, caller: Caller) -> None:
+        self._context = context
+        self.caller = caller
+        self._listener: Listener | None = None
+        self._token = secrets.token_urlsafe(24)
+        self._credentials: Issued | None = None
+
+    async def open(self) -> None:
+        """Listen on a free port, with the role's credentials at hand."""
+        self._listener = await listen(self._handle)
+        if self.caller.role_arn:
+            self._credentials = await self._context.issue(
+                self.caller.role_arn, self.caller.what.replace(" ", "-")
+            )
+
+    async def close(self) -> None:
+        """Stop listening."""
+        if self._listener is not None:
+            await self._listener.close()
+
+    @property
+    def url(self) -> str:
+        """The workload's AWS_ENDPOINT_URL."""
+        assert self._listener is not None
+        return f"http://127.0.0.1:{self._listener.port}"
+
+    @property
+    def credentials(self) -> Issued | None:
+        """The role's credentials; None without a role."""
+        return self._credentials
+
+    def environment(self) -> dict[str, str]:
+        """What points an AWS SDK at this gateway; boto3 takes path-style S3 addresses for an IP address."""
+        region = self._context.topology.region
+        return {"AWS_ENDPOINT_URL": self.url, "AWS_REGION": region, "AWS_DEFAULT_REGION": region,
+                "AWS_EC2_METADATA_DISABLED": "true"}  # fmt: skip
+
+    def container_credentials(self) -> dict[str, str]:
+        """The variables through which ECS hands a task its role's credentials."""
+        if self._credentials is None:
+            return {}
+        where = f"{self.url}{CREDENTIALS_PATH}{self._credentials.access_key_id}"
+        return {
+            "AWS_CONTAINER_CREDENTIALS_FULL_URI": where,
+            "AWS_CONTAINER_AUTHORIZATION_TOKEN": self._token,
+        }
+
+    async def _handle(self, request: Request) -> Response:
+        if request.path.startswith(CREDENTIALS_PATH):
+            return self._give_credentials(request)
+        with self._context.traffic.passing(f"{self.caller.what} -> aws") as counter:
+            scope = scope_of(request)
+            if scope is None:
+                return refusal("s3", "AccessDenied", "the request is not signed", 403)
+            headers = {key.lower(): value for key, value in request.headers}
+            call = describe(
+                scope.service,
+                request.method,
+                request.path,
+                request.query,
+                headers,
+                request.body,
+                self._context.topology,
+            )
+            if call is None:
+                return self._refuse(
+                    scope.service,
+                    Refused(
+                        f"{self.caller.what} -> {scope.service}",
+                        f"the embedded cloud cannot tell which {scope.service} action {request.method} "
+                        f"{request.path} is, so it cannot check the permission for it",
+                    ),
+                )
+            if refused := self._check(scope, call):
+                counter.refusals += 1
+                return self._refuse(scope.service, refused)
+            response = await self._forward(request, call)
+            if response.status >= 500:
+                counter.errors += 1
+            return response
+
+    def _check(self, scope: Scope, call: ApiCall) -> Refused | None:
+        issued = self._context.issued(scope.access_key_id)
+        if issued is None or issued.role_arn != self.caller.role_arn:
+            return Refused(
+                f"{self.caller.what} -> {call.network_service}",
+                f"the access key {scope.access_key_id} is not one of {self.caller.what}'s role's",
+            )
+        return may_call(self._context.topology, self.caller, call)
+
+    async def _forward(self, request: Request, call: ApiCall) -> Response:
+        invocation = INVOCATION.fullmatch(request.path)
+        if call.network_service == "sagemaker.runtime" and invocation:
+            return await self._context.invoke_endpoint(request, invocation[1])
+        response = await to_control_plane(self._context, request)
+        key = response.header("x-amz-server-side-encryption-aws-kms-key-id")
+        if call.action in ("s3:GetObject", "s3:GetObjectVersion") and key and response.status < 300:
+            decrypt = decrypt_call(self._context.topology, key)
+            # S3 asks KMS on the caller's behalf: neither the caller's route nor the endpoint's policy is in
+            # its way.
+            elsewhere = Caller(self.caller.what, self.caller.role_arn)
+            if refused := may_call(self._context.topology, elsewhere, decrypt):
+                await response.read()
+                return self._refuse("s3", refused)
+        return response
+
+    def _refuse(self, service: str, refused: Refused) -> Response:
+        self._context.refuse(refused)
+        if (
+            "no route" in refused.reason
+            or "security group" in refused.reason
+            or "isolation" in refused.reason
+        ):
+            return refusal(service, "ConnectTimeout", str(refused), 400)  # 400: an SDK would retry a 5xx
+        return refusal(service, "AccessDenied", refused.reason, 403)
+
+    def _give_credentials(self, request: Request) -> Response:
+        given = self._credentials
+        if given is None or request.header("authorization") != self._token:
+            return Response(401, [("content-type", "application/json")], b'{"message":"unauthorized"}')
+        body = {
+            "RoleArn": given.role_arn,
+            "AccessKeyId": given.access_key_id,
+            "SecretAccessKey": given.secret_access_key,
+            "Token": given.session_token,
+            "Expiration": given.expires,
+        }
+        return Response(200, [("content-type", "application/json")], json.dumps(body).encode())
+
+
+class FrontDoor:
+    """The account's public endpoint, for whoever holds the administrator's keys: the CDK CLI, an SDK, a test.
+
+    Everything goes to the control plane, except what the data plane itself serves: SageMaker's runtime.
+    """
+
+    def __init__(self, context: Context, stack_changed: Callable[[], None]) -> None:
+        self._context, self._stack_changed = context, stack_changed
+
+    async def handle(self, request: Request) -> Response:
+        """Serve one API call."""
+        scope = scope_of(request)
+        if scope is not None and scope.service == "sagemaker" and request.path.startswith("/endpoints/"):
+            invocation = INVOCATION.fullmatch(request.path)
+            if invocation is None:
+                return refusal(
+                    "sagemaker",
+                    "ValidationError",
+                    f"the embedded cloud does not serve {request.path} yet",
+                    400,
+                )
+            return await self._context.invoke_endpoint(request, invocation[1])
+        response = await to_control_plane(self._context, request)
+        if scope is not None and scope.service == "cloudformation" and _action(request) in STACK_CHANGES:
+            await response.read()
+            self._stack_changed()
+        return response
+
+
+async def to_control_plane(context: Context, request: Request) -> Response:
+    """Hand a call on to moto, which reads S3's bucket from a host name in front of localhost."""
+    name = (request.header("host") or "localhost").partition(":")[0].replace("127.0.0.1", "localhost")
+    host = f"{name}:{context.control_plane_port}"
+    headers = [("host", host), *without(request.headers, "host", "expect")]
+    forwarded = Request(request.method, request.path, request.query, headers, request.body)
+    try:
+        return await context.pool.send(forwarded, context.control_plane_port, timeout=300)
+    except (ConnectionLost, TimeoutError) as error:
+        return refusal("s3", "ServiceUnavailable", f"the control plane does not answer: {error}", 503)
+
+
+def _action(request: Request) -> str:
+    return parse_qs(request.body.decode("utf-8", "replace")).get("Action", [""])[0]
+
+
+def refusal(service: str, code: str, message: str, status: int) -> Response:
+    """An error as the service's SDK expects it."""
+    request_id = secrets.token_hex(8).upper()
+    if service in ("s3", "sts", "iam", "cloudformation", "sqs", "sns", "monitoring"):
+        inner = f"<Code>{code}</Code><Message>{escape(message)}</Message>"
+        if service == "s3":
+            text = f"<Error>{inner}<RequestId>{request_id}</RequestId></Error>"
+        else:
+            text = (
+                f"<ErrorResponse><Error><Type>Sender</Type>{inner}</Error>"
+                f"<RequestId>{request_id}</RequestId></ErrorResponse>"
+            )
+        headers = [("content-type", "application/xml"), ("x-amz-request-id", request_id)]
+        return Response(status, headers, f'<?xml version="1.0" encoding="UTF-8"?>{text}'.encode())
+    code = "AccessDeniedException" if code == "AccessDenied" else code
+    body = json.dumps({"__type": code, "message": message, "Message": message}).encode()
+    headers = [
+        ("content-type", "application/x-amz-json-1.1"),
+        ("x-amzn-errortype", code),
+        ("x-amzn-requestid", request_id),
+    ]
+    return Response(status, headers, body)

@@ -1,0 +1,449 @@
+"""HTTP/1.1 as the data plane speaks it: a listener for callers, a keep-alive pool towards replicas.
+
+Both ends are thin, since every request crosses several of them: uvicorn's protocol without its server, and
+a client of one class over httptools.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import socket
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+import httptools
+import uvicorn
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.server import ServerState
+
+from modelstacks.core.errors import EnvironmentFault
+
+__all__ = [
+    "ConnectionLost",
+    "Headers",
+    "Listener",
+    "Pool",
+    "Request",
+    "Response",
+    "first",
+    "listen",
+    "without",
+]
+
+Headers = list[tuple[str, str]]
+
+# Of one connection, not of the message that travels on it (RFC 9110, 7.6.1).
+HOP_BY_HOP = frozenset(
+    {"connection", "keep-alive", "proxy-connection", "te", "trailer", "transfer-encoding", "upgrade"}
+)
+BUFFER = 1 << 20  # bytes of a streamed body held before the sender is made to wait
+IDLE_CONNECTIONS = 64  # a target
+
+
+class ConnectionLost(Exception):  # noqa: N818  what happened, in HTTP's words
+    """The other side refused the connection, or closed it before its answer was whole."""
+
+
+@dataclass(slots=True)
+class Request:
+    """A request with its whole body. `path` and `query` are as sent: percent-encoded."""
+
+    method: str
+    path: str
+    query: str = ""
+    headers: Headers = field(default_factory=list)
+    body: bytes = b""
+    client: str = "127.0.0.1"
+
+    @property
+    def target(self) -> str:
+        """Path and query, as the request line has them."""
+        return f"{self.path}?{self.query}" if self.query else self.path
+
+    def header(self, name: str) -> str | None:
+        """The first value of a header; `name` in lower case."""
+        return first(self.headers, name)
+
+
+@dataclass(slots=True)
+class Response:
+    """An answer; its body is whole, or comes in pieces."""
+
+    status: int
+    headers: Headers = field(default_factory=list)
+    body: bytes | AsyncIterator[bytes] = b""
+
+    async def read(self) -> bytes:
+        """The whole body."""
+        if not isinstance(self.body, bytes):
+            self.body = b"".join([chunk async for chunk in self.body])
+        return self.body
+
+    def header(self, name: str) -> str | None:
+        """The first value of a header; `name` in lower case."""
+        return first(self.headers, name)
+
+
+Handler = Callable[[Request], Awaitable[Response]]
+
+
+def first(headers: Iterable[tuple[str, str]], name: str) -> str | None:
+    """The first value of a header; `name` in lower case."""
+    return next((value for key, value in headers if key.lower() == name), None)
+
+
+def without(headers: Iterable[tuple[str, str]], *names: str) -> Headers:
+    """The headers that travel on: less those of the connection, less `names` (lower case)."""
+    return [
+        (key, value) for key, value in headers if key.lower() not in HOP_BY_HOP and key.lower() not in names
+    ]
+
+
+class Listener:
+    """A port of this machine on which a handler answers."""
+
+    def __init__(self, server: asyncio.Server, state: ServerState, port: int) -> None:
+        self._server, self._state, self.port = server, state, port
+
+    async def close(self) -> None:
+        """Stop listening and drop the connections."""
+        self._server.close()
+        for connection in list(self._state.connections):
+            transport = getattr(connection, "transport", None)
+            if transport is not None:
+                transport.abort()
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._server.wait_closed(), 1)
+
+
+async def listen(
+    handler: Handler, *, port: int = 0, limit: int | None = None, host: str = "127.0.0.1"
+) -> Listener:
+    """Listen on a port (0: a free one). A body over `limit` bytes is answered 413 without being read.
+
+    Raises EnvironmentFault where the port is in use.
+    """
+    config = uvicorn.Config(
+        _Application(handler, limit),
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        timeout_keep_alive=75,
+        ws="none",
+    )
+    config.load()
+    state = ServerState()
+    loop = asyncio.get_running_loop()
+
+    def protocol() -> asyncio.Protocol:
+        return HttpToolsProtocol(config=config, server_state=state, app_state={}, _loop=loop)
+
+    try:
+        bound = _bind(host, port)
+    except OSError as error:
+        if error.errno in (errno.EADDRINUSE, errno.EACCES):
+            raise EnvironmentFault(
+                f"port {port} is in use by another program"
+                if error.errno == errno.EADDRINUSE
+                else f"port {port} may not be used by this user",
+                fix="choose another port with --port, or leave it out for a free one",
+            ) from error
+        raise
+    server = await loop.create_server(protocol, sock=bound, backlog=1024)
+    return Listener(server, state, bound.getsockname()[1])
+
+
+def _bind(host: str, port: int) -> socket.socket:
+    bound = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    try:
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        bound.bind((host, port))
+        bound.setblocking(False)
+    except OSError:
+        bound.close()
+        raise
+    return bound
+
+
+class _Application:
+    """ASGI to Request and Response."""
+
+    def __init__(self, handler: Handler, limit: int | None) -> None:
+        self._handler, self._limit = handler, limit
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        headers = [(key.decode("latin-1"), value.decode("latin-1")) for key, value in scope["headers"]]
+        try:
+            body = await self._body(headers, receive)
+        except ConnectionLost:
+            return  # the caller went away while it sent its body: nobody is there to be answered
+        if body is None:
+            response = Response(
+                413,
+                [("content-type", "application/json"), ("connection", "close")],
+                b'{"message":"Request Too Long"}',
+            )
+        else:
+            response = await self._handler(
+                Request(
+                    method=scope["method"],
+                    path=scope["raw_path"].decode("latin-1"),
+                    query=scope["query_string"].decode("latin-1"),
+                    headers=headers,
+                    body=body,
+                    client=scope["client"][0] if scope["client"] else "127.0.0.1",
+                )
+            )
+        await self._send(scope["method"], response, send)
+
+    async def _body(self, headers: Headers, receive: Any) -> bytes | None:
+        declared = first(headers, "content-length")
+        if self._limit is not None and declared is not None and int(declared) > self._limit:
+            return None
+        message = await receive()
+        if not message.get("more_body"):
+            return bytes(message.get("body", b""))
+        chunks, size = [message["body"]], len(message["body"])
+        while message.get("more_body"):
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                raise ConnectionLost
+            chunks.append(message["body"])
+            size += len(message["body"])
+            if self._limit is not None and size > self._limit:
+                return None
+        return b"".join(chunks)
+
+    async def _send(self, method: str, response: Response, send: Any) -> None:
+        headers = [
+            (key.lower().encode("latin-1"), value.encode("latin-1"))
+            for key, value in response.headers
+            if key.lower() not in HOP_BY_HOP or key.lower() == "connection"
+        ]
+        body = response.body
+        if isinstance(body, bytes) and method != "HEAD":
+            headers = [pair for pair in headers if pair[0] != b"content-length"]
+            headers.append((b"content-length", str(len(body)).encode()))
+        await send({"type": "http.response.start", "status": response.status, "headers": headers})
+        if isinstance(body, bytes):
+            await send({"type": "http.response.body", "body": body})
+            return
+        async for chunk in body:
+            await send({"type": "http.response.body", "body": chunk, "more_body": True})
+        await send({"type": "http.response.body", "body": b""})
+
+
+class Pool:
+    """Keep-alive connections to targets on this machine."""
+
+    def __init__(self) -> None:
+        self._idle: dict[tuple[str, int], deque[_Connection]] = {}
+
+    async def send(
+        self,
+        request: Request,
+        port: int,
+        *,
+        host: str = "127.0.0.1",
+        connect_timeout: float = 10,
+        timeout: float = 60,  # noqa: ASYNC109  of the answer's head, not of the call
+    ) -> Response:
+        """Send a request; the answer's body comes in pieces (`Response.read` collects them).
+
+        Raises ConnectionLost where the target refuses or breaks off, TimeoutError where no headers come
+        within `timeout` seconds. Nothing is ever sent twice.
+        """
+        connection = await self._connect(host, port, connect_timeout)
+        try:
+            head = connection.send(request)
+            status, headers = await asyncio.wait_for(head, timeout)
+        except BaseException:
+            connection.abort()
+            raise
+        return Response(status, headers, self._body(connection, host, port))
+
+    async def _body(self, connection: _Connection, host: str, port: int) -> AsyncIterator[bytes]:
+        try:
+            while (chunk := await connection.chunk()) is not None:
+                yield chunk
+        except BaseException:
+            connection.abort()
+            raise
+        finally:
+            if connection.reusable:
+                idle = self._idle.setdefault((host, port), deque())
+                if len(idle) < IDLE_CONNECTIONS:
+                    idle.append(connection)
+                else:
+                    connection.abort()
+            else:
+                connection.abort()
+
+    async def _connect(self, host: str, port: int, patience: float) -> _Connection:
+        idle = self._idle.get((host, port))
+        while idle:
+            connection = idle.pop()
+            if connection.reusable:
+                return connection
+        loop = asyncio.get_running_loop()
+        try:
+            _, connection = await asyncio.wait_for(loop.create_connection(_Connection, host, port), patience)
+        except OSError as error:
+            if isinstance(error, TimeoutError):
+                raise
+            raise ConnectionLost("connection refused") from error
+        return connection
+
+    def forget(self, port: int, host: str = "127.0.0.1") -> None:
+        """Drop the idle connections to a target that is going away."""
+        for connection in self._idle.pop((host, port), ()):
+            connection.abort()
+
+    def close(self) -> None:
+        """Drop every idle connection."""
+        for idle in self._idle.values():
+            for connection in idle:
+                connection.abort()
+        self._idle.clear()
+
+
+class _Connection(asyncio.Protocol):
+    """One connection to a target; one request at a time."""
+
+    def __init__(self) -> None:
+        self._transport: asyncio.Transport | None = None
+        self._lost = False
+        self._head: asyncio.Future[tuple[int, Headers]] | None = None
+        self._reset("")
+
+    def _reset(self, method: str) -> None:
+        self._method = method
+        self._parser: Any = httptools.HttpResponseParser(self)
+        self._headers: Headers = []
+        self._chunks: deque[bytes] = deque()
+        self._held = 0
+        self._waiter: asyncio.Future[None] | None = None
+        self._done = method == ""
+        self._keep_alive = True
+
+    # asyncio's side
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserError as error:
+            self._fail(ConnectionLost(f"the answer is not HTTP: {error}"))
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002  asyncio's name
+        if not self._done and self._head is not None and self._head.done() and not self._framed():
+            self._done = True  # a body without a length ends with its connection
+        self._lost = True
+        if not self._done:
+            self._fail(ConnectionLost("the connection was closed before the answer was whole"))
+        self._wake()
+
+    def _framed(self) -> bool:
+        names = {key.lower() for key, _ in self._headers}
+        return "content-length" in names or "transfer-encoding" in names
+
+    # httptools' side
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self._headers.append((name.decode("latin-1"), value.decode("latin-1")))
+
+    def on_headers_complete(self) -> None:
+        status = self._parser.get_status_code()
+        if 100 <= status < 200:
+            return
+        self._keep_alive = self._parser.should_keep_alive()
+        if self._head is not None and not self._head.done():
+            self._head.set_result((status, self._headers))
+        if self._method == "HEAD":
+            self._done = True
+            self._keep_alive = False  # the parser would wait for a body that never comes
+
+    def on_body(self, body: bytes) -> None:
+        self._chunks.append(body)
+        self._held += len(body)
+        if self._held > BUFFER and self._transport is not None:
+            self._transport.pause_reading()
+        self._wake()
+
+    def on_message_complete(self) -> None:
+        if 100 <= self._parser.get_status_code() < 200:
+            self._headers = []
+            return
+        self._done = True
+        self._wake()
+
+    # the pool's side
+
+    @property
+    def reusable(self) -> bool:
+        """Whether another request may be sent."""
+        transport = self._transport
+        return (
+            self._done
+            and self._keep_alive
+            and not self._lost
+            and transport is not None
+            and not transport.is_closing()
+        )
+
+    def send(self, request: Request) -> asyncio.Future[tuple[int, Headers]]:
+        """Write the request; the future is the answer's status and headers."""
+        self._reset(request.method)
+        self._head = asyncio.get_running_loop().create_future()
+        lines = [f"{request.method} {request.target} HTTP/1.1"]
+        lines += [f"{key}: {value}" for key, value in request.headers if key.lower() != "content-length"]
+        if request.body or request.method in ("POST", "PUT", "PATCH"):
+            lines.append(f"content-length: {len(request.body)}")
+        assert self._transport is not None
+        self._transport.write("\r\n".join([*lines, "", ""]).encode("latin-1") + request.body)
+        if self._lost:
+            self._fail(ConnectionLost("the connection was closed"))
+        return self._head
+
+    async def chunk(self) -> bytes | None:
+        """The next piece of the body; None at its end."""
+        while not self._chunks:
+            if self._done:
+                return None
+            if self._lost:
+                raise ConnectionLost("the connection was closed before the answer was whole")
+            self._waiter = asyncio.get_running_loop().create_future()
+            await self._waiter
+        piece = b"".join(self._chunks)
+        self._chunks.clear()
+        self._held = 0
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.resume_reading()
+        return piece
+
+    def abort(self) -> None:
+        """Close at once."""
+        self._keep_alive = False
+        if self._transport is not None:
+            self._transport.abort()
+
+    def _fail(self, error: ConnectionLost) -> None:
+        self._lost = True
+        if self._head is not None and not self._head.done():
+            self._head.set_exception(error)
+        self._wake()
+        if self._transport is not None:
+            self._transport.abort()
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
