@@ -1,1 +1,4 @@
-"""The heart of modelstacks: spec + lock -> Plan. Imports the standard library and pydantic, and nothing else of ours."""
+"""The heart of modelstacks: spec + lock -> Plan.
+
+Imports the standard library and pydantic, and nothing else of ours.
+"""

@@ -1,7 +1,8 @@
 """The model archive: a .tar.gz whose bytes depend on the model's files and on nothing else.
 
-SageMaker wants a gzip-compressed tar. Compressors differ between zlib builds, and weights hardly compress, so the
-deflate stream here consists of stored blocks: the same bytes on every machine, for ever, at the speed of the disk.
+SageMaker wants a gzip-compressed tar. Compressors differ between zlib builds, and weights hardly compress, so
+the deflate stream here consists of stored blocks: the same bytes on every machine, for ever, at the speed of
+the disk.
 """
 
 from __future__ import annotations
@@ -59,7 +60,10 @@ class _StoredGzip:
 
 
 def write_archive(directory: Path, paths: Iterable[str], destination: Path) -> tuple[str, int]:
-    """Write the files of `directory` named by `paths` (POSIX, relative) to `destination`; return its sha256 and size."""
+    """Write the files of `directory` named by `paths` (POSIX, relative) to `destination`.
+
+    Returns its sha256 and its size in bytes.
+    """
     with destination.open("wb") as out:
         gzip = _StoredGzip(out)
         with tarfile.open(fileobj=cast(BinaryIO, gzip), mode="w|", format=tarfile.PAX_FORMAT) as tar:

@@ -1,4 +1,4 @@
-"""The two kinds of data here: what a user writes (strict, closed) and what we pass on (frozen, JSON-dumpable)."""
+"""Two kinds of data: what a user writes (strict, closed) and what we pass on (frozen, JSON-dumpable)."""
 
 from __future__ import annotations
 

@@ -23,8 +23,9 @@ STAGE = "live"
 SERVER_PORT = 8080
 SERVER_ENVIRONMENT_PREFIX = "MODEL_SERVER_"
 
-# SageMaker forwards GET /ping and POST /invocations to a container and nothing else. Every other route travels
-# inside an invocation, named in this header as `modelstacks-route=POST /v2/models/m/infer` (docs/contract.md).
+# SageMaker forwards GET /ping and POST /invocations to a container and nothing else. Every other route
+# travels inside an invocation, named in this header as `modelstacks-route=POST /v2/models/m/infer`
+# (docs/contract.md).
 CUSTOM_ATTRIBUTES_HEADER = "X-Amzn-SageMaker-Custom-Attributes"
 ROUTE_ATTRIBUTE = "modelstacks-route"
 

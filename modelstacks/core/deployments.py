@@ -20,7 +20,9 @@ _SUFFIXES = (".yaml", ".yml")
 
 
 def find_specs(project: Path, selection: str | None = None) -> list[Path]:
-    """The spec files meant by `selection`: files or folders, separated by commas; default all of deployments/.
+    """The spec files meant by `selection`.
+
+    It names files or folders, separated by commas; by default all of deployments/.
 
     Relative paths start at the working directory, or at the project where nothing is there.
 
@@ -34,15 +36,21 @@ def find_specs(project: Path, selection: str | None = None) -> list[Path]:
         path = _locate(project, word.strip(), by_default=selection is None)
         specs = sorted(p for p in path.iterdir() if p.suffix in _SUFFIXES) if path.is_dir() else [path]
         if not specs:
-            raise UsageError(f"{relative(path)} holds no spec", allowed="*.yaml", fix="modelstacks init writes one")
+            raise UsageError(
+                f"{relative(path)} holds no spec", allowed="*.yaml", fix="modelstacks init writes one"
+            )
         found += [spec for spec in specs if spec not in found]
     if not found:
-        raise UsageError("no spec is named", got=f'"{selection}"', fix="name a YAML file, or leave it out for all of them")
+        raise UsageError(
+            "no spec is named", got=f'"{selection}"', fix="name a YAML file, or leave it out for all of them"
+        )
     return found
 
 
 def load_plans(specs: Sequence[Path], architecture: Selection, project: Path) -> list[Plan]:
-    """One Plan for each spec and architecture; `architecture` "spec" takes each spec's own word, "both" makes two.
+    """One Plan for each spec and architecture.
+
+    `architecture` "spec" takes each spec's own word, "both" makes two.
 
     Raises:
         SpecInvalid: faults in any of the specs, what a target cannot do among them.
@@ -69,7 +77,7 @@ def load_plans(specs: Sequence[Path], architecture: Selection, project: Path) ->
         if not lock_file.is_relative_to(project.resolve()):
             raise UsageError(
                 f"{one.document.file} lies outside the project {project}",
-                fix="move the spec below the folder of cdk.json, since the template names its lock by a relative path",
+                fix="move the spec below the folder of cdk.json: templates name locks by relative paths",
             )
         for each in _architectures(architecture, one.spec.architecture):
             faults += [one.fault(field, reason) for field, reason in refusals(one.spec, each, lock)]
@@ -90,7 +98,9 @@ def read_current_lock(checked: CheckedSpec, project: Path) -> Lock:
     lock = read_lock(path, fix)
     source = sources()[spec.model.source]
     if lock.model_digest != model_digest(spec):
-        raise LockInvalid(f"{relative(path)}: stale: the spec's model block has changed since it was locked", fix=fix)
+        raise LockInvalid(
+            f"{relative(path)}: stale: the spec's model block has changed since it was locked", fix=fix
+        )
     if reason := source.drift(spec.model, lock.model, project):
         raise LockInvalid(f"{relative(path)}: stale: {reason} since it was locked", fix=fix)
     return lock
@@ -110,7 +120,11 @@ def _locate(project: Path, word: str, *, by_default: bool) -> Path:
         if path.exists() and not (by_default and path == Path(word)):
             return path
     folder = project / FOLDER
-    known = [relative(path) for path in sorted(folder.iterdir()) if path.suffix in _SUFFIXES] if folder.is_dir() else []
+    known = (
+        [relative(path) for path in sorted(folder.iterdir()) if path.suffix in _SUFFIXES]
+        if folder.is_dir()
+        else []
+    )
     near = did_you_mean(word, known) or next(
         (f'did you mean "{path}"?' for path in known if Path(path).stem == Path(word).stem), ""
     )

@@ -38,7 +38,8 @@ def load_document(path: Path) -> Document:
     """Read one YAML mapping.
 
     Raises:
-        SpecInvalid: the file cannot be read, is not UTF-8, is not YAML, repeats a key, uses aliases, or is not a mapping.
+        SpecInvalid: the file cannot be read, is not UTF-8, is not YAML, repeats a key, uses aliases, or is
+            not a mapping.
     """
     text = _read(path)
     from ruamel.yaml import YAML  # 30 ms that `--help` does not need
@@ -51,7 +52,9 @@ def load_document(path: Path) -> Document:
         root = YAML(typ="safe", pure=True).compose(text)
     except MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
-        raise refuse(mark.line + 1 if mark else 1, f"not valid YAML: {error.problem or error.context}") from None
+        raise refuse(
+            mark.line + 1 if mark else 1, f"not valid YAML: {error.problem or error.context}"
+        ) from None
     except YAMLError as error:
         line = getattr(error, "position", None)
         raise refuse(
@@ -73,7 +76,13 @@ def load_document(path: Path) -> Document:
         if node.id != "scalar":
             if id(node) in seen:
                 faults.append(
-                    Fault(relative(path), line, _dotted(location), "YAML aliases are not allowed", fix="write the value out")
+                    Fault(
+                        relative(path),
+                        line,
+                        _dotted(location),
+                        "YAML aliases are not allowed",
+                        fix="write the value out",
+                    )
                 )
                 return None
             seen.add(id(node))
@@ -86,13 +95,18 @@ def load_document(path: Path) -> Document:
                 here = (*location, key)
                 key_line = key_node.start_mark.line + 1
                 if key_node.id != "scalar":
-                    faults.append(Fault(relative(path), key_line, _dotted(location), "a key must be plain text"))
+                    faults.append(
+                        Fault(relative(path), key_line, _dotted(location), "a key must be plain text")
+                    )
                     continue
                 if key in mapping:
                     first = lines[here]
                     faults.append(
                         Fault(
-                            relative(path), key_line, _dotted(here), f"the key stands twice (first on line {first})",
+                            relative(path),
+                            key_line,
+                            _dotted(here),
+                            f"the key stands twice (first on line {first})",
                             fix="keep one of them",
                         )
                     )
@@ -132,11 +146,16 @@ def _read(path: Path) -> str:
         return raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = raw.count(b"\n", 0, error.start) + 1
-        raise SpecInvalid([Fault(relative(path), line, "", "not UTF-8 text", fix="save the file as UTF-8")]) from None
+        raise SpecInvalid(
+            [Fault(relative(path), line, "", "not UTF-8 text", fix="save the file as UTF-8")]
+        ) from None
 
 
 def _scalar(tag: str, text: str) -> Any:
-    """YAML 1.2's core types. A date stays text: nothing in a spec wants a datetime. ValueError for any other tag."""
+    """YAML 1.2's core types.
+
+    A date stays text: nothing in a spec wants a datetime. ValueError for any other tag.
+    """
     kind = tag.removeprefix("tag:yaml.org,2002:")
     if kind in ("str", "timestamp"):
         return text
@@ -148,7 +167,9 @@ def _scalar(tag: str, text: str) -> Any:
         digits = text.replace("_", "").lstrip("+")
         return int(digits, 10 if digits.lstrip("-").isdigit() else 0)
     if kind == "float":
-        return float(text.replace("_", "").replace(".inf", "inf").replace(".Inf", "inf").replace(".nan", "nan").lower())
+        return float(
+            text.replace("_", "").replace(".inf", "inf").replace(".Inf", "inf").replace(".nan", "nan").lower()
+        )
     raise ValueError(f"the tag !{kind.lstrip('!')} is not allowed")
 
 

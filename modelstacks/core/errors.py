@@ -8,7 +8,8 @@
     ├── DeploymentFailed   5   the deployment was refused, or did not become ready
     └── InvocationFailed   6   the deployed API answered with an error, or not at all
 
-130 is an interrupt (Ctrl-C). An error's text is complete: what happened, what was got, what is allowed, how to mend it.
+130 is an interrupt (Ctrl-C). An error's text is complete: what happened, what was got, what is allowed, how
+to mend it.
 """
 
 from __future__ import annotations
@@ -59,10 +60,13 @@ class Fault:
 class Invalid(ValueError):
     """What a validator of a spec's block raises: one fault, in the parts that a `Fault` has.
 
-    `field` is the offending key of the block, as the user writes it; the fault is then shown on that key's line.
+    `field` is the offending key of the block, as the user writes it; the fault is then shown on that key's
+    line.
     """
 
-    def __init__(self, what: str, *, field: str = "", got: str = "", allowed: str = "", fix: str = "") -> None:
+    def __init__(
+        self, what: str, *, field: str = "", got: str = "", allowed: str = "", fix: str = ""
+    ) -> None:
         self.what, self.field, self.got, self.allowed, self.fix = what, field, got, allowed, fix
         super().__init__(what)
 

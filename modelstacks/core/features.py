@@ -1,7 +1,7 @@
-"""What a deployment asks of its source and its target beyond the ordinary, and which of them refuse it and why.
+"""What a deployment asks of its source and target beyond the ordinary, and which of them refuse it and why.
 
-The reasons stand in each source's and target's own file as `refuses`; error texts and docs/features.md are both made
-of them.
+The reasons stand in each source's and target's own file as `refuses`; error texts and docs/features.md are
+both made of them.
 """
 
 from __future__ import annotations
@@ -49,7 +49,10 @@ def refusals(spec: Spec, architecture: Architecture, lock: Lock | None = None) -
     for feature, where in asked(spec, lock).items():
         for refuser in (source, target):
             if feature in refuser.refuses:
-                yield where, f"{refuser.name} cannot serve {DESCRIPTIONS[feature]}: {refuser.refuses[feature]}"
+                yield (
+                    where,
+                    f"{refuser.name} cannot serve {DESCRIPTIONS[feature]}: {refuser.refuses[feature]}",
+                )
 
 
 def features_page() -> str:
@@ -59,10 +62,10 @@ def features_page() -> str:
     lines = [
         "# What goes with what",
         "",
-        "Made from the declarations in `modelstacks/sources/` and `modelstacks/targets/` by "
+        "Made from the declarations in `modelstacks/sources/` and `modelstacks/targets/` by",
         "`python -m modelstacks.core.reference`; a test keeps it in step.",
         "",
-        "Every source goes with every target, except where a feature is refused below. "
+        "Every source goes with every target, except where a feature is refused below.",
         "The same reason is what `modelstacks validate` and `cdk synth` print.",
         "",
         "| feature | asked for by | " + " | ".join(f"`{row.name}`" for row in rows) + " |",
@@ -82,5 +85,7 @@ def features_page() -> str:
     lines += ["", "## Sources", ""]
     lines += [f"- [`{s.name}`](sources/{s.name}.md): {s.summary}" for s in sources().values()]
     lines += ["", "## Targets", ""]
-    lines += [f"- [`{t.name}`](targets/{t.name}.md) ({t.architecture}): {t.summary}" for t in targets().values()]
+    lines += [
+        f"- [`{t.name}`](targets/{t.name}.md) ({t.architecture}): {t.summary}" for t in targets().values()
+    ]
     return "\n".join(lines) + "\n"

@@ -46,7 +46,7 @@ _FORMATS = (
     Format("TensorFlow SavedModel", None, advice="export the model to ONNX, with tf2onnx for instance"),
     Format("Git LFS pointer", None, advice="fetch the real file: git lfs pull"),
 )
-FORMATS: Mapping[str, Format] = {format.name: format for format in _FORMATS}
+FORMATS: Mapping[str, Format] = {kind.name: kind for kind in _FORMATS}
 
 SCRIPT = ("inference.py", "code/inference.py")
 SIDECAR = "signature.json"
@@ -73,7 +73,7 @@ class Detected:
 
     @property
     def pickles(self) -> tuple[str, ...]:
-        return tuple(path for path, format in self.weights.items() if format.pickle)
+        return tuple(path for path, kind in self.weights.items() if kind.pickle)
 
 
 def sniff(path: Path) -> Format | None:
@@ -93,7 +93,10 @@ def sniff(path: Path) -> Format | None:
 
 
 def files_below(directory: Path) -> list[str]:
-    """Every regular file below a folder, as sorted POSIX paths; hidden ones and Python's caches are left out."""
+    """Every regular file below a folder, as sorted POSIX paths
+
+    hidden ones and Python's caches are left out.
+    """
     found = []
     for path in directory.rglob("*"):
         relative = path.relative_to(directory)
@@ -117,11 +120,11 @@ def detect(directory: Path, paths: Collection[str] | None = None, *, where: str 
     """
     where = where or str(directory)
     paths = files_below(directory) if paths is None else sorted(paths)
-    weights = {path: format for path in paths if (format := sniff(directory / path)) is not None}
+    weights = {path: kind for path in paths if (kind := sniff(directory / path)) is not None}
 
-    for path, format in weights.items():
-        if format.name == "Git LFS pointer":
-            raise UsageError(f"{where}: {path} is a {format.name}, not the model", fix=format.advice)
+    for path, kind in weights.items():
+        if kind.name == "Git LFS pointer":
+            raise UsageError(f"{where}: {path} is a {kind.name}, not the model", fix=kind.advice)
     if any(script in paths for script in SCRIPT):
         return Detected("script", weights)
     if "config.json" in paths and _is_transformers_config(directory / "config.json"):
@@ -133,7 +136,7 @@ def detect(directory: Path, paths: Collection[str] | None = None, *, where: str 
             got=_listing(paths),
             allowed="*.safetensors, *.onnx, or pytorch_model.bin with allow_pickle: true",
         )
-    models = [path for path, format in weights.items() if format.engine is not None and "/" not in path]
+    models = [path for path, kind in weights.items() if kind.engine is not None and "/" not in path]
     if len(models) == 1:
         engine = weights[models[0]].engine
         assert engine is not None
@@ -141,7 +144,7 @@ def detect(directory: Path, paths: Collection[str] | None = None, *, where: str 
             raise UsageError(
                 f"{where}: {models[0]} holds weights, but nothing says of which network",
                 got=_listing(paths),
-                fix="put the model's config.json (and its tokenizer's files) beside it, or an inference.py that loads it",
+                fix="put its config.json and tokenizer beside it, or an inference.py that loads it",
             )
         return Detected(engine, {models[0]: weights[models[0]]})
     if models:
@@ -150,28 +153,30 @@ def detect(directory: Path, paths: Collection[str] | None = None, *, where: str 
             got=", ".join(f"{path} ({weights[path].name})" for path in models),
             fix="name the one in the spec's model.include, or give each a folder of its own",
         )
-    nested = [path for path, format in weights.items() if format.engine is not None]
+    nested = [path for path, kind in weights.items() if kind.engine is not None]
     if nested:
         raise UsageError(
             f"{where}: the model lies in a sub-folder, {nested[0]}",
             fix=f"make {PurePosixPath(nested[0]).parent} itself the model's folder, or the archive's root",
         )
     if weights:
-        path, format = next(iter(weights.items()))
-        raise UsageError(f"{where}: {path} is {format.name}, which no engine here serves", fix=format.advice)
+        path, kind = next(iter(weights.items()))
+        raise UsageError(f"{where}: {path} is {kind.name}, which no engine here serves", fix=kind.advice)
     raise UsageError(
         f"{where} holds no model that can be identified",
         got=_listing(paths),
-        allowed=", ".join(f.name for f in _FORMATS if f.engine) + ", a transformers folder, or an inference.py",
+        allowed=", ".join(f.name for f in _FORMATS if f.engine)
+        + ", a transformers folder, or an inference.py",
     )
 
 
 def select(directory: Path, include: Collection[str] = (), *, where: str = "") -> tuple[Detected, list[str]]:
     """The folder understood, and those of its files that are part of the model.
 
-    Training scripts, held-out rows and read-me files that lie beside a model stay where they are: without `include`
-    the model is its weights, signature.json, the files that its framework writes beside weights, and code/. A folder
-    with an inference.py is taken whole, since only its author knows what the script reads.
+    Training scripts, held-out rows and read-me files that lie beside a model stay where they are: without
+    `include` the model is its weights, signature.json, the files that its framework writes beside weights,
+    and code/. A folder with an inference.py is taken whole, since only its author knows what the script
+    reads.
 
     Raises:
         UsageError: as `detect`; or a pattern of `include` matches nothing.
@@ -189,7 +194,7 @@ def select(directory: Path, include: Collection[str] = (), *, where: str = "") -
     detected = detect(directory, everything, where=where)
     if detected.engine == "script":
         return detected, everything
-    wanted = {*(path for path, format in detected.weights.items() if format.engine is not None), SIDECAR}
+    wanted = {*(path for path, kind in detected.weights.items() if kind.engine is not None), SIDECAR}
     beside: tuple[str, ...] = _ONNX_DATA
     if detected.engine == "transformers":
         beside = (*beside, *_TRANSFORMERS_FILES)
@@ -199,7 +204,10 @@ def select(directory: Path, include: Collection[str] = (), *, where: str = "") -
 
 def _matches(path: str, patterns: Collection[str]) -> bool:
     name = PurePosixPath(path).name
-    return any(fnmatchcase(path, pattern) or ("/" not in pattern and fnmatchcase(name, pattern)) for pattern in patterns)
+    return any(
+        fnmatchcase(path, pattern) or ("/" not in pattern and fnmatchcase(name, pattern))
+        for pattern in patterns
+    )
 
 
 def _listing(paths: Collection[str], most: int = 8) -> str:
@@ -256,9 +264,12 @@ def _is_transformers_config(path: Path) -> bool:
 
 
 def _is_onnx(path: Path) -> bool:
-    """Whether a file's top level reads as ONNX's ModelProto: ir_version (1), a graph (7), and no stranger among them.
+    """Whether a file's top level reads as ONNX's ModelProto.
 
-    https://github.com/onnx/onnx/blob/main/onnx/onnx.proto; nested messages are skipped, so a large graph costs nothing.
+    That is an ir_version (1), a graph (7), and no field that it does not have.
+
+    https://github.com/onnx/onnx/blob/main/onnx/onnx.proto; nested messages are skipped, so a large graph
+    costs nothing.
     """
     scalars = {1: 0, 5: 0}  # field -> wire type: ir_version, model_version
     messages = {2, 3, 4, 6, 7, 8, 14, 20, 25, 26}  # producer ... opset_import, metadata, training, functions

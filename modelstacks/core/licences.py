@@ -1,4 +1,4 @@
-"""Which licence a model stands under: the spec's word and the model card's must agree, and one of them must speak."""
+"""Which licence a model stands under: spec and model card must agree, and one of them must speak."""
 
 from __future__ import annotations
 

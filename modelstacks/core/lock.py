@@ -1,7 +1,9 @@
-"""The lock file: every fact that could move, pinned. Committed beside its spec; synth reads it and nothing else.
+"""The lock file: every fact that could move, pinned.
 
-`churn.yaml` is locked by `churn.lock.json`. A lock is stale when the spec's `model` block, or a local artifact's
-bytes, no longer are what was locked.
+It is committed beside its spec; synth reads it and nothing else.
+
+`churn.yaml` is locked by `churn.lock.json`. A lock is stale when the spec's `model` block, or a local
+artifact's bytes, no longer are what was locked.
 """
 
 from __future__ import annotations
@@ -36,12 +38,15 @@ Strings = dict[str, str]
 
 
 class LockedFile(Frozen):
-    """One file of the model as it will lie in /opt/ml/model; `origin` is how its source finds these bytes again."""
+    """One file of the model as it will lie in /opt/ml/model.
+
+    `origin` is how its source finds these bytes again.
+    """
 
     path: str
     size: int = Field(ge=0)
     sha256: Sha256
-    origin: Strings = {}
+    origin: Strings = Field(default_factory=dict)
 
 
 class Archive(Frozen):

@@ -1,7 +1,7 @@
 """`modelstacks lock`: every fact that could move, found once and written down.
 
-resolve (the source) -> identify (formats) -> scan, if it is a pickle -> settle the licence -> load it in its engine
-(the inspector port) -> archive -> look up AWS's images -> write the lock, if anything has changed.
+resolve (the source) -> identify (formats) -> scan, if it is a pickle -> settle the licence -> load it in its
+engine (the inspector port) -> archive -> look up AWS's images -> write the lock, if anything has changed.
 """
 
 from __future__ import annotations
@@ -33,7 +33,9 @@ class LockOutcome:
     changed: bool  # False where the file already said all this
 
 
-def lock(spec_path: Path, project: Path, ports: Ports, *, report: Callable[[str], None] = lambda _: None) -> LockOutcome:
+def lock(
+    spec_path: Path, project: Path, ports: Ports, *, report: Callable[[str], None] = lambda _: None
+) -> LockOutcome:
     """Pin one spec's model and write the lock beside it.
 
     Args:
@@ -98,7 +100,8 @@ def _refuse_hidden_code(
         first = detected.pickles[0]
         raise UsageError(
             f"{_where(spec)}: {first} is a pickle, which runs whatever code it names when it is loaded",
-            fix="save the model as skops, ONNX, safetensors or XGBoost JSON; or set model.allow_pickle: true if you made it",
+            fix="save it as skops, ONNX, safetensors or XGBoost JSON; or, if you made it, "
+            "set model.allow_pickle: true",
         )
     report("scanning it for hidden code")
     findings = ports.scanner.scan(pinned.directory, detected.pickles)
@@ -110,7 +113,7 @@ def _refuse_hidden_code(
 
 
 def _inspect(spec: Spec, detected: Detected, made: Path, work: Path, ports: Ports) -> Inspection:
-    """Load what the archive holds, not what lies in the folder: they differ when a file was left out by mistake."""
+    """Load what the archive holds: a file that was left out by mistake is missed here, not in AWS."""
     served = work / ".served"
     served.mkdir()
     unpack(made, served, where=_where(spec))
@@ -123,5 +126,3 @@ def _inspect(spec: Spec, detected: Detected, made: Path, work: Path, ports: Port
 def _where(spec: Spec) -> str:
     where: object = getattr(spec.model, "path", None) or getattr(spec.model, "id", None) or spec.model.source
     return str(where)
-
-

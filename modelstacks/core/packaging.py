@@ -1,4 +1,4 @@
-"""The model archive, made of the locked bytes: what CDK's asset publishing uploads and every container unpacks.
+"""The model archive, made of the locked bytes, as published by CDK and unpacked by every container.
 
 The CDK CLI runs `modelstacks package LOCK` when it publishes assets, so that synth needs no weights.
 """
@@ -36,7 +36,11 @@ def package(lock_file: Path, project: Path, ports: Ports) -> Path:
     """
     lock = read_lock(lock_file)
     kept = archive_path(project, lock.model.archive.sha256)
-    if kept.is_file() and kept.stat().st_size == lock.model.archive.size and file_sha256(kept) == kept.name.split(".")[0]:
+    if (
+        kept.is_file()
+        and kept.stat().st_size == lock.model.archive.size
+        and file_sha256(kept) == kept.name.split(".")[0]
+    ):
         return kept
     fix = f"modelstacks lock {relative(lock_file).removesuffix('.lock.json')}.yaml"
     source = sources().get(lock.model.source)
@@ -52,10 +56,16 @@ def package(lock_file: Path, project: Path, ports: Ports) -> Path:
         for file in lock.model.files:
             path = directory / file.path
             if not path.is_file():
-                raise LockInvalid(f"{relative(lock_file)}: {file.path} is locked, but {source.name} no longer has it", fix=fix)
+                raise LockInvalid(
+                    f"{relative(lock_file)}: {file.path} is locked, but {source.name} no longer has it",
+                    fix=fix,
+                )
             if (got := file_sha256(path)) != file.sha256:
                 raise LockInvalid(
-                    f"{relative(lock_file)}: {file.path} is not what was locked", got=f"sha256 {got}", allowed=file.sha256, fix=fix
+                    f"{relative(lock_file)}: {file.path} is not what was locked",
+                    got=f"sha256 {got}",
+                    allowed=file.sha256,
+                    fix=fix,
                 )
         return store_archive(directory, lock.model, project, fix)
 
@@ -65,7 +75,12 @@ def store_archive(directory: Path, model: LockedModel, project: Path, fix: str =
     made, sha256, _ = make_archive(directory, [file.path for file in model.files], project)
     if sha256 != model.archive.sha256:
         made.unlink()
-        raise LockInvalid("the archive of the locked files is not the locked archive", got=sha256, allowed=model.archive.sha256, fix=fix)
+        raise LockInvalid(
+            "the archive of the locked files is not the locked archive",
+            got=sha256,
+            allowed=model.archive.sha256,
+            fix=fix,
+        )
     return keep_archive(made, sha256, project)
 
 
@@ -82,7 +97,9 @@ def make_archive(directory: Path, paths: list[str], project: Path) -> tuple[Path
             Path(name).unlink()
             raise
     except OSError as error:
-        raise EnvironmentFault(f"{relative(folder)}: the archive cannot be written: {error.strerror}") from None
+        raise EnvironmentFault(
+            f"{relative(folder)}: the archive cannot be written: {error.strerror}"
+        ) from None
     return Path(name), sha256, size
 
 

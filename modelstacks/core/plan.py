@@ -17,7 +17,9 @@ from modelstacks.core.spec import Api, Architecture, Aws, Logs, Scaling, Server,
 
 __all__ = ["Plan", "PlannedModel", "Selection", "make_plan"]
 
-Selection = Literal["spec", "both", "self-hosted", "managed"]  # which architectures to plan; "spec" is the spec's word
+Selection = Literal[
+    "spec", "both", "self-hosted", "managed"
+]  # which architectures to plan; "spec" is the spec's word
 
 
 class PlannedModel(Frozen):
@@ -33,7 +35,9 @@ class PlannedModel(Frozen):
     license: str
     archive_sha256: str
     archive_bytes: int
-    package_command: tuple[str, ...]  # prints the path of the archive; run when assets are published, never in synth
+    package_command: tuple[
+        str, ...
+    ]  # prints the path of the archive; run when assets are published, never in synth
     aws_images: dict[str, str]
 
 
@@ -48,7 +52,9 @@ class Plan(Frozen):
     target: SerializeAsAny[TargetSpec]
     api: Api
     scaling: Scaling
-    server_environment: dict[str, str]  # the model server's settings, without what only the stack knows (model URI)
+    server_environment: dict[
+        str, str
+    ]  # the model server's settings, without what only the stack knows (model URI)
     max_body_bytes: int
     logs: Logs
     tags: dict[str, str]
@@ -56,7 +62,10 @@ class Plan(Frozen):
 
 
 def make_plan(spec: Spec, lock: Lock, lock_file: str, architecture: Architecture) -> Plan:
-    """Join spec and lock. `lock_file` is the lock's path as it should stand in the template: relative to the project."""
+    """Join spec and lock.
+
+    `lock_file` is the lock's path as it should stand in the template: relative to the project.
+    """
     model = lock.model
     return Plan(
         name=spec.name,

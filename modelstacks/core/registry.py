@@ -24,10 +24,20 @@ if TYPE_CHECKING:
     from modelstacks.core.lock import LockedFile, LockedModel
     from modelstacks.core.ports import Ports
 
-__all__ = ["FEATURES", "Feature", "Pinned", "Source", "Target", "Workplace", "sources", "spec_type", "targets"]
+__all__ = [
+    "FEATURES",
+    "Feature",
+    "Pinned",
+    "Source",
+    "Target",
+    "Workplace",
+    "sources",
+    "spec_type",
+    "targets",
+]
 
-# What a spec, or the model that it names, may ask of a target. A source or target that cannot says why, as data;
-# core/features.py finds what is asked, and draws the table in docs/features.md.
+# What a spec, or the model that it names, may ask of a target. A source or target that cannot says why, as
+# data; core/features.py finds what is asked, and draws the table in docs/features.md.
 Feature = Literal["generative", "large-body", "pickle", "quota", "script"]
 FEATURES: tuple[Feature, ...] = get_args(Feature)
 
@@ -47,20 +57,22 @@ class Workplace:
 
 @dataclass(frozen=True, slots=True)
 class Pinned:
-    """A model as its source has pinned it: every file with its digest, and the facts that only the source knows."""
+    """A pinned model: every file with its digest, and the facts that only its source knows."""
 
     revision: str
     origin: Mapping[str, str]
     files: tuple[LockedFile, ...]
     directory: Path  # holds the files, laid out by their paths
-    license: str | None = None  # as the source's model card states it; the spec's own word is compared with it
+    license: str | None = (
+        None  # as the source's model card states it; the spec's own word is compared with it
+    )
     gated: bool = False
     task: str | None = None  # a hint for engines that cannot tell
 
 
 @dataclass(frozen=True)
 class Source:
-    """A model source: how it is written in a spec, how `lock` pins it, how `package` has the same bytes again."""
+    """A model source: how a spec says it, how `lock` pins it, how `package` has the same bytes again."""
 
     name: str
     summary: str
@@ -71,7 +83,9 @@ class Source:
     fetch: Callable[[LockedModel, Workplace], Path]
     # Why what lies in the project no longer is what was locked, judged offline; None when it still is.
     drift: Callable[[Any, LockedModel, Path], str | None]
-    refuses: Mapping[Feature, str] = field(default_factory=dict)  # feature -> the reason, ending in what to do
+    refuses: Mapping[Feature, str] = field(
+        default_factory=dict
+    )  # feature -> the reason, ending in what to do
 
 
 @dataclass(frozen=True)
@@ -83,7 +97,9 @@ class Target:
     summary: str
     spec: type[TargetSpec]
     example: str  # the block in YAML
-    refuses: Mapping[Feature, str] = field(default_factory=dict)  # feature -> the reason, ending in what to do
+    refuses: Mapping[Feature, str] = field(
+        default_factory=dict
+    )  # feature -> the reason, ending in what to do
 
 
 @cache
@@ -122,14 +138,18 @@ def _target_field(architecture: Architecture, default: str, alias: str | None = 
         return block.get("target", default) if isinstance(block, dict) else getattr(block, "target", default)
 
     tagged = [Annotated[target.spec, Tag(name)] for name, target in known.items()]
-    block: Any = known[default].spec if len(tagged) == 1 else Annotated[reduce(or_, tagged), Discriminator(tag)]
+    block: Any = (
+        known[default].spec if len(tagged) == 1 else Annotated[reduce(or_, tagged), Discriminator(tag)]
+    )
     description = f"the compute of the {architecture} architecture"
     return block, Field(default_factory=known[default].spec, alias=alias, description=description)
 
 
 def _discover(package: str, attribute: str, kind: type[Any]) -> Mapping[str, Any]:
     found: dict[str, Any] = {}
-    for module in sorted(pkgutil.iter_modules(importlib.import_module(package).__path__), key=lambda m: m.name):
+    for module in sorted(
+        pkgutil.iter_modules(importlib.import_module(package).__path__), key=lambda m: m.name
+    ):
         entry = getattr(importlib.import_module(f"{package}.{module.name}"), attribute, None)
         if not isinstance(entry, kind):
             raise TypeError(f"{package}.{module.name} must define {attribute} = {kind.__name__}(...)")

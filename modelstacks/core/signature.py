@@ -11,12 +11,27 @@ from modelstacks.core.base import Frozen
 __all__ = ["Datatype", "Signature", "Tensor"]
 
 Datatype = Literal[
-    "BOOL", "UINT8", "UINT16", "UINT32", "UINT64", "INT8", "INT16", "INT32", "INT64", "FP16", "FP32", "FP64", "BYTES"
+    "BOOL",
+    "UINT8",
+    "UINT16",
+    "UINT32",
+    "UINT64",
+    "INT8",
+    "INT16",
+    "INT32",
+    "INT64",
+    "FP16",
+    "FP32",
+    "FP64",
+    "BYTES",
 ]
 
 
 class Tensor(Frozen):
-    """One input or output tensor. A dimension of -1 is free: the batch, or a length known only at run time."""
+    """One input or output tensor.
+
+    A dimension of -1 is free: the batch, or a length known only at run time.
+    """
 
     name: str
     datatype: Datatype

@@ -1,8 +1,8 @@
 """The spec: what a user writes to say which model runs behind which architecture.
 
-The blocks here are the same for every model. The blocks that differ, `model` by its source and `self-hosted` /
-`managed` by their compute target, are declared by the files in sources/ and targets/; the registry joins them into
-one closed type (`registry.spec_type()`).
+The blocks here are the same for every model. The blocks that differ, `model` by its source and `self-hosted`
+/ `managed` by their compute target, are declared by the files in sources/ and targets/; the registry joins
+them into one closed type (`registry.spec_type()`).
 """
 
 from __future__ import annotations
@@ -14,7 +14,18 @@ from pydantic import ConfigDict, Field, field_validator, model_validator
 from modelstacks.core.base import Strict, text
 from modelstacks.core.errors import Invalid
 
-__all__ = ["Api", "Architecture", "Aws", "Logs", "Scaling", "Server", "SourceSpec", "Spec", "TargetSpec", "Throttle"]
+__all__ = [
+    "Api",
+    "Architecture",
+    "Aws",
+    "Logs",
+    "Scaling",
+    "Server",
+    "SourceSpec",
+    "Spec",
+    "TargetSpec",
+    "Throttle",
+]
 
 Architecture = Literal["self-hosted", "managed"]
 
@@ -26,7 +37,8 @@ Name = Annotated[
     ),
 ]
 SpdxLicense = Annotated[
-    str, text(r"^[A-Za-z0-9.+-]{2,64}$", "one SPDX identifier such as Apache-2.0, MIT or LicenseRef-my-company")
+    str,
+    text(r"^[A-Za-z0-9.+-]{2,64}$", "one SPDX identifier such as Apache-2.0, MIT or LicenseRef-my-company"),
 ]
 LogRetentionDays = Literal[1, 3, 5, 7, 14, 30, 60, 90, 120, 150, 180, 365, 400, 545, 731, 1827, 3653]
 
@@ -36,7 +48,8 @@ class SourceSpec(Strict):
 
     source: str
     license: SpdxLicense | None = Field(
-        None, description="SPDX identifier of the model's licence; where a model card states one, it must agree"
+        None,
+        description="SPDX identifier of the model's licence; where a model card states one, it must agree",
     )
     allow_pickle: bool = Field(
         False, description="accept a pickle or joblib, which runs code when loaded; it is scanned first"
@@ -44,7 +57,10 @@ class SourceSpec(Strict):
 
 
 class TargetSpec(Strict):
-    """The `self-hosted` or `managed` block; each target extends it with its own fields and narrows `target` to its name."""
+    """The `self-hosted` or `managed` block
+
+    each target extends it with its own fields and narrows `target` to its name.
+    """
 
     target: str
 
@@ -66,11 +82,16 @@ class Quota(Strict):
 class Api(Strict):
     """The REST API in front of either architecture."""
 
-    auth: Literal["api-key", "iam"] = Field("api-key", description="API key with a usage plan, or SigV4 (IAM)")
+    auth: Literal["api-key", "iam"] = Field(
+        "api-key", description="API key with a usage plan, or SigV4 (IAM)"
+    )
     throttle: Throttle = Field(default_factory=Throttle, description="how many requests a caller may send")
     quota: Quota | None = Field(None, description="requests per key in a period; unset sets no quota")
     timeout_seconds: int = Field(
-        29, ge=1, le=29, description="how long a caller waits; 29 s is API Gateway's limit without a raised quota"
+        29,
+        ge=1,
+        le=29,
+        description="how long a caller waits; 29 s is API Gateway's limit without a raised quota",
     )
 
     @model_validator(mode="after")
@@ -89,7 +110,9 @@ class Scaling(Strict):
 
     min_replicas: int = Field(2, ge=1, le=100, description="at least two, so that one zone can be lost")
     max_replicas: int = Field(8, ge=1, le=1000, description="at most this many, whatever the load")
-    concurrent_requests_per_replica: int = Field(8, ge=1, le=1000, description="target tracking on concurrency")
+    concurrent_requests_per_replica: int = Field(
+        8, ge=1, le=1000, description="target tracking on concurrency"
+    )
     cpu_percent: int = Field(60, ge=10, le=90, description="target tracking on CPU (self-hosted)")
 
     @model_validator(mode="after")
@@ -112,9 +135,15 @@ class Server(Strict):
     max_body_bytes: int = Field(
         4_194_304, ge=1024, le=10_485_760, description="a larger request body is answered 413"
     )
-    max_latency_ms: int = Field(0, ge=0, le=1000, description="how long a batch may wait for company; 0 never waits")
-    workers: int | None = Field(None, ge=1, le=64, description="processes a replica; unset lets the engine decide")
-    nan: Literal["allow", "refuse"] = Field("allow", description="whether a missing value (NaN) is a valid input")
+    max_latency_ms: int = Field(
+        0, ge=0, le=1000, description="how long a batch may wait for company; 0 never waits"
+    )
+    workers: int | None = Field(
+        None, ge=1, le=64, description="processes a replica; unset lets the engine decide"
+    )
+    nan: Literal["allow", "refuse"] = Field(
+        "allow", description="whether a missing value (NaN) is a valid input"
+    )
 
 
 class Logs(Strict):
@@ -147,7 +176,12 @@ class Aws(Strict):
                 fix=f"name zones such as {self.region}a",
             )
         if len(set(self.zones or ())) < len(self.zones or ()):
-            raise Invalid("a zone stands twice", field="zones", got=", ".join(self.zones or ()), fix="name each zone once")
+            raise Invalid(
+                "a zone stands twice",
+                field="zones",
+                got=", ".join(self.zones or ()),
+                fix="name each zone once",
+            )
         return self
 
 
@@ -157,17 +191,25 @@ class Spec(Strict):
     model_config = ConfigDict(title="modelstacks deployment spec")
 
     name: Name = Field(description="names the stacks, the API and the model in /v2/models/{name}")
-    description: str = Field("", max_length=256, description="stands in the API's and the stacks' descriptions")
+    description: str = Field(
+        "", max_length=256, description="stands in the API's and the stacks' descriptions"
+    )
     model: SourceSpec = Field(description="where the model comes from")
     architecture: Architecture = Field(description="the one word that moves the model")
     api: Api = Field(default_factory=Api, description="the REST API in front of either architecture")
-    scaling: Scaling = Field(default_factory=Scaling, description="how many replicas stand ready, and when they multiply")
+    scaling: Scaling = Field(
+        default_factory=Scaling, description="how many replicas stand ready, and when they multiply"
+    )
     server: Server = Field(default_factory=Server, description="the model server's bounds")
-    self_hosted: TargetSpec = Field(alias="self-hosted", description="the compute of the self-hosted architecture")
+    self_hosted: TargetSpec = Field(
+        alias="self-hosted", description="the compute of the self-hosted architecture"
+    )
     managed: TargetSpec = Field(description="the compute of the managed architecture")
     logs: Logs = Field(default_factory=Logs, description="access logs and replicas' logs")
     tags: dict[str, str] = Field({}, max_length=40, description="tags on every resource")
-    aws: Aws | None = Field(None, description="where to deploy; unset makes templates that fit any account and region")
+    aws: Aws | None = Field(
+        None, description="where to deploy; unset makes templates that fit any account and region"
+    )
 
     @field_validator("tags")
     @classmethod
@@ -176,7 +218,7 @@ class Spec(Strict):
             if not 1 <= len(key) <= 128 or len(value) > 256 or key.lower().startswith("aws:"):
                 raise Invalid(
                     f'tag "{key}" does not fit AWS',
-                    allowed='a key of 1 to 128 characters that does not begin with "aws:", a value of at most 256',
+                    allowed='a key of 1 to 128 characters, not beginning with "aws:", a value of at most 256',
                 )
         return tags
 

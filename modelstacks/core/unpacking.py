@@ -1,7 +1,8 @@
 """Unpacking an archive that a stranger made.
 
-Only plain files and folders come out, below the destination and nowhere else, and no more of them than the bounds
-allow: a link, a device, an absolute path, `..`, a name that stands twice or a bomb refuses the whole archive.
+Only plain files and folders come out, below the destination and nowhere else, and no more of them than the
+bounds allow: a link, a device, an absolute path, `..`, a name that stands twice or a bomb refuses the whole
+archive.
 """
 
 from __future__ import annotations
@@ -35,7 +36,8 @@ def unpack(archive: Path, destination: Path, bounds: Bounds | None = None, *, wh
     """Unpack a .tar.gz into an existing folder.
 
     Raises:
-        UsageError: it is no .tar.gz, it is damaged, or something in it is refused; what was written by then stays.
+        UsageError: it is no .tar.gz, it is damaged, or something in it is refused; what was written by then
+            stays.
     """
     bounds = bounds or Bounds()
     where = where or str(archive)
@@ -47,7 +49,9 @@ def unpack(archive: Path, destination: Path, bounds: Bounds | None = None, *, wh
 
     with archive.open("rb") as start:
         if start.read(2) != b"\x1f\x8b":
-            raise refuse("not a .tar.gz: the file is not gzip-compressed", "tar -czf model.tar.gz -C MODEL_FOLDER .")
+            raise refuse(
+                "not a .tar.gz: the file is not gzip-compressed", "tar -czf model.tar.gz -C MODEL_FOLDER ."
+            )
     names: set[str] = set()
     total = 0
     try:
@@ -69,7 +73,7 @@ def unpack(archive: Path, destination: Path, bounds: Bounds | None = None, *, wh
                 if len(names) > bounds.files:
                     raise refuse(f"it holds more than {bounds.files} files")
                 if total > limit:
-                    raise refuse(f"{packed} bytes would unpack to more than {limit}: this looks like a decompression bomb")
+                    raise refuse(f"{packed} bytes would unpack to more than {limit}: it looks like a bomb")
                 _write(tar, member, destination / name)
     except UsageError:
         raise

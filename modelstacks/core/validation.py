@@ -1,6 +1,7 @@
 """From a YAML file to a Spec, or to every fault in it at once.
 
-pydantic finds the faults; every sentence about them is made here, in the words of a spec's author, with the line.
+pydantic finds the faults; every sentence about them is made here, in the words of a spec's author, with the
+line.
 """
 
 from __future__ import annotations
@@ -108,7 +109,7 @@ def _check(path: Path) -> CheckedSpec:
 
 
 def _fault(document: Document, details: ErrorDetails) -> Fault:
-    location, block, annotation = _resolve(details["loc"])
+    location, block = _resolve(details["loc"])
     if details["type"] == "value_error":
         raised = details.get("ctx", {}).get("error")
         said = raised if isinstance(raised, Invalid) else Invalid(str(raised))
@@ -124,9 +125,11 @@ def _fault(document: Document, details: ErrorDetails) -> Fault:
         words = _WORDS.get(details["type"], _other)
         parts = words(details, details.get("ctx", {}))
         if not parts.fix:
-            parts = _Parts(parts.what, parts.got, parts.allowed, _mend(details, annotation))
+            parts = _Parts(parts.what, parts.got, parts.allowed, _mend(details))
     field = ".".join(map(str, location))
-    return Fault(document.file, document.line(location), field, parts.what, parts.got, parts.allowed, parts.fix)
+    return Fault(
+        document.file, document.line(location), field, parts.what, parts.got, parts.allowed, parts.fix
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,14 +155,18 @@ def _bound(sign: str, key: str) -> _Words:
 def _length(word: str, key: str, unit: str) -> _Words:
     def say(details: ErrorDetails, context: _Context) -> _Parts:
         count = len(details["input"]) if hasattr(details["input"], "__len__") else 0
-        return _Parts(f"has too {'few' if word == 'at least' else 'many'} {unit}", str(count), f"{word} {context[key]}")
+        return _Parts(
+            f"has too {'few' if word == 'at least' else 'many'} {unit}", str(count), f"{word} {context[key]}"
+        )
 
     return say
 
 
 def _pattern(details: ErrorDetails, context: _Context) -> _Parts:
     pattern = context["pattern"]
-    return _Parts("does not fit", _quote(details["input"]), PATTERN_WORDS.get(pattern, f"text that matches {pattern}"))
+    return _Parts(
+        "does not fit", _quote(details["input"]), PATTERN_WORDS.get(pattern, f"text that matches {pattern}")
+    )
 
 
 def _literal(details: ErrorDetails, context: _Context) -> _Parts:
@@ -221,9 +228,7 @@ def _tag_fault(location: Location, details: ErrorDetails) -> tuple[Location, _Pa
     allowed = _words_of(str(context.get("expected_tags", "")))
     if key not in given:
         return (*location, key), _Parts("is missing", fix=f"add {key}: " + " or ".join(allowed))
-    parts = _Parts(
-        "unknown value", _quote(given[key]), ", ".join(allowed), did_you_mean(given[key], allowed)
-    )
+    parts = _Parts("unknown value", _quote(given[key]), ", ".join(allowed), did_you_mean(given[key], allowed))
     return (*location, key), parts
 
 
@@ -261,7 +266,7 @@ def _elsewhere(key: str, document: Document) -> str:
     return f"move it under {homes[0]}" if homes[0] else "move it to the top level"
 
 
-def _mend(details: ErrorDetails, annotation: Any) -> str:
+def _mend(details: ErrorDetails) -> str:
     """A hint for the slips that YAML invites."""
     given = details["input"]
     if details["type"] in ("int_type", "float_type", "bool_type") and isinstance(given, str):
@@ -279,8 +284,8 @@ def _mend(details: ErrorDetails, annotation: Any) -> str:
     return ""
 
 
-def _resolve(raw: Sequence[int | str]) -> tuple[Location, type[BaseModel] | None, Any]:
-    """pydantic's location as the user writes it (without union tags), the block it lies in, and the field's type."""
+def _resolve(raw: Sequence[int | str]) -> tuple[Location, type[BaseModel] | None]:
+    """pydantic's location without union tags, as the user writes it, and the block that it lies in."""
     location: list[int | str] = []
     annotation: Any = spec_type()
     block: type[BaseModel] | None = None
@@ -299,7 +304,7 @@ def _resolve(raw: Sequence[int | str]) -> tuple[Location, type[BaseModel] | None
         else:
             block = None
             annotation = next(iter(get_args(members[0])), None) if members else None
-    return tuple(location), block, annotation
+    return tuple(location), block
 
 
 def _members(annotation: Any) -> list[Any]:

@@ -26,7 +26,7 @@ class Artifact(SourceSpec):
     source: Literal["artifact"]
     path: str = Field(
         min_length=1,
-        description="a folder or .tar.gz, relative to the project; or s3://bucket/prefix in a versioned bucket",
+        description="a folder or .tar.gz in the project, or s3://bucket/prefix in a versioned bucket",
     )
     include: Annotated[tuple[str, ...], Field(strict=False, max_length=100)] = Field(
         (), description="patterns of the files to take; unset takes the weights and what belongs to them"
@@ -38,7 +38,10 @@ class Artifact(SourceSpec):
             bucket, _, prefix = self.path.removeprefix(S3).partition("/")
             if not bucket or not prefix.strip("/"):
                 raise Invalid(
-                    "names no prefix in a bucket", field="path", got=f'"{self.path}"', allowed="s3://bucket/prefix"
+                    "names no prefix in a bucket",
+                    field="path",
+                    got=f'"{self.path}"',
+                    allowed="s3://bucket/prefix",
                 )
             return self
         path = PurePosixPath(self.path)
@@ -90,7 +93,8 @@ def fetch(model: LockedModel, place: Workplace) -> Path:
 def drift(spec: Artifact, model: LockedModel, project: Path) -> str | None:
     """What has changed in the project since the lock was made.
 
-    A project without the weights at hand (a CI job that only synthesizes) has nothing to compare: the lock is believed.
+    A project without the weights at hand (a CI job that only synthesizes) has nothing to compare: the lock is
+    believed.
     """
     if spec.path.startswith(S3):
         return None
@@ -109,12 +113,16 @@ def drift(spec: Artifact, model: LockedModel, project: Path) -> str | None:
     for name in paths:
         if name not in locked:
             return f"{spec.path}/{name} is new"
-        if (path / name).stat().st_size != locked[name].size or file_sha256(path / name) != locked[name].sha256:
+        if (path / name).stat().st_size != locked[name].size or file_sha256(path / name) != locked[
+            name
+        ].sha256:
             return f"{spec.path}/{name} has changed"
     return None
 
 
-def _pin(spec: Artifact, directory: Path, origin: dict[str, str], versions: dict[str, str] | None = None) -> Pinned:
+def _pin(
+    spec: Artifact, directory: Path, origin: dict[str, str], versions: dict[str, str] | None = None
+) -> Pinned:
     _, paths = select(directory, spec.include, where=spec.path)
     files = tuple(
         LockedFile(
@@ -140,15 +148,17 @@ def _resolve_s3(spec: Artifact, place: Workplace) -> Pinned:
     packed = prefix.endswith(".tar.gz")
     prefix = prefix if packed else prefix.rstrip("/") + "/"
     store = place.ports.objects
-    objects = [o for o in store.list(bucket, prefix) if not o.key.endswith("/") and (not packed or o.key == prefix)]
+    objects = [
+        o for o in store.list(bucket, prefix) if not o.key.endswith("/") and (not packed or o.key == prefix)
+    ]
     if not objects:
         raise UsageError(f"model.path: there is nothing at {spec.path}")
     for found in objects:
         if found.version_id is None:
             raise UsageError(
                 f"model.path: bucket {bucket} keeps no versions, so that what is locked could be overwritten",
-                fix=f"aws s3api put-bucket-versioning --bucket {bucket} --versioning-configuration Status=Enabled, "
-                "then upload the model again",
+                fix=f"switch versions on (aws s3api put-bucket-versioning --bucket {bucket} "
+                "--versioning-configuration Status=Enabled) and upload the model again",
             )
     if packed:
         archive = place.work / "model.tar.gz"
@@ -194,7 +204,10 @@ def _fetch_s3(model: LockedModel, place: Workplace) -> Path:
 def _download(place: Workplace, bucket: str, version: ObjectVersion, path: str, directory: Path) -> None:
     """An object's key may hold anything; only one that is a plain path below the prefix becomes a file."""
     if path.startswith("/") or "\\" in path or any(part in ("", ".", "..") for part in path.split("/")):
-        raise UsageError(f"model.path: the key {version.key!r} in {bucket} cannot be a file's path", fix="rename the object")
+        raise UsageError(
+            f"model.path: the key {version.key!r} in {bucket} cannot be a file's path",
+            fix="rename the object",
+        )
     destination = directory / path
     destination.parent.mkdir(parents=True, exist_ok=True)
     place.ports.objects.download(bucket, version, destination)

@@ -1,4 +1,7 @@
-"""In-memory ports: what `lock` and `package` meet in tests in place of hubs, S3, Secrets Manager and engines."""
+"""In-memory ports:
+
+what `lock` and `package` meet in tests in place of hubs, S3, Secrets Manager and engines.
+"""
 
 from __future__ import annotations
 
@@ -15,6 +18,7 @@ SIGNATURE = Signature(
     inputs=(Tensor(name="input", datatype="FP32", shape=(-1, 2)),),
     outputs=(Tensor(name="output", datatype="FP32", shape=(-1,)),),
 )
+CLASSIFIER = Inspection("xgboost", "xgboost", "3.2.0", "classification", SIGNATURE)
 
 
 @dataclass
@@ -84,7 +88,9 @@ class MemorySecrets:
 
 @dataclass
 class FixedImages:
-    images: dict[str, str] = field(default_factory=lambda: {"eu-west-1": "246618743249.dkr.ecr/xgboost:3.2-0"})
+    images: dict[str, str] = field(
+        default_factory=lambda: {"eu-west-1": "246618743249.dkr.ecr/xgboost:3.2-0"}
+    )
 
     def serving_images(self, framework: str, version: str) -> Mapping[str, str]:
         return self.images
@@ -94,12 +100,14 @@ class FixedImages:
 class SayingInspector:
     """Says what it is told to say of any model, and remembers what it was shown."""
 
-    inspection: Inspection = Inspection("xgboost", "xgboost", "3.2.0", "classification", SIGNATURE)
+    inspection: Inspection = CLASSIFIER
     refuses: str = ""
     shown: list[tuple[str, tuple[str, ...], bool]] = field(default_factory=list)
 
     def inspect(self, directory: Path, engine: str, *, allow_pickle: bool) -> Inspection:
-        files = tuple(sorted(p.relative_to(directory).as_posix() for p in directory.rglob("*") if p.is_file()))
+        files = tuple(
+            sorted(p.relative_to(directory).as_posix() for p in directory.rglob("*") if p.is_file())
+        )
         self.shown.append((engine, files, allow_pickle))
         if self.refuses:
             raise UsageError(self.refuses)
@@ -129,5 +137,3 @@ class MemoryPorts:
 
     def ports(self) -> Ports:
         return Ports(self.hub, self.objects, self.secrets, self.images, self.inspector, self.scanner)
-
-
