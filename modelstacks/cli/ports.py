@@ -1,3 +1,34 @@
-"""The real doors behind `lock` and `package`, each opened when it is first used."""
+"""The real doors behind `lock` and `package`. Each imports what it needs when it is first used, not here."""
 
 from __future__ import annotations
+
+from pathlib import Path
+
+from modelstacks.adapters.huggingface_hub import HuggingFaceHub
+from modelstacks.adapters.inspector import ModelServerInspector
+from modelstacks.adapters.s3 import S3ObjectStore
+from modelstacks.adapters.sagemaker_images import SageMakerImages
+from modelstacks.adapters.scanner import PickleScanner
+from modelstacks.adapters.secrets import SecretsManager
+from modelstacks.adapters.serving_environment import ImageStore, serving_python
+from modelstacks.core.ports import Ports
+
+__all__ = ["image_store", "real_ports"]
+
+
+def image_store(project: Path) -> ImageStore:
+    """The project's installed serving images."""
+    return ImageStore(project / ".modelstacks" / "images")
+
+
+def real_ports(project: Path) -> Ports:
+    """Hub, S3, Secrets Manager, image tables, and the engines themselves to look into models."""
+    store = image_store(project)
+    return Ports(
+        hub=HuggingFaceHub(),
+        objects=S3ObjectStore(),
+        secrets=SecretsManager(),
+        images=SageMakerImages(),
+        inspector=ModelServerInspector(lambda engine: serving_python(store, project / "serving", engine)),
+        scanner=PickleScanner(),
+    )

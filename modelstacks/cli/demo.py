@@ -1,0 +1,160 @@
+"""`modelstacks demo`: one spec, both architectures, real predictions, compared with the trainer's.
+
+The rows are the ones that the trainer held out; predictions.json beside the model is what the trainer itself
+said of them. Nothing here knows how the model server computes: it calls the two APIs as anybody would.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import statistics
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from modelstacks.cli.http import Answer, call
+from modelstacks.cli.invoke import explanation
+from modelstacks.cli.requests import curl_lines
+from modelstacks.cli.up import Deployment, Running, serving, watch
+from modelstacks.core.errors import EnvironmentFault, InvocationFailed
+
+if TYPE_CHECKING:
+    from modelstacks.cli.bench import Bench
+
+SPEC = "deployments/churn.yaml"
+MODEL = "model_artifacts/churn-xgboost"
+REPEATS = 20
+TOLERANCE = 1e-5  # float32 probabilities, printed and read again
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What one architecture answered, and how fast."""
+
+    deployment: Deployment
+    predictions: list[float]  # all numbers of all rows, in order
+    first_ms: float
+    median_ms: float
+
+
+def run(bench: Bench, *, once: bool) -> None:
+    """Deploy, predict, compare, show; then serve until Ctrl-C, or return where `once`."""
+    rows, expected = _held_out(bench)
+    spec = bench.project / SPEC
+    bench.terminal.say(f"{SPEC} as both architectures, deployed by the real CDK CLI into the embedded cloud")
+    with serving(bench, [spec], architecture="both") as running:
+        measured = [_measure(one, running, rows) for one in running.deployments]
+        _show(bench, running, measured, rows, expected)
+        if not once:
+            bench.terminal.say("serving; Ctrl-C stops everything")
+            watch(bench, running.session)
+
+
+def _held_out(bench: Bench) -> tuple[list[list[float]], list[float]]:
+    """The held-out rows (n x features), and the trainer's predictions of them, flattened."""
+    folder = bench.project / MODEL
+    try:
+        with (folder / "holdout.csv").open(newline="") as file:
+            reader = csv.reader(file)
+            next(reader)  # the columns' names
+            rows = [[float(cell) for cell in line] for line in reader]
+        expected = list(_numbers(json.loads((folder / "predictions.json").read_bytes())))
+    except (OSError, ValueError, StopIteration) as error:
+        raise EnvironmentFault(
+            f"the demo's held-out rows in {MODEL} cannot be read: {error}",
+            fix="git checkout model_artifacts, or train them again: python model_artifacts/train.py",
+        ) from None
+    return rows, expected
+
+
+def _numbers(value: Any) -> Iterator[float]:
+    """Every number of a nested answer, in order."""
+    if isinstance(value, dict):
+        value = value.get("predictions", list(value.values()))
+    if isinstance(value, list):
+        for item in value:
+            yield from _numbers(item)
+    elif isinstance(value, int | float):
+        yield float(value)
+
+
+def _measure(one: Deployment, running: Running, rows: Sequence[Sequence[float]]) -> Measured:
+    """All rows in one request, then the first row again and again, one request at a time."""
+    first = _predict(one, running, {"instances": rows})
+    single = [_predict(one, running, {"instances": rows[:1]}).seconds for _ in range(REPEATS)]
+    return Measured(
+        one,
+        list(_numbers(json.loads(first.body))),
+        first.seconds * 1000,
+        statistics.median(single) * 1000,
+    )
+
+
+def _predict(one: Deployment, running: Running, body: dict[str, Any]) -> Answer:
+    status = running.status
+    answer = call(
+        one.api,
+        "POST",
+        "/invocations",
+        body=json.dumps(body).encode(),
+        headers={"content-type": "application/json"},
+        credentials=status.credentials,
+        region=status.region,
+    )
+    if not answer.ok:
+        raise InvocationFailed(f"{one.plan.stack_name} answered {answer.status}: {explanation(answer)}")
+    return answer
+
+
+def _difference(one: Sequence[float], other: Sequence[float]) -> float:
+    """The largest absolute difference; infinite where the answers do not even have the same length."""
+    if len(one) != len(other):
+        return float("inf")
+    return max((abs(a - b) for a, b in zip(one, other, strict=True)), default=0.0)
+
+
+def _show(
+    bench: Bench,
+    running: Running,
+    measured: Sequence[Measured],
+    rows: Sequence[Sequence[float]],
+    expected: Sequence[float],
+) -> None:
+    terminal = bench.terminal
+    terminal.data("")
+    terminal.table(
+        ("architecture", "chain", "rows", "differs from the trainer", "first call", "then, one row"),
+        [
+            (
+                f"[bold]{one.deployment.plan.architecture}[/bold]",
+                _chain(one.deployment),
+                str(len(rows)),
+                f"{_difference(one.predictions, expected):.1e}",
+                f"{one.first_ms:.0f} ms",
+                f"{one.median_ms:.1f} ms",
+            )
+            for one in measured
+        ],
+    )
+    between = _difference(measured[0].predictions, measured[1].predictions)
+    worst = max(between, *(_difference(one.predictions, expected) for one in measured))
+    terminal.data(f"\nlargest difference between the two architectures: {between:.1e}")
+    if worst > TOLERANCE:
+        raise InvocationFailed(
+            "the answers do not agree", got=f"a difference of {worst:.1e}", allowed=f"{TOLERANCE:.0e}"
+        )
+    terminal.data(f"both agree with the trainer; up in {running.seconds:.1f} s\n")
+    body = {"instances": [rows[0]]}
+    for one in measured:
+        api, plan = one.deployment.api, one.deployment.plan
+        terminal.data(f"{plan.stack_name}   {api.url}")
+        for line in curl_lines(api, plan, running.status.credentials, running.status.region, body):
+            terminal.data(f"  {line}")
+
+
+def _chain(one: Deployment) -> str:
+    from modelstacks.core.registry import targets
+
+    target = str(one.plan.target.model_dump()["target"])
+    return targets(one.plan.architecture)[target].summary
