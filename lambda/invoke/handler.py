@@ -12,6 +12,7 @@ import base64
 import json
 import logging
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -38,6 +39,10 @@ Answer = dict[str, Any]
 MAX_RESPONSE_BYTES = 6 * 1024 * 1024 - 16 * 1024
 
 
+# A caller's own request id goes into attributes and logs: nothing in it may end an attribute or a line.
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._:=+/@~-]{1,128}")
+
+
 @dataclass(frozen=True)
 class Environment:
     """The function's environment variables, checked at cold start."""
@@ -61,7 +66,7 @@ class Environment:
         return cls(variables["ENDPOINT_NAME"], *(int(variables[name]) for name in numbers))
 
 
-class Problem(Exception):  # noqa: N818  RFC 9457's own word
+class Problem(Exception):
     """An answer that the function gives itself, as application/problem+json."""
 
     def __init__(self, status: int, title: str, detail: str) -> None:
@@ -94,7 +99,8 @@ class Invoker:
     def __call__(self, event: Event, context: Any = None) -> Answer:  # noqa: ARG002  Lambda's signature
         """Answer one proxy event; never raises."""
         headers = {name.lower(): value for name, value in (event.get("headers") or {}).items()}
-        request_id = headers.get("x-request-id") or event["requestContext"]["requestId"]
+        own = headers.get("x-request-id", "")
+        request_id = own if _REQUEST_ID.fullmatch(own) else event["requestContext"]["requestId"]
         try:
             return self._invoke(event, headers, request_id)
         except Problem as problem:
@@ -103,12 +109,13 @@ class Invoker:
 
     def _invoke(self, event: Event, headers: Mapping[str, str], request_id: str) -> Answer:
         body = _body(event, self._environment.max_body_bytes)
-        attributes = [f"request-id={quote(request_id, safe='-_.~=:+')}"]
-        tensors = headers.get("inference-header-content-length")
-        if tensors:
-            attributes.insert(0, f"inference-header-content-length={quote(tensors)}")
-        if event["path"] != "/invocations":
-            attributes.insert(0, f"modelstacks-route={event['httpMethod']} {quote(event['path'])}")
+        # Percent-encoded as in a request line, so that no path can end an attribute and begin another.
+        attributes = [
+            f"modelstacks-route={event['httpMethod']} {quote(event['path'])}",
+            f"request-id={request_id}",
+        ]
+        if tensors := headers.get("inference-header-content-length"):
+            attributes.append(f"inference-header-content-length={quote(tensors)}")
         request = {
             "EndpointName": self._environment.endpoint_name,
             "Body": body,

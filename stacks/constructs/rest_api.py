@@ -85,7 +85,7 @@ class RestApi(Construct):
         )
         self._resources: dict[str, str] = {"": self._api.attr_root_resource_id}
         methods = [self._method(route, integrate(route)) for route in routes]
-        deployment = self._deployment(methods)
+        deployment = self._deployment(methods, self._problems())
         self._stage = self._make_stage(deployment, key)
         # Fn::Sub rather than tokens in a string: the output is the URL a person copies.
         self.url: str = f"https://{self.api_id}.execute-api.{Aws.REGION}.{Aws.URL_SUFFIX}/{STAGE}/"
@@ -138,19 +138,54 @@ class RestApi(Construct):
         )
         return method
 
-    def _deployment(self, methods: Sequence[apigateway.CfnMethod]) -> apigateway.CfnDeployment:
-        # A deployment is a snapshot of the methods: a new logical id, and so a new snapshot, whenever they
-        # change.
+    def _problems(self) -> list[apigateway.CfnGatewayResponse]:
+        """What API Gateway answers itself, in the form in which the model server does: problem+json."""
+        template = {
+            "type": "about:blank",
+            "title": "$context.error.responseType",
+            "detail": "DETAIL",
+            "instance": "$context.requestId",
+        }
+        body = json.dumps(template).replace(
+            '"DETAIL"', "$context.error.messageString"
+        )  # comes with its quotes
+        headers = {
+            "gatewayresponse.header.Content-Type": "'application/problem+json'",
+            "gatewayresponse.header.X-Request-Id": "context.requestId",
+        }
+        retry = {**headers, "gatewayresponse.header.Retry-After": "'1'"}
+        return [
+            apigateway.CfnGatewayResponse(
+                self,
+                f"Problem{kind.title().replace('_', '')}",
+                rest_api_id=self.api_id,
+                response_type=kind,
+                response_parameters=sent,
+                response_templates={"application/json": body},
+            )
+            for kind, sent in (("DEFAULT_4XX", headers), ("DEFAULT_5XX", headers), ("THROTTLED", retry))
+        ]
+
+    def _deployment(
+        self,
+        methods: Sequence[apigateway.CfnMethod],
+        problems: Sequence[apigateway.CfnGatewayResponse],
+    ) -> apigateway.CfnDeployment:
+        # A deployment is a snapshot of the API: a new logical id, and so a new snapshot, whenever the API
+        # changes.
         described = [
-            [m.http_method, m.resource_id, m.authorization_type, m.request_parameters, m.integration]
-            for m in methods
+            *(
+                [m.http_method, m.resource_id, m.authorization_type, m.request_parameters, m.integration]
+                for m in methods
+            ),
+            *([p.response_type, p.response_parameters, p.response_templates] for p in problems),
         ]
         resolved = json.dumps(Stack.of(self).resolve(described), sort_keys=True)
         deployment = apigateway.CfnDeployment(
             self, f"Deployment{hashlib.sha256(resolved.encode()).hexdigest()[:12]}", rest_api_id=self.api_id
         )
-        for method in methods:
-            deployment.add_resource_dependency(method)
+        for part in (*methods, *problems):
+            deployment.add_resource_dependency(part)
         return deployment
 
     def _make_stage(self, deployment: apigateway.CfnDeployment, key: kms.CfnKey) -> apigateway.CfnStage:
