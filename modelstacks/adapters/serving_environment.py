@@ -159,7 +159,8 @@ class ImageStore:
             said = (done.stderr.strip() or done.stdout.strip()).splitlines()[-3:]
             shutil.rmtree(image, ignore_errors=True)
             raise EnvironmentFault(
-                f"{recipe.installation.script} {' '.join(recipe.installation.arguments)} ended with exit code {done.returncode}",
+                f"{recipe.installation.script} {' '.join(recipe.installation.arguments)} "
+                f"ended with exit code {done.returncode}",
                 got=" / ".join(said) or "no message",
             )
         here = str(prefix)

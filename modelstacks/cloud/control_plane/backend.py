@@ -1,9 +1,10 @@
 """CloudFormation's API: moto's parsing of requests and writing of answers, over the engine.
 
-`install()` puts this backend in moto's place. A stack operation is finished before its API call answers; its events can
-be read while it runs, since the server answers each request in a thread of its own.
+`install()` puts this backend in moto's place. A stack operation is finished before its API call answers;
+its events can be read while it runs, since the server answers each request in a thread of its own.
 """
 
+# ruff: noqa: ARG002  every type answers the same three questions, and not each needs all of what it is told
 from __future__ import annotations
 
 import json
@@ -26,7 +27,7 @@ from moto.cloudformation.utils import generate_changeset_id, generate_stack_id
 from moto.core.responses import ActionResult, EmptyResult
 from moto.core.utils import utcnow
 
-from modelstacks.cloud.control_plane.engine import Engine, Failure, Resource, StackResources
+from modelstacks.cloud.control_plane.engine import Engine, OperationFailedError, Resource, StackResources
 from modelstacks.cloud.control_plane.moto_types import moto_type
 from modelstacks.cloud.control_plane.resource import (
     Provisioned,
@@ -229,7 +230,8 @@ class Stack:
         for new in exports:
             if new.name in self.backend.exports:
                 raise TemplateError(
-                    f"Export with name {new.name} is already exported by stack {self.backend.exports[new.name].exporting_stack_id}"
+                    f"Export with name {new.name} is already exported by stack "
+                    f"{self.backend.exports[new.name].exporting_stack_id}"
                 )
             self.backend.exports[new.name] = new
         self.exports = exports
@@ -342,7 +344,7 @@ class Backend(CloudFormationBackend):  # type: ignore[misc]  # moto comes withou
 
     def update_stack(self, name: str, template: str, role_arn: Any, parameters: Any, tags: Any) -> Stack:
         """UpdateStack. Raises ValidationError where nothing would change."""
-        stack = self.get_stack(name)
+        stack: Stack = self.get_stack(name)
         given = self._given(stack, parameters)
         if stack.template == template and stack.given == given:
             raise ValidationError(message="No updates are to be performed.")
@@ -362,7 +364,7 @@ class Backend(CloudFormationBackend):  # type: ignore[misc]  # moto comes withou
                 stack.enter("DELETE_IN_PROGRESS", "User Initiated")
                 try:
                     stack.engine().delete(stack.contents)
-                except Failure as failure:
+                except OperationFailedError as failure:
                     stack.enter("DELETE_FAILED", str(failure))
                     continue
                 for export in stack.exports:
@@ -421,7 +423,8 @@ class Backend(CloudFormationBackend):  # type: ignore[misc]  # moto comes withou
         change_set = self.describe_change_set(change_set_name, stack_name)
         if change_set.execution_status != "AVAILABLE":
             raise ValidationError(
-                message=f"ChangeSet [{change_set.change_set_id}] cannot be executed in its current status of [{change_set.status}]"
+                message=f"ChangeSet [{change_set.change_set_id}] cannot be executed in its current status of "
+                f"[{change_set.status}]"
             )
         stack = change_set.stack
         stack.tags, stack.role_arn = (
@@ -454,7 +457,7 @@ class Backend(CloudFormationBackend):  # type: ignore[misc]  # moto comes withou
             try:
                 stack.engine().create(stack.contents)
                 stack.settle()
-            except Failure:
+            except OperationFailedError:
                 return
             except TemplateError as error:  # an output that cannot be had fails the stack like a resource
                 stack.enter("ROLLBACK_IN_PROGRESS", str(error))
@@ -474,7 +477,7 @@ class Backend(CloudFormationBackend):  # type: ignore[misc]  # moto comes withou
             stack.last_updated_time = utcnow()
             try:
                 stack.engine().update(stack.contents, parsed, parameters)
-            except Failure:
+            except OperationFailedError:
                 return
             stack.template, stack.given, stack.description = template, given, parsed.get("Description")
             stack.settle()
@@ -488,7 +491,8 @@ class Backend(CloudFormationBackend):  # type: ignore[misc]  # moto comes withou
             raise ValidationError(message=str(error)) from None
         if parsed.get("Transform"):
             raise ValidationError(
-                message=f"transforms are not emulated: {parsed['Transform']}; give the template that the transform makes"
+                message=f"transforms are not emulated: {parsed['Transform']}; "
+                "give the template that the transform makes"
             )
         declared = parsed.get("Parameters", {})
         if extra := sorted(set(given) - set(declared)):

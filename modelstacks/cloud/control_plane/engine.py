@@ -25,12 +25,12 @@ from modelstacks.cloud.control_plane.resource import (
 )
 from modelstacks.cloud.control_plane.template import TemplateError, condition_holds, creation_order, resolve
 
-__all__ = ["Engine", "Environment", "Failure", "Recorder", "Resource", "StackResources"]
+__all__ = ["Engine", "Environment", "OperationFailedError", "Recorder", "Resource", "StackResources"]
 
 logger = logging.getLogger(__name__)
 
 
-class Failure(Exception):
+class OperationFailedError(Exception):
     """A stack operation did not succeed; it has been rolled back. The message is the stack's status
     reason.
     """
@@ -112,13 +112,13 @@ class _Scope:
             return self._pseudo[name]
         if name in self._stack.parameters:
             return self._stack.parameters[name]
-        return self._resource(name, "Ref").provisioned.physical_id
+        return self.resource(name, "Ref").provisioned.physical_id
 
     def attribute(self, logical_id: str, name: str) -> Any:
-        resource = self._resource(logical_id, "Fn::GetAtt")
+        resource = self.resource(logical_id, "Fn::GetAtt")
         if not resource.emulated:
-            return
-            f"arn:aws:not-emulated:{self._environment.region}:{self._environment.account}:{logical_id}/{name}"
+            where = f"{self._environment.region}:{self._environment.account}"
+            return f"arn:aws:not-emulated:{where}:{logical_id}/{name}"
         try:
             return resource.provisioned.attributes[name]
         except KeyError:
@@ -126,7 +126,7 @@ class _Scope:
                 f"Template error: resource {logical_id} does not support attribute type {name} in Fn::GetAtt"
             ) from None
 
-    def _resource(self, logical_id: str, function: str) -> Resource:
+    def resource(self, logical_id: str, function: str) -> Resource:
         if logical_id in self._stack.resources:
             return self._stack.resources[logical_id]
         raise TemplateError(
@@ -166,20 +166,23 @@ class Engine:
     stack_status: Callable[[str, str | None], None]
 
     def create(self, stack: StackResources) -> None:
-        """Make every resource of `stack.template`. Raises Failure once all is deleted again."""
+        """Make every resource of `stack.template`. Raises OperationFailedError once all is deleted again."""
         scope = self.scope(stack)
         try:
             for logical_id, declaration in self._wanted(stack, scope):
                 stack.resources[logical_id] = self._create(logical_id, declaration, scope)
-        except _ResourceFailed as failed:
-            reason = f"The following resource(s) failed to create: [{failed.logical_id}]. Rollback requested by user."
+        except _ResourceFailedError as failed:
+            reason = (
+                f"The following resource(s) failed to create: [{failed.logical_id}]. "
+                "Rollback requested by user."
+            )
             self.stack_status("ROLLBACK_IN_PROGRESS", reason)
             left = self._delete_all(stack, list(stack.resources))
             self.stack_status("ROLLBACK_FAILED" if left else "ROLLBACK_COMPLETE", None)
-            raise Failure(reason) from None
+            raise OperationFailedError(reason) from None
 
     def update(self, stack: StackResources, template: dict[str, Any], parameters: dict[str, Any]) -> None:
-        """Turn the stack into what `template` says. Raises Failure once all is as it was before."""
+        """Turn the stack into what `template` says. Raises OperationFailedError once all is as before."""
         before = dict(stack.resources)
         old_template, old_parameters = stack.template, stack.parameters
         stack.template, stack.parameters = template, parameters
@@ -199,14 +202,14 @@ class Engine:
                     changed.append(logical_id)
                     if new.physical_resource_id != old.physical_resource_id:
                         outdated.append(old)
-        except _ResourceFailed as failed:
+        except _ResourceFailedError as failed:
             verb = "update" if failed.logical_id in before else "create"
             reason = f"The following resource(s) failed to {verb}: [{failed.logical_id}]."
             self.stack_status("UPDATE_ROLLBACK_IN_PROGRESS", reason)
             stack.template, stack.parameters = old_template, old_parameters
             left = self._put_back(stack, before, changed)
             self.stack_status("UPDATE_ROLLBACK_FAILED" if left else "UPDATE_ROLLBACK_COMPLETE", None)
-            raise Failure(reason) from None
+            raise OperationFailedError(reason) from None
         self.stack_status("UPDATE_COMPLETE_CLEANUP_IN_PROGRESS", None)
         for old in reversed(outdated):
             self._discard(old, old.declaration.get("UpdateReplacePolicy", "Delete"))
@@ -214,9 +217,9 @@ class Engine:
         stack.resources = {logical_id: stack.resources[logical_id] for logical_id in wanted}
 
     def delete(self, stack: StackResources) -> None:
-        """Delete every resource, the last made first. Raises Failure naming those that would not go."""
+        """Delete every resource, the last made first. Raises OperationFailedError naming what would not go."""
         if left := self._delete_all(stack, list(stack.resources)):
-            raise Failure(f"The following resource(s) failed to delete: [{', '.join(left)}].")
+            raise OperationFailedError(f"The following resource(s) failed to delete: [{', '.join(left)}].")
 
     def scope(self, stack: StackResources) -> _Scope:
         """What the stack's template can refer to."""
@@ -272,16 +275,15 @@ class Engine:
             self.record(
                 logical_id, old.physical_resource_id, declaration["Type"], "UPDATE_FAILED", str(error)
             )
-            raise _ResourceFailed(logical_id) from None
+            raise _ResourceFailedError(logical_id) from None
         if request.properties == old.request.properties and request.type_name == old.cf_resource_type:
             old.declaration = declaration
             return None
         with self._recorded(logical_id, request.type_name, "UPDATE", old.physical_resource_id) as done:
             if request.type_name != old.cf_resource_type:
                 raise ResourceError(
-                    "Update of resource type is not permitted. The new template modifies resource type of
-                    the following resources: "
-                    f"[{logical_id}]"
+                    "Update of resource type is not permitted. The new template modifies resource type of "
+                    f"the following resources: [{logical_id}]"
                 )
             moved = {
                 name
@@ -326,7 +328,7 @@ class Engine:
                             logical_id: replace(old, provisioned=provisioned or old.provisioned),
                         }
                         done(old.physical_resource_id)
-                except _ResourceFailed:
+                except _ResourceFailedError:
                     left.append(logical_id)
         left += [resource.logical_resource_id for resource in fresh if not self._discard(resource, "Delete")]
         stack.resources = dict(before)
@@ -364,7 +366,7 @@ class Engine:
             with self._recorded(logical_id, type_name, "DELETE", physical_id) as done:
                 resource.type.delete(resource.request, resource.provisioned)
                 done(physical_id)
-        except _ResourceFailed:
+        except _ResourceFailedError:
             resource.status = "DELETE_FAILED"
             return False
         return True
@@ -384,10 +386,10 @@ class Engine:
             if not isinstance(error, (ResourceError, TemplateError, ClientError, BotoCoreError)):
                 logger.exception("%s of %s (%s)", verb.lower(), logical_id, type_name)
             self.record(logical_id, physical_id, type_name, f"{verb}_FAILED", reason)
-            raise _ResourceFailed(logical_id) from error
+            raise _ResourceFailedError(logical_id) from error
 
 
-class _ResourceFailed(Exception):
+class _ResourceFailedError(Exception):
     """Ends a stack operation; the reason is already in the events."""
 
     def __init__(self, logical_id: str) -> None:
@@ -398,7 +400,8 @@ class _ResourceFailed(Exception):
 def _reason(error: Exception) -> str:
     if isinstance(error, ClientError):
         said = error.response["Error"]
-        return f"{said.get('Message') or 'no reason given'} (Service: {error.operation_name}, Error Code: {said['Code']})"
+        message = said.get("Message") or "no reason given"
+        return f"{message} (Service: {error.operation_name}, Error Code: {said['Code']})"
     if isinstance(error, (ResourceError, TemplateError)):
         return str(error)
     if isinstance(error, BotoCoreError):

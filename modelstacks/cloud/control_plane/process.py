@@ -1,8 +1,8 @@
 """The control plane as a child process: start it, wait until it answers, stop it.
 
-The child leads a process group of its own and dies with its parent (PR_SET_PDEATHSIG on Linux). The parent that
-PR_SET_PDEATHSIG means is the *thread* that started the child: start it from a thread that lives as long as
-the process.
+The child leads a process group of its own and dies with its parent (PR_SET_PDEATHSIG on Linux). The parent
+that PR_SET_PDEATHSIG means is the *thread* that started the child: start it from a thread that lives as
+long as the process.
 """
 
 from __future__ import annotations

@@ -125,7 +125,8 @@ def creation_order(resources: Mapping[str, Any]) -> list[str]:
         for name in explicit:
             if name not in resources:
                 raise TemplateError(
-                    f"Template format error: Unresolved resource dependencies [{name}] in the Resources block of the template"
+                    f"Template format error: Unresolved resource dependencies [{name}] "
+                    "in the Resources block of the template"
                 )
         graph[logical_id] = {
             name for name in references(resource.get("Properties", {})) if name in resources

@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from moto.apigateway.models import Integration
+from moto.apigateway.models import Integration, UsagePlan
 from moto.apigateway.responses import APIGatewayResponse
 
 from modelstacks.cloud.control_plane.fixes import afterwards
 
+#: PutIntegration's members that moto drops.
 _KEPT = ("connectionId", "integrationTarget", "responseTransferMode")
 
 
@@ -26,7 +27,7 @@ def install() -> None:
     Integration.to_json = complete
 
     @afterwards(APIGatewayResponse, "put_integration")
-    def keep_connection(self: Any, answer: Any) -> Any:
+    def keep_connection(self: Any, _answer: Any) -> Any:
         _, _, api, _, resource, _, method, *_ = self.path.split("/")
         integration = self.backend.get_integration(api, resource, method)
         integration.kept = {
@@ -34,3 +35,25 @@ def install() -> None:
         }
         integration.cache_key_parameters = self._get_param("cacheKeyParameters") or []
         return 201, {"status": 201}, json.dumps(integration.to_json())
+
+    UsagePlan.apply_patch_operations = _patch_usage_plan
+
+
+def _patch_usage_plan(self: UsagePlan, operations: list[dict[str, Any]]) -> None:
+    """UpdateUsagePlan. moto finds a stage only where it has no throttle of its own, and rounds rates."""
+    for operation in operations:
+        _, part, *member = operation["path"].split("/")
+        value = operation.get("value", "")
+        if part == "apiStages":
+            api, _, stage = value.partition(":")
+            kept = [one for one in self.api_stages if (one["apiId"], one["stage"]) != (api, stage)]
+            self.api_stages = [*kept, {"apiId": api, "stage": stage}] if operation["op"] == "add" else kept
+        elif part in ("throttle", "quota"):
+            limits = getattr(self, part)
+            if operation["op"] == "remove":
+                limits.clear()
+            else:
+                kinds: dict[str, Any] = {"rateLimit": float, "burstLimit": int, "limit": int, "offset": int}
+                limits[member[0]] = kinds.get(member[0], str)(value)
+        elif part in ("name", "description", "productCode"):
+            setattr(self, "product_code" if part == "productCode" else part, value or None)

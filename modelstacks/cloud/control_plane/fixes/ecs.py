@@ -51,5 +51,5 @@ def install() -> None:
 
 def _keep(response: Any, service: Any) -> None:
     for member in _KEPT:
-        if (value := response._get_param(member)) is not None:
+        if (value := response._get_param(member)) is not None:  # noqa: SLF001  moto's way to read a request
             setattr(service, xform_name(member), value)

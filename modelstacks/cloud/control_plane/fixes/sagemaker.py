@@ -34,7 +34,7 @@ def install() -> None:
     model = botocore.session.get_session().get_service_model("sagemaker")
     known = frozenset(model.shape_for("ProductionVariantInstanceType").enum)
 
-    def validate_instance_type(self: FakeEndpointConfig, instance_type: str) -> None:
+    def validate_instance_type(_self: FakeEndpointConfig, instance_type: str) -> None:
         if instance_type not in known:
             raise ValidationError(
                 f"Value '{instance_type}' at 'instanceType' failed to satisfy constraint: "
@@ -78,7 +78,7 @@ def _update_endpoint(self: Any) -> Any:
     endpoint: FakeEndpoint = backend.endpoints[name]
     config = backend.describe_endpoint_config(self._get_param("EndpointConfigName"))
     before = {variant["VariantName"]: variant for variant in endpoint.production_variants}
-    endpoint.production_variants = endpoint._process_production_variants(config["ProductionVariants"])
+    endpoint.production_variants = _running(endpoint, config["ProductionVariants"])
     if self._get_param("RetainAllVariantProperties"):
         endpoint.production_variants = [
             before.get(new["VariantName"], new) for new in endpoint.production_variants
@@ -91,7 +91,13 @@ def _update_endpoint(self: Any) -> Any:
     return ActionResult({"EndpointArn": endpoint.arn})
 
 
-def _refuse(self: Any) -> Any:
+def _running(endpoint: FakeEndpoint, variants: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """A configuration's variants as an endpoint describes them once they run."""
+    processed: list[dict[str, Any]] = endpoint._process_production_variants(variants)  # noqa: SLF001
+    return processed
+
+
+def _refuse(_self: Any) -> Any:
     raise ValidationError(
         "sagemaker-runtime is served by the data plane: call the endpoint through `modelstacks up`"
     )

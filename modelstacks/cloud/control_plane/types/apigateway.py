@@ -1,5 +1,6 @@
 """AWS::ApiGateway: REST APIs with their resources, methods, stages, keys and usage plans."""
 
+# ruff: noqa: ARG002  every type answers the same three questions, and not each needs all of what it is told
 from __future__ import annotations
 
 import json
@@ -283,14 +284,9 @@ class UsagePlan(ResourceType):
             for key in ("Name", "Description")
             if key in after
         ]
-        for stage in before.get("ApiStages", []):
-            operations.append(
-                {"op": "remove", "path": "/apiStages", "value": f"{stage['ApiId']}:{stage['Stage']}"}
-            )
-        for stage in after.get("ApiStages", []):
-            operations.append(
-                {"op": "add", "path": "/apiStages", "value": f"{stage['ApiId']}:{stage['Stage']}"}
-            )
+        for op, stages in (("remove", before.get("ApiStages", [])), ("add", after.get("ApiStages", []))):
+            named = (f"{stage['ApiId']}:{stage['Stage']}" for stage in stages)
+            operations += [{"op": op, "path": "/apiStages", "value": name} for name in named]
         for key, members in (
             ("Throttle", ("RateLimit", "BurstLimit")),
             ("Quota", ("Limit", "Offset", "Period")),

@@ -1,5 +1,6 @@
 """AWS::EC2: networks, security groups with their rules, and VPC endpoints."""
 
+# ruff: noqa: ARG002  every type answers the same three questions, and not each needs all of what it is told
 from __future__ import annotations
 
 import json

@@ -1,5 +1,6 @@
 """AWS::SecretsManager: secrets."""
 
+
 from __future__ import annotations
 
 import json
