@@ -128,9 +128,11 @@ def detect(directory: Path, paths: Collection[str] | None = None, *, where: str 
     if any(script in paths for script in SCRIPT):
         return Detected("script", weights)
     if "config.json" in paths and _is_transformers_config(directory / "config.json"):
-        served = {path: f for path, f in weights.items() if f.engine in ("transformers", "onnx")}
-        if served:
-            return Detected("transformers", served)
+        # A hub's folder often holds the same weights in several formats. The model server takes them in this
+        # order.
+        for wanted in ("ONNX", "safetensors", "PyTorch pickle", "pickle"):
+            if served := {path: kind for path, kind in weights.items() if kind.name == wanted}:
+                return Detected("transformers", served)
         raise UsageError(
             f"{where} has a transformers config.json but no weights",
             got=_listing(paths),
