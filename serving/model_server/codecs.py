@@ -11,6 +11,7 @@ import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from itertools import chain
+from math import isfinite
 from typing import Any, cast
 
 import numpy as np
@@ -188,9 +189,10 @@ def _number(cell: str) -> Any:
     if text in ("", "NA", "NaN", "nan", "null"):
         return None
     try:
-        return int(text) if len(text) < 20 and text.lstrip("+-").isdecimal() else float(text)
+        value = int(text) if len(text) < 20 and text.lstrip("+-").isdecimal() else float(text)
     except ValueError:
         return cell  # refused by the reader, which knows the row and the field
+    return value if isfinite(value) else cell
 
 
 def read_npy(reader: InputReader, body: bytes, media: Media) -> Decoded:  # noqa: ARG001

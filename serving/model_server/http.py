@@ -307,7 +307,13 @@ class Connection(asyncio.Protocol):
         parser = self._parser
         request.method = parser.get_method()
         request.keep_alive = parser.should_keep_alive()
-        request.http10 = parser.get_http_version() == "1.0"
+        version = parser.get_http_version()
+        if version != "1.1":
+            request.http10 = True
+            if version != "1.0":
+                self._reading = request
+                self._break(ProblemError(400, f"HTTP/{version} is not HTTP/1.1", close=True))
+                return
         request.started = perf_counter()
         self._admit(request)
 

@@ -1,0 +1,82 @@
+"""Every route through POST /invocations, as SageMaker forwards it."""
+
+from __future__ import annotations
+
+import json
+
+import httpx
+import numpy as np
+import pytest
+from support.model_server import ARTIFACTS, ModelServer, predictions
+
+ROWS = np.load(ARTIFACTS / "digits-onnx" / "holdout.npy").astype(np.float32)
+HEADER = "X-Amzn-SageMaker-Custom-Attributes"
+
+
+def tunnel(
+    server: ModelServer, attributes: str, content: bytes = b"", content_type: str = "application/json"
+) -> httpx.Response:
+    return httpx.post(
+        f"{server.url}/invocations",
+        content=content,
+        headers={HEADER: attributes, "content-type": content_type},
+    )
+
+
+@pytest.mark.parametrize(
+    "path", ["/ping", "/v2", "/v2/health/live", "/v2/health/ready", "/v2/models/digits", "/openapi.json"]
+)
+def test_a_get_route_answers_as_it_does_without_the_tunnel(digits: ModelServer, path: str) -> None:
+    direct = httpx.get(f"{digits.url}{path}")
+    through = tunnel(digits, f"modelstacks-route=GET {path}; request-id=call-7")
+    assert (through.status_code, through.content) == (direct.status_code, direct.content)
+    assert through.headers["x-request-id"] == "call-7"
+    assert through.headers[HEADER] == "request-id=call-7"
+
+
+def test_binary_tensors_go_through_both_ways(digits: ModelServer) -> None:
+    head = json.dumps(
+        {
+            "inputs": [{"name": "X", "shape": list(ROWS.shape), "datatype": "FP32",
+                        "parameters": {"binary_data_size": ROWS.nbytes}}],
+            "outputs": [{"name": "probabilities", "parameters": {"binary_data": True}}],
+        }
+    ).encode()  # fmt: skip
+    answer = tunnel(
+        digits,
+        f"modelstacks-route=POST /v2/models/digits/infer;inference-header-content-length={len(head)}",
+        head + ROWS.tobytes(),
+        "application/octet-stream",
+    )
+    assert answer.status_code == 200, answer.text
+    attributes = dict(part.split("=") for part in answer.headers[HEADER].split(";"))
+    size = int(attributes["inference-header-content-length"])
+    [output] = json.loads(answer.content[:size])["outputs"]
+    got = np.frombuffer(answer.content[size:], np.float32).reshape(output["shape"])
+    np.testing.assert_allclose(got, predictions("digits-onnx"), rtol=1e-5, atol=1e-8)
+
+
+def test_an_error_keeps_its_status(digits: ModelServer) -> None:
+    answer = tunnel(digits, "modelstacks-route=POST /v2/models/digits/infer", b"{")
+    assert answer.status_code == 400
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert answer.headers[HEADER].startswith("request-id=")
+
+
+@pytest.mark.parametrize("route", ["GET /metrics", "DELETE /ping", "GET ping", "GET", "", "GET /nothing"])
+def test_a_route_that_is_not_the_apis_is_404(digits: ModelServer, route: str) -> None:
+    assert tunnel(digits, f"modelstacks-route={route}").status_code == 404
+
+
+def test_a_tunnel_to_invocations_is_invocations_once(digits: ModelServer) -> None:
+    body = json.dumps({"instances": ROWS[:1].tolist()}).encode()
+    answer = tunnel(digits, "modelstacks-route=POST /invocations", body)
+    assert answer.status_code == 200
+    assert len(answer.json()["predictions"]) == 1
+
+
+def test_attributes_of_the_callers_own_are_left_alone(digits: ModelServer) -> None:
+    body = json.dumps({"instances": ROWS[:1].tolist()}).encode()
+    answer = tunnel(digits, "trace=abc; anything at all", body)
+    assert answer.status_code == 200
+    assert HEADER not in answer.headers

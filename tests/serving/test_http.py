@@ -1,0 +1,310 @@
+"""Plain sockets: malformed, oversized, pipelined, slow and vanishing clients."""
+
+from __future__ import annotations
+
+import json
+import socket
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import httpx
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from support.model_server import ARTIFACTS, ModelServer, predictions, wait_for
+
+ROWS = np.load(ARTIFACTS / "digits-onnx" / "holdout.npy").tolist()
+EXPECTED = predictions("digits-onnx")
+
+
+def predict_request(rows: list[list[float]], *headers: str) -> bytes:
+    body = json.dumps({"instances": rows})
+    lines = ["POST /invocations HTTP/1.1", "host: x", "content-type: application/json", *headers]
+    return ("\r\n".join([*lines, f"content-length: {len(body)}"]) + "\r\n\r\n" + body).encode()
+
+
+def connect(server: ModelServer) -> socket.socket:
+    return socket.create_connection(("127.0.0.1", server.port), timeout=20)
+
+
+def read_all(client: socket.socket) -> bytes:
+    parts = []
+    try:
+        while part := client.recv(65536):
+            parts.append(part)
+    except ConnectionResetError:
+        pass
+    return b"".join(parts)
+
+
+def exchange(server: ModelServer, data: bytes, *, half_close: bool = True) -> bytes:
+    """Everything that comes back until the server closes."""
+    with connect(server) as client:
+        client.sendall(data)
+        if half_close:
+            client.shutdown(socket.SHUT_WR)
+        return read_all(client)
+
+
+def read_answers(client: socket.socket, count: int) -> list[tuple[int, bytes]]:
+    """(status, body) of each answer on a connection that stays open."""
+    file, answers = client.makefile("rb"), []
+    for _ in range(count):
+        status = int(file.readline().split()[1])
+        length = 0
+        while (line := file.readline()) != b"\r\n":
+            name, _, value = line.partition(b":")
+            if name.lower() == b"content-length":
+                length = int(value)
+        answers.append((status, file.read(length)))
+    return answers
+
+
+MALFORMED: dict[str, tuple[bytes, int]] = {
+    "not HTTP": (b"hello\r\n\r\n", 400),
+    "TLS": (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + b"\0" * 200, 400),
+    "no version": (b"GET /ping\r\n\r\n", 400),
+    "HTTP/9": (b"GET /ping HTTP/9.9\r\n\r\n", 400),
+    "a bad header": (b"GET /ping HTTP/1.1\r\nho st: x\r\n\r\n", 400),
+    "a bare CR in a header": (b"GET /ping HTTP/1.1\r\nhost: a\rb\r\n\r\n", 400),
+    "NUL in a header": (b"GET /ping HTTP/1.1\r\nhost: a\0b\r\n\r\n", 400),
+    "a negative length": (b"POST /invocations HTTP/1.1\r\nhost: x\r\ncontent-length: -5\r\n\r\n", 400),
+    "a length that is no number": (b"POST /invocations HTTP/1.1\r\nhost: x\r\ncontent-length: ten\r\n\r\n", 400),
+    "two lengths": (b"POST /invocations HTTP/1.1\r\ncontent-length: 1\r\ncontent-length: 2\r\n\r\nxx", 400),
+    "length and chunks": (
+        b"POST /invocations HTTP/1.1\r\ncontent-length: 5\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n", 400),
+    "a bad chunk": (b"POST /invocations HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\nzz\r\nab\r\n", 400),
+    "an absurd length": (b"POST /invocations HTTP/1.1\r\ncontent-length: 99999999999999999999999\r\n\r\n", 400),
+    "a length above the limit": (b"POST /invocations HTTP/1.1\r\ncontent-length: 7000000\r\n\r\n", 413),
+    "a body shorter than its length": (b"POST /invocations HTTP/1.1\r\ncontent-length: 50\r\n\r\nabc", 400),
+    "a header cut short": (b"GET /ping HTTP/1.1\r\nhost:", 400),
+    "a long URL": (b"GET /" + b"a" * 10_000 + b" HTTP/1.1\r\n\r\n", 414),
+    "a long header": (b"GET /ping HTTP/1.1\r\nx: " + b"a" * 70_000 + b"\r\n\r\n", 431),
+    "many headers": (b"GET /ping HTTP/1.1\r\n" + b"x-header: abcdefghij\r\n" * 5_000 + b"\r\n", 431),
+    "an expectation": (b"POST /invocations HTTP/1.1\r\ncontent-length: 1\r\nexpect: cake\r\n\r\n", 417),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", MALFORMED)
+def test_malformed_http_is_answered_and_the_connection_closed(digits: ModelServer, name: str) -> None:
+    data, status = MALFORMED[name]
+    answer = exchange(digits, data)
+    head, _, body = answer.partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 %d " % status), answer[:300]
+    assert b"connection: close" in head
+    assert json.loads(body)["status"] == status
+
+
+@pytest.mark.parametrize("extra", [b"{", b"garbage", b"\x00\x01"])
+def test_a_body_longer_than_its_length_is_an_answer_and_then_a_refusal(
+    digits: ModelServer, extra: bytes
+) -> None:
+    answer = exchange(digits, predict_request(ROWS[:1]) + extra)
+    assert answer.startswith(b"HTTP/1.1 200 ")
+    assert b"HTTP/1.1 400 " in answer
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    st.one_of(
+        st.binary(max_size=400),
+        st.tuples(st.integers(0, 200), st.binary(min_size=1, max_size=5)).map(
+            lambda cut: predict_request(ROWS[:1])[: cut[0]] + cut[1] + predict_request(ROWS[:1])[cut[0] :]
+        ),
+    )
+)
+def test_no_bytes_bring_a_500_or_a_hang(digits: ModelServer, data: bytes) -> None:
+    assert b"HTTP/1.1 500" not in exchange(digits, data)
+
+
+def test_the_server_still_answers_after_all_that(digits: ModelServer) -> None:
+    answer = httpx.post(f"{digits.url}/invocations", json={"instances": ROWS})
+    np.testing.assert_allclose(answer.json()["predictions"], EXPECTED, rtol=1e-5, atol=1e-8)
+
+
+def test_a_chunked_body_is_read_to_its_end(digits: ModelServer) -> None:
+    body = json.dumps({"instances": ROWS[:1]}).encode()
+    parts = (body[i : i + 7] for i in range(0, len(body), 7))
+    answer = httpx.post(
+        f"{digits.url}/invocations", content=parts, headers={"content-type": "application/json"}
+    )
+    assert answer.status_code == 200
+
+
+def test_chunks_above_the_limit_are_413(digits: ModelServer) -> None:
+    def endless() -> object:
+        while True:
+            yield b"0" * 65536
+
+    answer = httpx.post(
+        f"{digits.url}/invocations", content=endless(), headers={"content-type": "application/json"}
+    )
+    assert answer.status_code == 413
+    assert "6291456" in answer.json()["detail"]
+
+
+def test_requests_may_arrive_byte_by_byte(digits: ModelServer) -> None:
+    with connect(digits) as client:
+        client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        for byte in predict_request(ROWS[:1]):
+            client.send(bytes([byte]))
+        [(status, _)] = read_answers(client, 1)
+    assert status == 200
+
+
+def test_pipelined_requests_are_answered_in_order(digits: ModelServer) -> None:
+    order = [i % len(ROWS) for i in range(300)]
+    data = b"".join(predict_request([ROWS[i]]) for i in order)
+    with connect(digits) as client, ThreadPoolExecutor(1) as pool:
+        sending = pool.submit(client.sendall, data)
+        answers = read_answers(client, len(order))
+        sending.result()
+    assert {status for status, _ in answers} == {200}
+    got = [json.loads(body)["predictions"][0] for _, body in answers]
+    np.testing.assert_allclose(got, [EXPECTED[i] for i in order], rtol=1e-5, atol=1e-8)
+
+
+def test_thousands_of_pipelined_pings_do_not_exhaust_the_stack(digits: ModelServer) -> None:
+    with connect(digits) as client, ThreadPoolExecutor(1) as pool:
+        sending = pool.submit(client.sendall, b"GET /ping HTTP/1.1\r\nhost: x\r\n\r\n" * 5_000)
+        answers = read_answers(client, 5_000)
+        sending.result()
+    assert {status for status, _ in answers} == {200}
+
+
+def test_a_bad_request_behind_good_ones_is_answered_in_its_turn(digits: ModelServer) -> None:
+    answer = exchange(digits, predict_request(ROWS[:1]) * 3 + b"nonsense\r\n\r\n", half_close=False)
+    statuses = [line.split()[1] for line in answer.split(b"\r\n") if line.startswith(b"HTTP/1.1 ")]
+    assert statuses == [b"200", b"200", b"200", b"400"]
+
+
+def test_a_kept_connection_serves_many_requests(digits: ModelServer) -> None:
+    with httpx.Client(base_url=digits.url) as client:
+        for i in range(50):
+            answer = client.post("/invocations", json={"instances": [ROWS[i % len(ROWS)]]})
+            np.testing.assert_allclose(
+                answer.json()["predictions"][0], EXPECTED[i % len(ROWS)], rtol=1e-5, atol=1e-8
+            )
+
+
+def test_http_1_0_closes_unless_asked_to_stay(digits: ModelServer) -> None:
+    assert exchange(digits, b"GET /ping HTTP/1.0\r\n\r\n", half_close=False).startswith(b"HTTP/1.1 200 ")
+    with connect(digits) as client:
+        client.sendall(b"GET /ping HTTP/1.0\r\nconnection: keep-alive\r\n\r\n" * 2)
+        assert [status for status, _ in read_answers(client, 2)] == [200, 200]
+
+
+def test_expect_100_continue_is_granted(digits: ModelServer) -> None:
+    request = predict_request(ROWS[:1], "expect: 100-continue")
+    head, _, body = request.partition(b"\r\n\r\n")
+    with connect(digits) as client:
+        client.sendall(head + b"\r\n\r\n")
+        assert client.recv(100) == b"HTTP/1.1 100 Continue\r\n\r\n"
+        client.sendall(body)
+        assert read_answers(client, 1)[0][0] == 200
+
+
+def test_head_has_no_body(digits: ModelServer) -> None:
+    answer = exchange(
+        digits, b"HEAD /ping HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n", half_close=False
+    )
+    assert answer.startswith(b"HTTP/1.1 200 ")
+    assert answer.endswith(b"\r\n\r\n")
+
+
+@pytest.mark.parametrize("target", ["/ping?x=1", "/%70ing", "http://example.com/ping"])
+def test_a_path_may_have_a_query_an_escape_or_a_host(digits: ModelServer, target: str) -> None:
+    data = f"GET {target} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n".encode()
+    assert exchange(digits, data, half_close=False).startswith(b"HTTP/1.1 200 ")
+
+
+def test_a_request_that_never_arrives_whole_is_408(start: Callable[..., ModelServer]) -> None:
+    server = start(ARTIFACTS / "digits-onnx", read_timeout_seconds=1)
+    answer = exchange(server, predict_request(ROWS[:1])[:-10], half_close=False)
+    assert answer.startswith(b"HTTP/1.1 408 ")
+
+
+def test_a_silent_connection_is_closed(start: Callable[..., ModelServer]) -> None:
+    server = start(ARTIFACTS / "digits-onnx", keep_alive_seconds=1)
+    assert exchange(server, b"", half_close=False) == b""
+
+
+def slow_script(folder: Path) -> Path:
+    """A model that takes a while and counts what it was asked."""
+    folder.mkdir(exist_ok=True)
+    (folder / "inference.py").write_text(
+        "import pathlib, time\n"
+        "def model_fn(d): return pathlib.Path(d)\n"
+        "def input_fn(body, kind): return body\n"
+        "def predict_fn(data, d):\n"
+        "    (d / 'asked').open('a').write(data + '\\n')\n"
+        "    while (d / 'hold').exists(): time.sleep(0.01)\n"
+        "    return data\n"
+        "def output_fn(prediction, accept): return prediction\n",
+        encoding="utf-8",
+    )
+    return folder
+
+
+def test_the_work_of_a_client_that_left_is_dropped(start: Callable[..., ModelServer], tmp_path: Path) -> None:
+    folder = slow_script(tmp_path / "model")
+    server = start(folder)
+    hold = folder / "hold"
+    hold.touch()
+    request = "POST /invocations HTTP/1.1\r\ncontent-type: text/plain\r\ncontent-length: 5\r\n\r\n"
+    first, leaver, last = (connect(server) for _ in range(3))
+    with first, last:
+        first.sendall((request + "first").encode())
+        wait_for((folder / "asked").exists, 10)
+        leaver.sendall((request + "leave").encode())
+        wait_for(lambda: server.metric("model_server_queue_depth") == 1, 10)
+        leaver.close()
+        last.sendall((request + "last!").encode())
+        wait_for(lambda: server.metric("model_server_queue_depth") == 2, 10)
+        hold.unlink()
+        assert read_answers(first, 1) == [(200, b"first")]
+        assert read_answers(last, 1) == [(200, b"last!")]
+    assert (folder / "asked").read_text(encoding="utf-8").split() == ["first", "last!"]
+    assert server.metric("model_server_requests_dropped_total") == 1
+
+
+def test_a_full_queue_is_429_at_once(start: Callable[..., ModelServer], tmp_path: Path) -> None:
+    folder = slow_script(tmp_path / "model")
+    server = start(folder, max_queue=2)
+    (folder / "hold").touch()
+    with ThreadPoolExecutor(3) as pool:
+        ask = lambda: httpx.post(
+            f"{server.url}/invocations", content=b"x", headers={"content-type": "text/plain"}, timeout=30
+        )  # noqa: E731
+        waiting = [pool.submit(ask)]
+        wait_for((folder / "asked").exists, 10)
+        waiting += [pool.submit(ask) for _ in range(2)]
+        wait_for(lambda: server.metric("model_server_queue_depth") == 2, 10)
+        started = time.monotonic()
+        answer = ask()
+        refused_after = time.monotonic() - started
+        (folder / "hold").unlink()
+        assert answer.status_code == 429
+        assert int(answer.headers["retry-after"]) >= 1
+        assert refused_after < 10  # the others wait until the test lets them go: it was not behind them
+        assert [future.result().status_code for future in waiting] == [200] * 3
+
+
+def test_ping_is_answered_while_the_model_works(start: Callable[..., ModelServer], tmp_path: Path) -> None:
+    folder = slow_script(tmp_path / "model")
+    server = start(folder)
+    (folder / "hold").touch()
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(
+            httpx.post,
+            f"{server.url}/invocations",
+            content=b"x",
+            headers={"content-type": "text/plain"},
+            timeout=30,
+        )
+        wait_for((folder / "asked").exists, 10)
+        assert httpx.get(f"{server.url}/ping").status_code == 200
+        (folder / "hold").unlink()
