@@ -125,7 +125,7 @@ class HuggingFaceHub:
 def _library() -> Any:
     """huggingface_hub, without its progress bars: what a user reads is ours."""
     import huggingface_hub
-    from huggingface_hub.utils import disable_progress_bars
+    from huggingface_hub.utils.tqdm import disable_progress_bars
 
     disable_progress_bars()
     return huggingface_hub

@@ -1,0 +1,289 @@
+"""huggingface: a text model from the Hugging Face Hub, pinned to a commit; every file by its sha256."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Collection
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from modelstacks.core.archive import file_sha256
+from modelstacks.core.base import Strict, text
+from modelstacks.core.errors import EnvironmentFault, UsageError
+from modelstacks.core.lock import LockedFile, LockedModel
+from modelstacks.core.ports import HubFile, HubModel
+from modelstacks.core.registry import Pinned, Source, Workplace
+from modelstacks.core.spec import SourceSpec
+
+Task = Literal["text-classification", "feature-extraction", "text-generation"]
+Weights = Literal["onnx", "safetensors", "pytorch"]
+
+# The files of each form of weights, as libraries name them; the first form that a repository has is taken.
+# The further copies that repositories hold (model_fp16.onnx, openvino/...) are left alone.
+WEIGHTS: dict[Weights, tuple[str, ...]] = {
+    "onnx": (
+        r"model\.onnx(_data.*|\.data)?",
+        r"onnx/model\.onnx(_data.*|\.data)?",
+    ),
+    "safetensors": (
+        r"model\.safetensors",
+        r"model\.safetensors\.index\.json|model-\d+-of-\d+\.safetensors",
+    ),
+    "pytorch": (
+        r"pytorch_model\.bin",
+        r"pytorch_model\.bin\.index\.json|pytorch_model-\d+-of-\d+\.bin",
+    ),
+}
+# What the transformers engine reads beside weights.
+BESIDE = (
+    "config.json",
+    "generation_config.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "modules.json",
+    "config_sentence_transformers.json",
+    "sentence_bert_config.json",
+    "[0-9]*_*/config.json",
+)
+
+
+class Token(Strict):
+    """Where the token lies that opens a private or gated repository."""
+
+    secret: str = Field(
+        min_length=1, max_length=512, description="name of the secret in AWS Secrets Manager; a plain string"
+    )
+
+
+class HuggingFace(SourceSpec):
+    """Which repository, at which revision, and what of it."""
+
+    source: Literal["huggingface"]
+    id: Annotated[
+        str,
+        text(
+            r"^[A-Za-z0-9][A-Za-z0-9._-]{0,95}(/[A-Za-z0-9][A-Za-z0-9._-]{0,95})?$",
+            "a repository's id such as distilbert/distilbert-base-uncased",
+        ),
+    ] = Field(description="the repository, as in its address on the hub")
+    revision: Annotated[str, text(r"^[A-Za-z0-9][A-Za-z0-9._/-]{0,127}$", "a branch, a tag or a commit")] = (
+        Field(
+            "main",
+            description="branch, tag or commit; the lock holds the commit that it named when it was made",
+        )
+    )
+    task: Task | None = Field(None, description="what the model is for; unset takes it from config.json")
+    weights: Weights | None = Field(
+        None,
+        description="which form of the weights; unset takes ONNX, else safetensors; safetensors need PyTorch",
+    )
+    include: Annotated[tuple[str, ...], Field(strict=False, max_length=100)] = Field(
+        (),
+        description="patterns of the files to take; unset takes one form of weights and what belongs to it",
+    )
+    token: Token | None = Field(
+        None, description="for a private or gated repository; without it HF_TOKEN is used, if it is set"
+    )
+    accept_eula: bool = Field(
+        False, description="that you have read and accepted the terms of a gated repository, on the hub"
+    )
+
+
+def resolve(spec: HuggingFace, place: Workplace) -> Pinned:
+    """Pin the revision to its commit, choose the files, fetch them and check them against what the hub says.
+
+    config.json comes first, so that a model which cannot be served is refused before its weights are fetched.
+    """
+    token = place.ports.secrets.get(spec.token.secret) if spec.token else None
+    found = place.ports.hub.model(spec.id, spec.revision, token)
+    if found.gated and not spec.accept_eula:
+        raise UsageError(
+            f"model.id: {found.id} is gated: its owner lets in who accepts the terms",
+            fix="read and accept them on the model's page on the hub, then write accept_eula: true under "
+            "model, and give a token that may read it: token: {secret: NAME}, or HF_TOKEN",
+        )
+    form, chosen = _choose(spec, found)
+    config = _config(found, chosen, place, token)
+    task = _task(spec, found, config)
+    if config.get("auto_map") and form != "onnx":
+        raise UsageError(
+            f"model.id: {found.id} brings code of its own (auto_map in config.json), which never runs here",
+            fix="choose a model that the transformers library knows, or one that has ONNX weights",
+        )
+    files = tuple(_fetch(found.id, found.commit, file, place, token) for file in chosen)
+    return Pinned(
+        revision=found.commit,
+        origin={
+            "id": found.id,
+            "commit": found.commit,
+            "revision": spec.revision,
+            **({"token_secret": spec.token.secret} if spec.token else {}),
+        },
+        files=files,
+        directory=place.work,
+        license=found.license,
+        gated=found.gated,
+        task=task,
+    )
+
+
+def fetch(model: LockedModel, place: Workplace) -> Path:
+    """Lay the locked files out again: the same commit, so the same bytes."""
+    secret = model.origin.get("token_secret")
+    token = place.ports.secrets.get(secret) if secret else None
+    for file in model.files:
+        place.ports.hub.download(
+            model.origin["id"], model.origin["commit"], file.path, place.work / file.path, token
+        )
+    return place.work
+
+
+def drift(spec: HuggingFace, model: LockedModel, project: Path) -> str | None:  # noqa: ARG001
+    """Nothing lies in the project, and a commit does not change."""
+    return None
+
+
+def _choose(spec: HuggingFace, found: HubModel) -> tuple[Weights | None, list[HubFile]]:
+    """The form of the weights, and the files to take."""
+    for file in found.files:
+        if file.path.startswith("/") or "\\" in file.path or {"", ".", ".."} & set(file.path.split("/")):
+            raise UsageError(f"model.id: {found.id} lists a file whose path is not safe", got=repr(file.path))
+    paths = [file.path for file in found.files]
+    if spec.include:
+        for pattern in spec.include:
+            if not any(fnmatchcase(path, pattern) for path in paths):
+                raise UsageError(
+                    f'model.include: nothing in {found.id} matches "{pattern}"', got=_some(paths)
+                )
+        taken = {path for path in paths if any(fnmatchcase(path, pattern) for pattern in spec.include)}
+        form: Weights | None = (
+            None if any(path.endswith((".safetensors", ".bin")) for path in taken) else "onnx"
+        )
+        return form, [file for file in found.files if file.path in taken]
+    held: dict[Weights, list[str]] = {}
+    for name, alternatives in WEIGHTS.items():
+        for pattern in alternatives:
+            matching = [path for path in paths if re.fullmatch(pattern, path)]
+            if matching and name not in held:
+                held[name] = matching
+    form = spec.weights or next(iter(held), None)
+    if form is None:
+        raise UsageError(
+            f"model.id: {found.id} has no weights that are served here",
+            got=_some(paths),
+            allowed="model.onnx, onnx/model.onnx or model.safetensors (in one file or in shards)",
+        )
+    if form not in held:
+        raise UsageError(
+            f"model.weights: {found.id} has none", got=form, allowed=", ".join(held) or "nothing"
+        )
+    if form == "pytorch" and not spec.allow_pickle:
+        raise UsageError(
+            f"model.id: {found.id} has only pickled weights, which run whatever code they name when loaded",
+            got=held[form][0],
+            fix="choose a revision or a model with safetensors; or set model.allow_pickle: true, if you "
+            "trust its owner",
+        )
+    beside = [path for path in paths if any(fnmatchcase(path, pattern) for pattern in BESIDE)]
+    for needed, why in (
+        ("config.json", "it says which network this is"),
+        ("tokenizer.json", "the fast tokenizer"),
+    ):
+        if needed not in beside:
+            raise UsageError(
+                f"model.id: {found.id} has no {needed} ({why}), and is not served without",
+                got=_some(paths),
+                fix="load it with transformers, save_pretrained(DIR), and deploy DIR with source: artifact",
+            )
+    wanted = {*held[form], *beside}
+    return form, [file for file in found.files if file.path in wanted]
+
+
+def _config(
+    found: HubModel, chosen: Collection[HubFile], place: Workplace, token: str | None
+) -> dict[str, Any]:
+    file = next((file for file in chosen if file.path == "config.json"), None)
+    if file is None:
+        return {}
+    _fetch(found.id, found.commit, file, place, token)
+    try:
+        config = json.loads((place.work / "config.json").read_bytes())
+    except ValueError:
+        config = None
+    if not isinstance(config, dict):
+        raise UsageError(f"model.id: config.json of {found.id} is not a JSON object")
+    return config | {"sentence_transformers": any(file.path == "modules.json" for file in chosen)}
+
+
+def _task(spec: HuggingFace, found: HubModel, config: dict[str, Any]) -> Task | None:
+    """What the network was made for, by the name of its class; the spec may only confirm it."""
+    if not config:
+        return spec.task
+    architecture = str(next(iter(config.get("architectures") or ()), "none"))
+    task: Task
+    if config["sentence_transformers"]:
+        task = "feature-extraction"
+    elif architecture.endswith("ForSequenceClassification"):
+        task = "text-classification"
+    elif architecture.endswith(("ForCausalLM", "LMHeadModel")):
+        task = "text-generation"
+    elif architecture.endswith(("Model", "ForMaskedLM", "ForPreTraining")):
+        task = "feature-extraction"
+    else:
+        raise UsageError(
+            f"model.id: {found.id} is for {found.pipeline_tag or 'a task'} that is not served here",
+            got=f"architecture {architecture}",
+            allowed="text-classification, feature-extraction, text-generation",
+        )
+    if spec.task not in (None, task):
+        raise UsageError(
+            f"model.task: {found.id} is not made for it",
+            got=str(spec.task),
+            allowed=f"{task} ({architecture})",
+        )
+    return task
+
+
+def _fetch(id: str, commit: str, file: HubFile, place: Workplace, token: str | None) -> LockedFile:  # noqa: A002
+    """One file, unless it is there already; its bytes must be those that the hub's listing promised."""
+    destination = place.work / file.path
+    if not destination.is_file():
+        place.ports.hub.download(id, commit, file.path, destination, token)
+    size, sha256 = destination.stat().st_size, file_sha256(destination)
+    if size != file.size or file.sha256 not in (None, sha256):
+        raise EnvironmentFault(
+            f"{file.path} of {id} did not arrive as the hub lists it",
+            got=f"{size} bytes, sha256 {sha256}",
+            allowed=f"{file.size} bytes" + (f", sha256 {file.sha256}" if file.sha256 else ""),
+            fix="remove it from the cache (hf cache rm), and lock again",
+        )
+    return LockedFile(path=file.path, size=size, sha256=sha256)
+
+
+def _some(paths: Collection[str], most: int = 8) -> str:
+    shown = ", ".join(sorted(paths)[:most]) or "no files"
+    return shown + (f" and {len(paths) - most} more" if len(paths) > most else "")
+
+
+SOURCE = Source(
+    name="huggingface",
+    summary="a text model from the Hugging Face Hub, pinned to a commit",
+    spec=HuggingFace,
+    example="""\
+name: sentiment
+model:
+  source: huggingface
+  id: distilbert/distilbert-base-uncased-finetuned-sst-2-english
+  revision: main          # the lock holds the commit
+  weights: onnx           # served without PyTorch
+architecture: self-hosted
+""",
+    resolve=resolve,
+    fetch=fetch,
+    drift=drift,
+)
