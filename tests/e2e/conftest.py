@@ -1,0 +1,139 @@
+"""One embedded cloud for all end-to-end tests: every example spec, deployed as both architectures by the real CDK CLI."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+from modelstacks.cli.http import Answer, call
+from modelstacks.cloud import client
+from modelstacks.cloud.api import Api, Status, Workload
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+COPIED = (
+    "app.py", "cdk.json", "package.json", "deployments", "lambda", "model_artifacts", "modelstacks", "serving", "stacks",
+)  # fmt: skip
+EXAMPLES = sorted(path.stem for path in (REPOSITORY / "deployments").glob("*.yaml"))
+ARCHITECTURES = ("self-hosted", "managed")
+
+
+def make_project(folder: Path) -> Path:
+    """A project of its own to deploy from: a copy of this one that shares its tools and its installed images."""
+    folder.mkdir(parents=True, exist_ok=True)
+    ignored = shutil.ignore_patterns("__pycache__", "*.pyc")
+    for name in COPIED:
+        source = REPOSITORY / name
+        if source.is_dir():
+            shutil.copytree(source, folder / name, ignore=ignored)
+        else:
+            shutil.copy2(source, folder / name)
+    (folder / "node_modules").symlink_to(REPOSITORY / "node_modules")
+    images = REPOSITORY / ".modelstacks" / "images"
+    images.mkdir(parents=True, exist_ok=True)
+    (folder / ".modelstacks").mkdir()
+    (folder / ".modelstacks" / "images").symlink_to(images)
+    return folder
+
+
+def modelstacks(project: Path, *words: str, timeout: float = 240) -> subprocess.CompletedProcess[str]:
+    """Run a command in a project, as a person would."""
+    environment = {
+        **os.environ,
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+        "NO_COLOR": "1",
+        "PYTHONPATH": str(project),  # the copy's toolkit, not the one that is installed
+    }
+    return subprocess.run(
+        [sys.executable, "-m", "modelstacks", *words],
+        cwd=project,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        check=False,
+    )
+
+
+@dataclass(frozen=True)
+class Cloud:
+    """The running embedded cloud of a project."""
+
+    project: Path
+    session: client.Session
+
+    def status(self) -> Status:
+        return self.session.status()
+
+    def api(self, deployment: str, architecture: str) -> Api:
+        """The REST API of one stack."""
+        (found,) = (one for one in self.status().apis if one.stack == f"{deployment}-{architecture}")
+        return found
+
+    def workload(self, stack: str, kind: str) -> Workload:
+        """The service, endpoint or function of a stack."""
+        (found,) = (one for one in self.status().workloads if one.stack == stack and one.kind == kind)
+        return found
+
+    def call(
+        self,
+        deployment: str,
+        architecture: str,
+        method: str,
+        path: str,
+        *,
+        body: bytes | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> Answer:
+        """One request through API Gateway, with the caller's key or signature."""
+        status = self.status()
+        (api,) = (one for one in status.apis if one.stack == f"{deployment}-{architecture}")
+        return call(
+            api, method, path, body=body, headers=headers, credentials=status.credentials, region=status.region
+        )
+
+    def predict(self, deployment: str, architecture: str, body: Any) -> Answer:
+        """POST /invocations with a JSON body."""
+        return self.call(
+            deployment,
+            architecture,
+            "POST",
+            "/invocations",
+            body=json.dumps(body).encode(),
+            headers={"content-type": "application/json"},
+        )
+
+    def boto3(self, service: str) -> Any:
+        """A client of the embedded account's administrator."""
+        status = self.status()
+        return boto3.client(
+            service,
+            endpoint_url=status.endpoint_url,
+            region_name=status.region,
+            aws_access_key_id=status.credentials.access_key_id,
+            aws_secret_access_key=status.credentials.secret_access_key,
+        )
+
+
+@pytest.fixture(scope="session")
+def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cloud]:
+    """Every example spec as both architectures."""
+    project = make_project(tmp_path_factory.mktemp("e2e") / "project")
+    try:
+        up = modelstacks(project, "up", "--architecture", "both", "--detach", "--json", timeout=290)
+        assert up.returncode == 0, up.stderr
+        session = client.attach(project)
+        assert session is not None
+        with session:
+            yield Cloud(project, session)
+    finally:
+        down = modelstacks(project, "down")
+        assert down.returncode == 0, down.stderr
