@@ -1,4 +1,4 @@
-"""The Open Inference Protocol by Triton's own client, in JSON and in binary, and by hand where it is abused."""
+"""The Open Inference Protocol by Triton's own client, in JSON and in binary, and by hand for its abuse."""
 
 from __future__ import annotations
 
@@ -113,15 +113,18 @@ FAULTS: dict[str, tuple[Any, int, str]] = {
     "a large shape": ({"inputs": [tensor(shape=[10**11, 64])]}, 422, "values"),
     "a wrong rank": ({"inputs": [tensor(shape=[64])]}, 422, "[-1, 64]"),
     "no rows": ({"inputs": [tensor(shape=[0, 64], data=[])]}, 422, "no rows"),
-    "no data": ({"inputs": [{"name": "X", "shape": [1, 64], "datatype": "FP32"}]}, 422, "data must be a list"),
+    "no data": ({"inputs": [tensor(data=None)]}, 422, "data must be a list"),
     "a string among the data": ({"inputs": [tensor(data=["1", *ROWS[0].tolist()[1:]])]}, 422, "pixel_0_0"),
     "an unknown output": ({"inputs": [tensor()], "outputs": [{"name": "Z"}]}, 422, "not an output"),
     "the classification extension": (
-        {"inputs": [tensor()], "outputs": [{"name": "label", "parameters": {"classification": 2}}]}, 422, "classification"),
-    "a size beyond the body": ({"inputs": [tensor(parameters={"binary_data_size": 256})]}, 400, "binary_data_size"),
+        {"inputs": [tensor()], "outputs": [{"name": "label", "parameters": {"classification": 2}}]},
+        422,
+        "classification",
+    ),
+    "a size too large": ({"inputs": [tensor(parameters={"binary_data_size": 256})]}, 400, "binary_data_size"),
     "an id that is no string": ({"inputs": [tensor()], "id": 7}, 422, "id"),
     "parameters it has not": ({"inputs": [tensor()], "parameters": {"seed": 1}}, 422, "seed"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", FAULTS)

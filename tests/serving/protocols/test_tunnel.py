@@ -37,11 +37,17 @@ def test_a_get_route_answers_as_it_does_without_the_tunnel(digits: ModelServer, 
 def test_binary_tensors_go_through_both_ways(digits: ModelServer) -> None:
     head = json.dumps(
         {
-            "inputs": [{"name": "X", "shape": list(ROWS.shape), "datatype": "FP32",
-                        "parameters": {"binary_data_size": ROWS.nbytes}}],
+            "inputs": [
+                {
+                    "name": "X",
+                    "shape": list(ROWS.shape),
+                    "datatype": "FP32",
+                    "parameters": {"binary_data_size": ROWS.nbytes},
+                }
+            ],
             "outputs": [{"name": "probabilities", "parameters": {"binary_data": True}}],
         }
-    ).encode()  # fmt: skip
+    ).encode()
     answer = tunnel(
         digits,
         f"modelstacks-route=POST /v2/models/digits/infer;inference-header-content-length={len(head)}",
