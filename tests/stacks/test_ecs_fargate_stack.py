@@ -1,0 +1,165 @@
+"""The self-hosted architecture: tasks, load balancer, VPC link, and the path from one to the other."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from support.cdk import PROJECT, Template
+
+from modelstacks.core.contract import SERVER_PORT
+
+
+def test_at_least_two_tasks_run_and_a_failed_deployment_rolls_back(self_hosted: Template) -> None:
+    service = self_hosted.one("AWS::ECS::Service")
+    assert service["DesiredCount"] == 2
+    assert service["DeploymentConfiguration"]["DeploymentCircuitBreaker"] == {
+        "Enable": True,
+        "Rollback": True,
+    }
+    assert service["DeploymentConfiguration"]["MinimumHealthyPercent"] == 100
+    assert service["AvailabilityZoneRebalancing"] == "ENABLED"
+    assert service["NetworkConfiguration"]["AwsvpcConfiguration"]["AssignPublicIp"] == "DISABLED"
+
+
+def test_the_container_is_not_root_and_writes_to_its_volumes_only(self_hosted: Template) -> None:
+    [container] = self_hosted.one("AWS::ECS::TaskDefinition")["ContainerDefinitions"]
+    assert container["ReadonlyRootFilesystem"] is True
+    assert container["LinuxParameters"]["Capabilities"] == {"Drop": ["ALL"]}
+    assert {mount["ContainerPath"] for mount in container["MountPoints"]} == {"/opt/ml/model", "/tmp"}
+    assert container["User"] == "1000:1000"
+
+
+def test_user_port_and_volumes_are_those_of_the_image(self_hosted: Template) -> None:
+    dockerfile = (PROJECT / "serving" / "Dockerfile").read_text()
+    [container] = self_hosted.one("AWS::ECS::TaskDefinition")["ContainerDefinitions"]
+    assert f"\nUSER {container['User']}\n" in dockerfile
+    assert f"\nEXPOSE {container['PortMappings'][0]['ContainerPort']}\n" in dockerfile
+    volumes = re.search(r"^VOLUME \[(.*)\]$", dockerfile, re.MULTILINE)
+    assert volumes is not None
+    # A volume that the image does not declare would belong to root, and the server could not write to it.
+    assert set(re.findall(r'"(.*?)"', volumes[1])) == {
+        mount["ContainerPath"] for mount in container["MountPoints"]
+    }
+
+
+def test_the_container_is_told_where_its_model_lies_and_what_it_must_hash_to(self_hosted: Template) -> None:
+    [container] = self_hosted.one("AWS::ECS::TaskDefinition")["ContainerDefinitions"]
+    environment = {pair["Name"]: pair["Value"] for pair in container["Environment"]}
+    assert environment["MODEL_SERVER_MODEL_SHA256"] == "a" * 64
+    assert environment["MODEL_SERVER_MODEL_URI"]["Fn::Join"][1][-1].endswith(f"/{'a' * 64}.tar.gz")
+    assert environment["MODEL_SERVER_ENGINE"] == "xgboost"
+
+
+def test_the_servers_settings_are_settings_that_the_server_knows(self_hosted: Template) -> None:
+    from model_server.settings import settings_from_environment
+
+    [container] = self_hosted.one("AWS::ECS::TaskDefinition")["ContainerDefinitions"]
+    environment = {pair["Name"]: str(pair["Value"]) for pair in container["Environment"]}
+    environment["MODEL_SERVER_MODEL_URI"] = "s3://bucket/key.tar.gz"  # a token until it is deployed
+    settings = settings_from_environment(environment)
+    assert settings.model_name == "churn"
+    assert settings.port == container["PortMappings"][0]["ContainerPort"]
+
+
+def test_only_the_model_can_be_fetched_by_the_task(self_hosted: Template) -> None:
+    task = self_hosted.one("AWS::ECS::TaskDefinition")["TaskRoleArn"]["Fn::GetAtt"][0]
+    statements = [statement for role, statement in self_hosted.statements() if role == task]
+    assert [statement["Action"] for statement in statements] == [["s3:GetObject", "s3:GetObjectVersion"]]
+
+
+def test_tasks_reach_what_they_call_and_nothing_else(self_hosted: Template) -> None:
+    services = {
+        endpoint["ServiceName"]["Fn::Join"][1][-1]
+        for endpoint in self_hosted.all("AWS::EC2::VPCEndpoint").values()
+    }
+    assert services == {".s3", ".ecr.api", ".ecr.dkr", ".logs"}
+
+
+def test_health_is_readiness_and_leaving_tasks_drain(self_hosted: Template) -> None:
+    group = self_hosted.one("AWS::ElasticLoadBalancingV2::TargetGroup")
+    assert group["HealthCheckPath"] == "/ping"
+    assert (group["Port"], group["TargetType"], group["Matcher"]) == (SERVER_PORT, "ip", {"HttpCode": "200"})
+    attributes = {each["Key"]: each["Value"] for each in group["TargetGroupAttributes"]}
+    [container] = self_hosted.one("AWS::ECS::TaskDefinition")["ContainerDefinitions"]
+    drain = int(attributes["deregistration_delay.timeout_seconds"])
+    assert drain >= 29, "as long as API Gateway may wait for an answer"
+    assert container["StopTimeout"] > 25, "as long as the server drains"
+
+
+def test_the_stage_name_is_taken_off_the_path_in_the_template(self_hosted: Template) -> None:
+    rule = self_hosted.one("AWS::ElasticLoadBalancingV2::ListenerRule")
+    assert rule["Conditions"] == [{"Field": "path-pattern", "PathPatternConfig": {"Values": ["/live/*"]}}]
+    [rewrite] = rule["Transforms"][0]["UrlRewriteConfig"]["Rewrites"]
+    rewritten = re.sub(
+        rewrite["Regex"], rewrite["Replace"].replace("$1", r"\1"), "/live/v2/models/live/infer"
+    )
+    assert rewritten == "/v2/models/live/infer"
+
+
+def test_the_listener_answers_404_to_whatever_is_not_the_stage(self_hosted: Template) -> None:
+    [action] = self_hosted.one("AWS::ElasticLoadBalancingV2::Listener")["DefaultActions"]
+    assert action["FixedResponseConfig"]["StatusCode"] == "404"
+
+
+def test_the_load_balancer_is_internal_strict_and_logs(self_hosted: Template) -> None:
+    balancer = self_hosted.one("AWS::ElasticLoadBalancingV2::LoadBalancer")
+    assert balancer["Scheme"] == "internal"
+    attributes = {each["Key"]: each["Value"] for each in balancer["LoadBalancerAttributes"]}
+    assert attributes["routing.http.drop_invalid_header_fields.enabled"] == "true"
+    assert attributes["routing.http.desync_mitigation_mode"] == "strictest"
+    assert attributes["access_logs.s3.enabled"] == "true"
+    bucket = self_hosted.one("AWS::S3::Bucket")
+    assert all(bucket["PublicAccessBlockConfiguration"].values())
+
+
+def test_timeouts_are_in_order(self_hosted: Template) -> None:
+    from model_server.settings import Settings
+
+    balancer = self_hosted.one("AWS::ElasticLoadBalancingV2::LoadBalancer")
+    attributes = {each["Key"]: each["Value"] for each in balancer["LoadBalancerAttributes"]}
+    idle = int(attributes["idle_timeout.timeout_seconds"])
+    for method in self_hosted.all("AWS::ApiGateway::Method").values():
+        assert method["Integration"]["TimeoutInMillis"] / 1000 < idle
+    assert idle < Settings(model_name="m").keep_alive_seconds
+
+
+def test_every_method_goes_through_the_vpc_link_to_the_listener(self_hosted: Template) -> None:
+    link = self_hosted.id("AWS::ApiGatewayV2::VpcLink")
+    listener = self_hosted.id("AWS::ElasticLoadBalancingV2::Listener")
+    for method in self_hosted.all("AWS::ApiGateway::Method").values():
+        integration = method["Integration"]
+        assert (integration["Type"], integration["ConnectionType"]) == ("HTTP_PROXY", "VPC_LINK")
+        assert integration["ConnectionId"] == {"Ref": link}
+        assert integration["IntegrationTarget"] == {"Ref": listener}
+        path = integration["Uri"]["Fn::Join"][1][-1]
+        for name in re.findall(r"{(\w+)}", path):
+            mapped = integration["RequestParameters"][f"integration.request.path.{name}"]
+            assert mapped == f"method.request.path.{name}"
+
+
+def test_the_service_scales_on_concurrency_and_on_cpu(self_hosted: Template) -> None:
+    target = self_hosted.one("AWS::ApplicationAutoScaling::ScalableTarget")
+    assert (target["MinCapacity"], target["MaxCapacity"]) == (2, 8)
+    tracked = [
+        policy["TargetTrackingScalingPolicyConfiguration"]
+        for policy in self_hosted.all("AWS::ApplicationAutoScaling::ScalingPolicy").values()
+    ]
+    [cpu] = [each for each in tracked if "PredefinedMetricSpecification" in each]
+    [concurrency] = [each for each in tracked if "CustomizedMetricSpecification" in each]
+    assert (cpu["TargetValue"], concurrency["TargetValue"]) == (60, 8)
+    metrics = {m["Id"]: m for m in concurrency["CustomizedMetricSpecification"]["Metrics"]}
+    returned = [m["Id"] for m in metrics.values() if m.get("ReturnData") is not False]
+    assert returned == ["concurrency"]
+    # Little's law, by hand: 1200 requests in a 60 s period, 0.4 s each, on 2 tasks are 4 in flight per task.
+    expression = metrics["concurrency"]["Expression"].replace("FILL(requests, 0)", "1200")
+    expression = (
+        expression.replace("PERIOD(requests)", "60").replace("FILL(seconds, 0)", "0.4").replace("tasks", "2")
+    )
+    assert abs(eval(expression) - 4) < 1e-9
+
+
+def test_the_serving_folder_stands_where_the_image_is_built_from() -> None:
+    from stacks.constructs.serving_image import SERVING
+
+    assert Path(SERVING) == PROJECT / "serving"

@@ -1,0 +1,168 @@
+"""The managed architecture: endpoint, function, and the one way between them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from lambda_.loading import load_handler
+from support.cdk import CONTEXT, Template, use_own_node
+from support.plans import make
+
+from modelstacks.core.spec import Api
+from modelstacks.targets.sagemaker_endpoint import SagemakerEndpoint
+
+
+def test_the_model_is_private_and_cut_off(managed: Template) -> None:
+    model = managed.one("AWS::SageMaker::Model")
+    assert model["EnableNetworkIsolation"] is True
+    assert len(model["VpcConfig"]["Subnets"]) == 2
+    source = model["PrimaryContainer"]["ModelDataSource"]["S3DataSource"]
+    assert source["S3DataType"] == "S3Object"
+    assert source["CompressionType"] == "Gzip"
+    assert source["S3Uri"]["Fn::Join"][1][-1].endswith(f"/{'a' * 64}.tar.gz")
+
+
+def test_both_architectures_run_the_same_image_with_the_same_settings(
+    managed: Template, self_hosted: Template
+) -> None:
+    model = managed.one("AWS::SageMaker::Model")["PrimaryContainer"]
+    [container] = self_hosted.one("AWS::ECS::TaskDefinition")["ContainerDefinitions"]
+    fetches = {"MODEL_SERVER_MODEL_URI", "MODEL_SERVER_MODEL_SHA256"}  # SageMaker lays the model there itself
+    settings = {e["Name"]: e["Value"] for e in container["Environment"] if e["Name"] not in fetches}
+    assert model["Image"] == container["Image"]
+    assert model["Environment"] == settings
+
+
+def test_a_change_replaces_the_endpoint_configuration_and_moves_the_endpoint_over(managed: Template) -> None:
+    assert "EndpointConfigName" not in managed.one("AWS::SageMaker::EndpointConfig")
+    assert "ModelName" not in managed.one("AWS::SageMaker::Model")
+    configuration = managed.id("AWS::SageMaker::EndpointConfig")
+    endpoint = managed.one("AWS::SageMaker::Endpoint")
+    assert endpoint["EndpointConfigName"] == {"Fn::GetAtt": [configuration, "EndpointConfigName"]}
+    assert endpoint["RetainAllVariantProperties"] is True
+
+
+def test_at_least_two_instances_stand_ready(managed: Template) -> None:
+    [variant] = managed.one("AWS::SageMaker::EndpointConfig")["ProductionVariants"]
+    assert variant["InitialInstanceCount"] == 2
+    assert variant["RoutingConfig"] == {"RoutingStrategy": "LEAST_OUTSTANDING_REQUESTS"}
+
+
+def test_the_endpoint_scales_on_the_high_resolution_concurrency_metric(managed: Template) -> None:
+    [variant] = managed.one("AWS::SageMaker::EndpointConfig")["ProductionVariants"]
+    target = managed.one("AWS::ApplicationAutoScaling::ScalableTarget")
+    assert target["ResourceId"]["Fn::Join"][1][-1] == f"/variant/{variant['VariantName']}"
+    assert (target["MinCapacity"], target["MaxCapacity"]) == (2, 8)
+    tracking = managed.one("AWS::ApplicationAutoScaling::ScalingPolicy")[
+        "TargetTrackingScalingPolicyConfiguration"
+    ]
+    metric = tracking["PredefinedMetricSpecification"]["PredefinedMetricType"]
+    assert metric == "SageMakerVariantConcurrentRequestsPerModelHighResolution"
+    assert tracking["TargetValue"] == 8
+
+
+def test_the_endpoints_log_group_is_there_before_the_endpoint(managed: Template) -> None:
+    endpoint = managed.document["Resources"][managed.id("AWS::SageMaker::Endpoint")]
+    [name] = [
+        each
+        for each, group in managed.all("AWS::Logs::LogGroup").items()
+        if group.get("LogGroupName") == f"/aws/sagemaker/Endpoints/{endpoint['Properties']['EndpointName']}"
+    ]
+    assert name in endpoint["DependsOn"]
+
+
+def arn_ends_with(arn: Any, end: str) -> bool:
+    return str(arn["Fn::Join"][1][-1]).endswith(end)
+
+
+def test_the_function_may_invoke_this_endpoint_and_no_other(managed: Template) -> None:
+    invokes = [s for _, s in managed.statements() if "sagemaker:" in json.dumps(s["Action"])]
+    [statement] = invokes
+    assert statement["Action"] == "sagemaker:InvokeEndpoint"
+    assert arn_ends_with(statement["Resource"], ":endpoint/churn-managed")
+
+
+def test_the_vpc_endpoint_carries_calls_of_this_endpoint_only(managed: Template) -> None:
+    [interface] = [
+        e for e in managed.all("AWS::EC2::VPCEndpoint").values() if e["VpcEndpointType"] == "Interface"
+    ]
+    assert interface["ServiceName"]["Fn::Join"][1][-1] == ".sagemaker.runtime"
+    [statement] = interface["PolicyDocument"]["Statement"]
+    assert statement["Action"] == "sagemaker:InvokeEndpoint"
+    assert arn_ends_with(statement["Resource"], ":endpoint/churn-managed")
+    assert "aws:PrincipalAccount" in statement["Condition"]["StringEquals"]
+
+
+def test_the_function_is_small_private_and_bounded(managed: Template) -> None:
+    function = managed.one("AWS::Lambda::Function")
+    assert function["Architectures"] == ["arm64"]
+    assert function["ReservedConcurrentExecutions"] == 100
+    assert len(function["VpcConfig"]["SubnetIds"]) == 2
+    assert function["TracingConfig"] == {"Mode": "Active"}
+    assert function["LoggingConfig"]["LogFormat"] == "JSON"
+    assert "Ref" in function["LoggingConfig"]["LogGroup"]
+
+
+def test_the_handler_starts_with_the_environment_that_the_stack_sets(managed: Template) -> None:
+    variables = managed.one("AWS::Lambda::Function")["Environment"]["Variables"]
+    endpoint = managed.id("AWS::SageMaker::Endpoint")
+    assert variables.pop("ENDPOINT_NAME") == {"Fn::GetAtt": [endpoint, "EndpointName"]}
+    handler = load_handler({"ENDPOINT_NAME": "churn-managed", **variables})
+    read = handler.Environment.read({"ENDPOINT_NAME": "churn-managed", **variables})
+    assert set(variables) | {"ENDPOINT_NAME"} == {name.upper() for name in vars(read)}
+    assert callable(getattr(handler, managed.one("AWS::Lambda::Function")["Handler"].split(".")[1]))
+
+
+@pytest.mark.parametrize("seconds", [1, 2, 3, 5, 15, 29])
+def test_timeouts_are_in_order(tmp_path: Path, seconds: int) -> None:
+    from stacks.constructs.endpoint_function import Timeouts
+
+    timeouts = Timeouts(seconds)
+    assert 1 <= timeouts.client_seconds < timeouts.function_seconds
+    if seconds >= 3:
+        assert timeouts.function_seconds < timeouts.api_seconds
+
+
+def test_the_template_carries_the_timeouts(managed: Template) -> None:
+    function = managed.one("AWS::Lambda::Function")
+    read = int(function["Environment"]["Variables"]["READ_TIMEOUT_SECONDS"])
+    [wait] = {m["Integration"]["TimeoutInMillis"] for m in managed.all("AWS::ApiGateway::Method").values()}
+    assert read < function["Timeout"] < wait / 1000 == 29
+
+
+def test_the_api_and_only_its_stage_may_call_the_function(managed: Template) -> None:
+    permission = managed.one("AWS::Lambda::Permission")
+    assert permission["Principal"] == "apigateway.amazonaws.com"
+    parts = permission["SourceArn"]["Fn::Join"][1]
+    assert {"Ref": managed.id("AWS::ApiGateway::RestApi")} in parts
+    assert parts[-1] == "/live/*/*"
+
+
+@pytest.mark.parametrize(
+    ("instance", "encrypted", "platform"),
+    [
+        ("ml.m5.large", True, "linux/amd64"),
+        ("ml.c7g.xlarge", True, "linux/arm64"),
+        ("ml.m5d.large", False, "linux/amd64"),
+        ("ml.g5.xlarge", False, "linux/amd64"),
+        ("ml.g4dn.xlarge", False, "linux/amd64"),
+        ("ml.c6gd.large", False, "linux/arm64"),
+        ("ml.p3.2xlarge", True, "linux/amd64"),
+    ],
+)
+def test_a_key_is_named_where_the_volume_is_not_nvme(
+    tmp_path: Path, instance: str, encrypted: bool, platform: str
+) -> None:
+    use_own_node()
+    from stacks.synth import synthesize
+
+    plan = make("managed", managed=SagemakerEndpoint(instance_type=instance), api=Api(timeout_seconds=20))
+    synthesize([plan], outdir=str(tmp_path), context=CONTEXT)
+    template = Template.read(tmp_path, plan.stack_name)
+    assert ("KmsKeyId" in template.one("AWS::SageMaker::EndpointConfig")) is encrypted
+    assets = json.loads((tmp_path / "churn-managed.assets.json").read_text())
+    [image] = assets["dockerImages"].values()
+    assert image["source"]["platform"] == platform
