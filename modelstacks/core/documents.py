@@ -52,16 +52,20 @@ def load_document(path: Path) -> Document:
         root = YAML(typ="safe", pure=True).compose(text)
     except MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
-        raise refuse(
-            mark.line + 1 if mark else 1, f"not valid YAML: {error.problem or error.context}"
-        ) from None
+        problem = str(error.problem or error.context)
+        if problem.startswith("but "):  # the other half of a sentence
+            problem = f"{error.context}, {problem}"
+        fix = "indent with spaces" if "\\t" in problem else ""
+        raise refuse(mark.line + 1 if mark else 1, f"not valid YAML: {problem}", fix) from None
     except YAMLError as error:
         line = getattr(error, "position", None)
         raise refuse(
             text.count("\n", 0, line) + 1 if isinstance(line, int) else 1,
             "not valid YAML: " + str(getattr(error, "reason", None) or error).splitlines()[0],
         ) from None
-    except (ValueError, RecursionError) as error:
+    except RecursionError:
+        raise refuse(1, "not valid YAML: it is nested too deeply") from None
+    except ValueError as error:
         raise refuse(1, f"not valid YAML: {error}") from None
     if root is None:
         raise refuse(1, "the file is empty", "modelstacks init writes a spec to start from")
@@ -124,7 +128,8 @@ def load_document(path: Path) -> Document:
     if faults:
         raise SpecInvalid(faults)
     if not isinstance(data, dict):
-        raise refuse(1, f"a spec is a mapping of keys to values, got a {type(data).__name__}")
+        kind = "a list" if isinstance(data, list) else "a single value"
+        raise refuse(1, f"a spec is a mapping of keys to values, got {kind}")
     return Document(path, data, lines)
 
 

@@ -130,8 +130,11 @@ class InvocationFailed(ModelstacksError):
 
 def did_you_mean(got: object, allowed: Iterable[str]) -> str:
     """`did you mean "x"?` for the allowed word nearest to what was written, or nothing."""
-    near = get_close_matches(str(got), sorted(allowed), n=1, cutoff=0.6)
-    return f'did you mean "{near[0]}"?' if near else ""
+    if not isinstance(got, str):
+        return ""
+    words = {word.lower(): word for word in sorted(allowed)}
+    near = get_close_matches(got.lower(), words, n=1, cutoff=0.6)
+    return f'did you mean "{words[near[0]]}"?' if near else ""
 
 
 def relative(path: Path) -> str:

@@ -124,7 +124,7 @@ def _fault(document: Document, details: ErrorDetails) -> Fault:
         location = (*location, said.field) if said.field else location
         parts = _Parts(said.what, said.got, said.allowed, said.fix)
     elif details["type"].startswith("union_tag"):
-        location, parts = _tag_fault(location, details)
+        location, parts = _tag_fault(location, block, details)
     elif details["type"] == "missing":
         parts = _Parts("is missing", fix=_purpose(str(location[-1]), block))
     elif details["type"] == "extra_forbidden":
@@ -224,19 +224,20 @@ _WORDS: dict[str, _Words] = {
 }
 
 
-def _tag_fault(location: Location, details: ErrorDetails) -> tuple[Location, _Parts]:
+def _tag_fault(
+    location: Location, block: type[BaseModel] | None, details: ErrorDetails
+) -> tuple[Location, _Parts]:
     """No variant of a block could be chosen: its `source` or `target` is missing or unknown."""
-    context = details.get("ctx", {})
-    key = str(context.get("discriminator", "")).strip("'")
-    if not key.isidentifier():  # chosen by a function: see registry._target_field
-        key = "target"
+    field = next(f for n, f in block.model_fields.items() if location[-1] in (f.alias, n)) if block else None
+    allowed = [tag for member in _members(field.annotation) for tag in sorted(_tags(member))] if field else []
+    key = "source" if location == ("model",) else "target"
     given = details["input"]
     if not isinstance(given, dict):
         return location, _Parts("must be a mapping of keys to values", _quote(given))
-    allowed = _words_of(str(context.get("expected_tags", "")))
     if key not in given:
         return (*location, key), _Parts("is missing", fix=f"add {key}: " + " or ".join(allowed))
-    parts = _Parts("unknown value", _quote(given[key]), ", ".join(allowed), did_you_mean(given[key], allowed))
+    word = given[key]
+    parts = _Parts("unknown value", _quote(word), ", ".join(allowed), did_you_mean(word, allowed))
     return (*location, key), parts
 
 
@@ -245,8 +246,9 @@ def _purpose(key: str, block: type[BaseModel] | None) -> str:
     field = next((f for n, f in block.model_fields.items() if key in (f.alias, n)), None) if block else None
     if field is None:
         return f"add {key}"
-    choices = get_args(field.annotation) if get_origin(field.annotation) is Literal else ()
-    return f"add {key}: " + (" or ".join(map(str, choices)) or field.description or "")
+    if get_origin(field.annotation) is Literal:
+        return f"add {key}: " + " or ".join(map(str, get_args(field.annotation)))
+    return f"add {key}" + (f" ({field.description})" if field.description else "")
 
 
 def _unknown_key(key: str, block: type[BaseModel] | None, document: Document) -> _Parts:

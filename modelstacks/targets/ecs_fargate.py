@@ -27,9 +27,15 @@ class EcsFargate(TargetSpec):
     """Size of one task."""
 
     target: Literal["ecs-fargate"] = "ecs-fargate"
-    cpu: Literal[256, 512, 1024, 2048, 4096, 8192, 16384] = Field(1024, description="vCPU units; 1024 is one vCPU")
-    memory_mib: int = Field(2048, description="memory of a task in MiB; which values go with which cpu is Fargate's table")
-    architecture: Literal["x86_64", "arm64"] = Field("x86_64", description="processor of the task and its image")
+    cpu: Literal[256, 512, 1024, 2048, 4096, 8192, 16384] = Field(
+        1024, description="vCPU units; 1024 is one vCPU"
+    )
+    memory_mib: int = Field(
+        2048, description="memory of a task in MiB; which values go with which cpu is Fargate's table"
+    )
+    architecture: Literal["x86_64", "arm64"] = Field(
+        "x86_64", description="processor of the task and its image"
+    )
     ephemeral_storage_gib: int = Field(21, ge=21, le=200, description="disk of a task; holds the model")
 
     @model_validator(mode="after")

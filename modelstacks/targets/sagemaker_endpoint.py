@@ -1,11 +1,12 @@
-"""sagemaker-endpoint: the managed architecture on a private real-time SageMaker endpoint, behind a Lambda function."""
+"""sagemaker-endpoint: the managed architecture, a private real-time SageMaker endpoint behind a function."""
 
 from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, StringConstraints
+from pydantic import Field
 
+from modelstacks.core.base import text
 from modelstacks.core.registry import Target
 from modelstacks.core.spec import TargetSpec
 
@@ -14,9 +15,13 @@ class SagemakerEndpoint(TargetSpec):
     """Instances behind the endpoint, and the function in front of it."""
 
     target: Literal["sagemaker-endpoint"] = "sagemaker-endpoint"
-    instance_type: Annotated[str, StringConstraints(pattern=r"^ml\.[a-z0-9]+(-[a-z0-9]+)?\.[a-z0-9]+$")] = "ml.m5.large"
+    instance_type: Annotated[
+        str, text(r"^ml\.[a-z0-9]+(-[a-z0-9]+)?\.[a-z0-9]+$", "a SageMaker instance type such as ml.m5.large")
+    ] = Field("ml.m5.large", description="instances behind the endpoint")
     reserved_concurrency: int = Field(100, ge=1, le=1000, description="invocations of the function at once")
-    startup_seconds: int = Field(600, ge=60, le=3600, description="how long a container may take to load the model")
+    startup_seconds: int = Field(
+        600, ge=60, le=3600, description="how long a container may take to load the model"
+    )
 
 
 TARGET = Target(
@@ -27,8 +32,9 @@ TARGET = Target(
     example="managed: {target: sagemaker-endpoint, instance_type: ml.m5.large}",
     refuses={
         "large-body": (
-            "a request reaches SageMaker through a Lambda function, whose payload is limited to 6 MB, a binary body to "
-            "4.5 MB of it; lower server.max_body_bytes to 4718592 or use architecture: self-hosted"
+            "a request reaches SageMaker through a Lambda function, whose payload is limited to 6 MB, "
+            "a binary body to 4.5 MB of it; lower server.max_body_bytes to 4718592 "
+            "or use architecture: self-hosted"
         ),
     },
 )
