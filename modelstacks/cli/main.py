@@ -7,6 +7,7 @@ A command's work lives in a module of its own that is imported when the command 
 from __future__ import annotations
 
 import errno
+import os
 import sys
 from collections.abc import Sequence
 from enum import StrEnum
@@ -23,6 +24,9 @@ from modelstacks.cli.terminal import one_line
 from modelstacks.core.errors import EnvironmentFault, ModelstacksError, UsageError
 
 __all__ = ["app", "main", "run"]
+
+# pydantic looks through every installed package for plugins before it builds a model: a tenth of `validate`.
+os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
 
 EXIT_INTERNAL = 1
 EXIT_INTERRUPTED = 130

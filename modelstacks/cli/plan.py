@@ -23,7 +23,9 @@ def run(bench: Bench, words: Sequence[str], *, architecture: Selection, as_json:
         bench.terminal.json({"plans": [plan.model_dump(mode="json") for plan in plans]})
         return
     for plan in plans:
+        bench.terminal.data("")
         bench.terminal.table((f"[bold]{plan.stack_name}[/bold]", plan.description), list(_rows(plan)))
+    bench.terminal.data("")
     bench.terminal.table(
         ("[bold]routes[/bold]", ""),
         [(f"{route.method} {route.path}", route.summary) for route in PREDICTIVE_ROUTES],

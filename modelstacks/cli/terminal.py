@@ -16,9 +16,12 @@ from modelstacks.core.errors import ModelstacksError, SpecInvalid
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
-    from rich.console import Console, RenderableType
+    from rich.console import Console
 
 __all__ = ["Terminal", "is_interactive", "one_line"]
+
+
+PIPE_WIDTH = 400  # columns; a pipe has no width, and lines that fold cannot be searched
 
 
 def is_interactive(stream: TextIO) -> bool:
@@ -59,10 +62,6 @@ class Terminal:
         """A report as one JSON document."""
         dump = getattr(value, "model_dump", None)
         self.data(json.dumps(dump(mode="json") if dump else value, indent=2))
-
-    def show(self, renderable: RenderableType) -> None:
-        """A table or text of rich, plain where stdout is no terminal."""
-        self.console.print(renderable)
 
     # messages ----------------------------------------------------------------------------------
 
@@ -111,10 +110,21 @@ class Terminal:
             table.add_column(column, overflow="fold")
         for row in rows:
             table.add_row(*(Text.from_markup(cell) for cell in row))
-        self.show(table)
+        if self.out.isatty():
+            self.console.print(table)
+            return
+        with self.console.capture() as drawn:  # a pipe wants no cells padded with spaces
+            self.console.print(table)
+        self.data("\n".join(line.rstrip() for line in drawn.get().splitlines()))
 
 
 def _console(stream: TextIO) -> Console:
     from rich.console import Console
 
-    return Console(file=stream, highlight=False, soft_wrap=False, width=None if stream.isatty() else 200)
+    plain = bool(os.environ.get("NO_COLOR"))  # rich itself would keep bold and dim
+    return Console(
+        file=stream,
+        highlight=False,
+        color_system=None if plain else "auto",
+        width=None if stream.isatty() else PIPE_WIDTH,
+    )

@@ -1,0 +1,76 @@
+"""The CDK CLI as the commands see it: pointed to the embedded account and the stand-in for docker."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from modelstacks.adapters.cdk_toolchain import CdkToolchain, EmulatedAccount, ResourceEvent
+from modelstacks.cli.ports import image_store
+from modelstacks.cloud.docker import write_launcher
+
+if TYPE_CHECKING:
+    from modelstacks.cli.bench import Event
+    from modelstacks.cloud.api import Status
+
+__all__ = ["CdkCli"]
+
+
+class CdkCli:
+    """Implements `modelstacks.cli.bench.Cdk`."""
+
+    def __init__(self, project: Path) -> None:
+        self._project = project
+        self._images = image_store(project)
+        state = project / ".modelstacks"
+        self._toolchain = CdkToolchain(
+            project=project, state=state, docker=state / "bin" / "docker", images=self._images.root
+        )
+
+    def node(self) -> str:
+        return str(self._toolchain.node())
+
+    def cli(self) -> str:
+        return str(self._toolchain.cli())
+
+    def synth(self, context: Mapping[str, str], output: Path, note: Event) -> Sequence[str]:
+        return self._toolchain.synth(context, output, note)
+
+    def environment(self, status: Status) -> Mapping[str, str]:
+        write_launcher(self._toolchain.docker)
+        return self._toolchain.environment(_account(status))
+
+    def bootstrap(self, status: Status, note: Event) -> None:
+        self._toolchain.bootstrap(_account(status), note)
+
+    def deploy(self, assembly: Path, status: Status, note: Event) -> None:
+        write_launcher(self._toolchain.docker)
+        latest: dict[str, str] = {}
+
+        def tell(event: ResourceEvent) -> None:
+            if event.total:
+                latest[event.stack] = f"{event.stack} {event.done}/{event.total}"
+            note("  ".join(latest.values()) + f"  {event.type}")
+
+        self._toolchain.deploy(assembly, _account(status), lambda _: None, on_event=tell)
+
+    def prepare(self, engines: Sequence[str], note: Event) -> None:
+        for engine in engines:
+            self._images.build(self._project / "serving", {"ENGINE": engine}, note=note)
+
+    def deploy_into_aws(self, arguments: Sequence[str]) -> int:
+        return self._toolchain.deploy_into_aws(arguments)
+
+    def stop(self) -> None:
+        self._toolchain.stop()
+
+
+def _account(status: Status) -> EmulatedAccount:
+    return EmulatedAccount(
+        endpoint=status.endpoint_url,
+        access_key_id=status.credentials.access_key_id,
+        secret_access_key=status.credentials.secret_access_key,
+        account=status.account,
+        region=status.region,
+    )
