@@ -73,7 +73,7 @@ def unpack(archive: Path, destination: Path, bounds: Bounds | None = None, *, wh
                 if len(names) > bounds.files:
                     raise refuse(f"it holds more than {bounds.files} files")
                 if total > limit:
-                    raise refuse(f"{packed} bytes would unpack to more than {limit}: it looks like a bomb")
+                    raise refuse(f"{packed} bytes would unpack to more than {limit}, as a bomb would")
                 _write(tar, member, destination / name)
     except UsageError:
         raise
@@ -116,7 +116,7 @@ class _Bounded(io.RawIOBase):
 
     def read(self, size: int = -1) -> bytes:
         if size < 0 or size > _LARGEST_HEADER:
-            raise UsageError(f"{self._where}: a header of {size} bytes; this looks like a decompression bomb")
+            raise UsageError(f"{self._where}: a header of {size} bytes, as a bomb would have")
         return self._stream.read(size)
 
     def seek(self, offset: int, whence: int = 0) -> int:

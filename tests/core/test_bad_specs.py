@@ -1,7 +1,7 @@
 """Specs with faults, each with the exact words that its author reads.
 
-Every file in bad_specs/ begins with comments: one for each fault, `# LINE: FIELD: MESSAGE`. To add a case, write the
-YAML and run this test: it prints the message to judge and to paste.
+Every file in bad_specs/ begins with comments: one for each fault, `# LINE: FIELD: MESSAGE`. To add a case,
+write the YAML and run this test: it prints the message to judge and to paste.
 """
 
 from __future__ import annotations

@@ -1,0 +1,297 @@
+"""Formats are told by content: by what each library really writes, under whatever name."""
+
+from __future__ import annotations
+
+import json
+import pickle
+import zipfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from modelstacks.core.errors import UsageError
+from modelstacks.core.formats import FORMATS, detect, select, sniff
+
+ARTIFACTS = Path(__file__).parents[2] / "model_artifacts"
+
+
+def xgboost_file(path: Path, suffix: str) -> None:
+    import xgboost
+
+    booster = xgboost.Booster()
+    booster.load_model(ARTIFACTS / "churn-xgboost/model.json")
+    booster.save_model(path.with_suffix(suffix))
+    path.with_suffix(suffix).rename(path)
+
+
+def copy_of(artifact: str) -> Callable[[Path], object]:
+    return lambda path: path.write_bytes((ARTIFACTS / artifact).read_bytes())
+
+
+def joblib_file(path: Path, compress: int) -> None:
+    import joblib
+    import numpy as np
+
+    joblib.dump({"weights": np.arange(50.0)}, path, compress=compress)
+
+
+def safetensors_file(path: Path) -> None:
+    import numpy as np
+    from safetensors.numpy import save_file
+
+    save_file({"weight": np.zeros((2, 3), np.float32)}, path)
+
+
+def zip_of(*names: str) -> Callable[[Path], None]:
+    def write(path: Path) -> None:
+        with zipfile.ZipFile(path, "w") as archive:
+            for name in names:
+                archive.writestr(name, b"\x80\x04N.")
+
+    return write
+
+
+WRITERS: Mapping[str, tuple[str, Callable[[Path], object]]] = {
+    "xgboost.json": ("XGBoost JSON", lambda path: xgboost_file(path, ".json")),
+    "xgboost.ubj": ("XGBoost UBJSON", lambda path: xgboost_file(path, ".ubj")),
+    "lightgbm.txt": ("LightGBM text", copy_of("breast-cancer-lightgbm/model.txt")),
+    "model.skops": ("skops", copy_of("wine-kmeans/model.skops")),
+    "model.onnx": ("ONNX", copy_of("digits-onnx/model.onnx")),
+    "model.safetensors": ("safetensors", safetensors_file),
+    "model.pkl": ("pickle", lambda path: path.write_bytes(pickle.dumps({"a": 1}, protocol=2))),
+    "ancient.pkl": ("pickle", lambda path: path.write_bytes(pickle.dumps({"a": 1}, protocol=0))),
+    "model.joblib": ("pickle", lambda path: joblib_file(path, 0)),
+    "compressed.joblib": ("pickle", lambda path: joblib_file(path, 3)),
+    "pytorch_model.bin": ("PyTorch pickle", zip_of("archive/data.pkl", "archive/version")),
+    "model.keras": ("Keras", zip_of("config.json", "model.weights.h5")),
+    "model.gguf": ("GGUF", lambda path: path.write_bytes(b"GGUF\x03\0\0\0")),
+    "model.h5": ("HDF5", lambda path: path.write_bytes(b"\x89HDF\r\n\x1a\n" + bytes(64))),
+    "model.cbm": ("CatBoost", lambda path: path.write_bytes(b"CBM1" + bytes(64))),
+    "old.model": ("XGBoost binary", lambda path: path.write_bytes(b"binf" + bytes(64))),
+    "lfs.onnx": (
+        "Git LFS pointer",
+        lambda path: path.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 12\n"),
+    ),
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("formats")
+    for name, (_, write) in WRITERS.items():
+        write(folder / name)
+    return folder
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_what_a_library_writes_is_known_by_its_bytes(name: str, written: Path) -> None:
+    kind = sniff(written / name)
+    assert kind is not None
+    assert kind.name == WRITERS[name][0]
+
+
+@pytest.mark.parametrize("name", sorted(set(WRITERS) - {"ancient.pkl", "compressed.joblib"}))
+def test_another_name_hides_nothing(name: str, written: Path, tmp_path: Path) -> None:
+    disguised = tmp_path / "model.json"
+    disguised.write_bytes((written / name).read_bytes())
+    kind = sniff(disguised)
+    assert kind is not None
+    assert kind.name == WRITERS[name][0]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"{}",
+        b'{"inputs": []}',
+        b"PK\x03\x04 broken",
+        b"\x08",
+        b"\x08\x07",
+        b"a,b\n1,2\n",
+        b"\x93NUMPY\x01\0",
+        b"%PDF-1.7",
+    ],
+)
+def test_what_is_no_model_is_none(content: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "file.dat"
+    path.write_bytes(content)
+    assert sniff(path) is None
+
+
+@settings(max_examples=300, deadline=None)
+@given(content=st.binary(max_size=120))
+def test_any_bytes_have_a_format_or_none(tmp_path_factory: pytest.TempPathFactory, content: bytes) -> None:
+    path = tmp_path_factory.getbasetemp() / "any.dat"
+    path.write_bytes(content)
+    assert sniff(path) in {*FORMATS.values(), None}
+
+
+@settings(max_examples=100, deadline=None)
+@given(cut=st.integers(0, 400), flip=st.integers(0, 255))
+def test_a_damaged_onnx_file_never_breaks_the_reader(
+    tmp_path_factory: pytest.TempPathFactory, cut: int, flip: int
+) -> None:
+    content = bytearray((ARTIFACTS / "digits-onnx/model.onnx").read_bytes())
+    content[cut] ^= flip
+    path = tmp_path_factory.getbasetemp() / "damaged.dat"
+    path.write_bytes(content[: max(cut, 1)] if flip % 2 else content)
+    assert sniff(path) in {*FORMATS.values(), None}
+
+
+@pytest.mark.parametrize(
+    ("folder", "engine", "files"),
+    [
+        ("churn-xgboost", "xgboost", ["model.json", "signature.json"]),
+        ("diabetes-sklearn", "sklearn", ["model.skops", "signature.json"]),
+        ("digits-onnx", "onnx", ["model.onnx", "signature.json"]),
+        ("breast-cancer-lightgbm", "lightgbm", ["model.txt", "signature.json"]),
+    ],
+)
+def test_training_data_and_readmes_beside_a_model_are_no_part_of_it(
+    folder: str, engine: str, files: list[str]
+) -> None:
+    detected, chosen = select(ARTIFACTS / folder)
+    assert (detected.engine, chosen) == (engine, files)
+
+
+@pytest.fixture
+def folder(tmp_path: Path, written: Path) -> Callable[..., Path]:
+    """A folder with copies of the written files, and text files: `folder("model.onnx", notes="text")`."""
+
+    def make(*names: str, **texts: str) -> Path:
+        for name in names:
+            source, _, target = name.partition("=")
+            path = tmp_path / (target or source)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes((written / source).read_bytes())
+        for name, text in texts.items():
+            path = tmp_path / name.replace("__", "/").replace("_dot_", ".")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text)
+        return tmp_path
+
+    return make
+
+
+BERT = json.dumps({"model_type": "bert", "architectures": ["BertForSequenceClassification"]})
+
+
+def test_of_several_forms_of_the_same_weights_the_served_one_is_taken(folder: Callable[..., Path]) -> None:
+    made = folder(
+        "model.onnx", "model.safetensors", "pytorch_model.bin",
+        config_dot_json=BERT, tokenizer_dot_json="{}", README_dot_md="# hi", training__notes_dot_txt="x",
+    )  # fmt: skip
+    detected, chosen = select(made)
+    assert detected.engine == "transformers"
+    assert detected.pickles == ()
+    assert chosen == ["config.json", "model.onnx", "tokenizer.json"]
+
+
+def test_pytorch_weights_are_pickles(folder: Callable[..., Path]) -> None:
+    detected = detect(folder("pytorch_model.bin", config_dot_json=BERT))
+    assert (detected.engine, detected.pickles) == ("transformers", ("pytorch_model.bin",))
+
+
+def test_a_folder_with_a_script_is_taken_whole(folder: Callable[..., Path]) -> None:
+    made = folder(
+        "model.joblib", "model.cbm", code__inference_dot_py="def model_fn(d): ...", vocabulary_dot_csv="a,b"
+    )
+    detected, chosen = select(made)
+    assert detected.engine == "script"
+    assert detected.pickles == ("model.joblib",)
+    assert chosen == ["code/inference.py", "model.cbm", "model.joblib", "vocabulary.csv"]
+
+
+def test_hidden_files_and_caches_are_never_part_of_a_model(folder: Callable[..., Path]) -> None:
+    made = folder(
+        "model.onnx=.git/model.onnx",
+        "model.onnx=code/__pycache__/x.pyc",
+        inference_dot_py="pass",
+        _dot_env="SECRET=1",
+    )
+    assert select(made)[1] == ["inference.py"]
+
+
+def test_include_says_which_of_two_models_is_meant(folder: Callable[..., Path]) -> None:
+    made = folder("model.onnx=new.onnx", "model.onnx=old.onnx")
+    detected, chosen = select(made, ["new.*"])
+    assert (detected.engine, chosen) == ("onnx", ["new.onnx"])
+
+
+@pytest.mark.parametrize(
+    ("names", "texts", "message"),
+    [
+        (
+            (),
+            {"notes_dot_txt": "hello"},
+            (
+                "m holds no model that can be identified; got notes.txt; allowed: XGBoost JSON, "
+                "XGBoost UBJSON, "
+                "LightGBM text, skops, pickle, ONNX, safetensors, PyTorch pickle, a "
+                "transformers folder, or an inference.py"
+            ),
+        ),
+        (
+            ("model.onnx", "xgboost.json"),
+            {},
+            (
+                "m holds 2 models, and one is served; got model.onnx (ONNX), xgboost.json (XGBoost JSON); "
+                "fix: name the one in the spec's model.include, or give each a folder of its own"
+            ),
+        ),
+        (
+            ("model.gguf",),
+            {},
+            (
+                "m: model.gguf is GGUF, which no engine here serves; fix: export the model to ONNX "
+                "or safetensors"
+            ),
+        ),
+        (
+            ("lfs.onnx",),
+            {},
+            "m: lfs.onnx is a Git LFS pointer, not the model; fix: fetch the real file: git lfs pull",
+        ),
+        (
+            ("model.onnx=v1/model.onnx",),
+            {},
+            (
+                "m: the model lies in a sub-folder, v1/model.onnx; fix: make v1 itself the model's folder, "
+                "or the archive's root"
+            ),
+        ),
+        (
+            ("model.safetensors",),
+            {},
+            (
+                "m: model.safetensors holds weights, but nothing says of which network; got "
+                "model.safetensors; "
+                "fix: put its config.json and tokenizer beside it, or an inference.py that loads it"
+            ),
+        ),
+        (
+            (),
+            {"config_dot_json": BERT},
+            (
+                "m has a transformers config.json but no weights; got config.json; "
+                "allowed: *.safetensors, *.onnx, or pytorch_model.bin with allow_pickle: true"
+            ),
+        ),
+    ],
+    ids=["nothing", "two models", "no engine", "git lfs", "sub-folder", "bare weights", "no weights"],
+)
+def test_what_cannot_be_served_is_refused_with_what_was_found(
+    names: tuple[str, ...], texts: dict[str, str], message: str, folder: Callable[..., Path]
+) -> None:
+    with pytest.raises(UsageError) as refused:
+        detect(folder(*names, **texts), where="m")
+    assert str(refused.value) == message
+
+
+def test_a_pattern_that_matches_nothing_is_refused(folder: Callable[..., Path]) -> None:
+    with pytest.raises(UsageError, match=r'm: nothing matches model.include "\*.ubj"; got model.onnx'):
+        select(folder("model.onnx"), ["*.onnx", "*.ubj"], where="m")
