@@ -26,7 +26,10 @@ class ScalableTarget(ResourceType):
     immutable: ClassVar = frozenset(_TARGET)
 
     def create(self, request: Request) -> Provisioned:
-        request.call(_SERVICE, "RegisterScalableTarget", request.without("ScheduledActions"))
+        # CloudFormation lists tags, this API maps them.
+        tags = {tag["Key"]: tag["Value"] for tag in request.properties.get("Tags", [])}
+        given = request.without("ScheduledActions", "Tags")
+        request.call(_SERVICE, "RegisterScalableTarget", {**given, "Tags": tags} if tags else given)
         for action in request.properties.get("ScheduledActions", []):
             request.call(_SERVICE, "PutScheduledAction", {**request.only(*_TARGET), **action})
         properties = request.properties
