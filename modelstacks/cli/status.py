@@ -43,6 +43,8 @@ def _show(bench: Bench, status: Status) -> None:
         f"embedded cloud on {status.endpoint_url} (account {status.account}, {status.region}), "
         f"pid {status.pid}, since {status.started_at}"
     )
+    if status.problem is not None:
+        terminal.fault(status.problem)
     if not status.stacks:
         terminal.data("no stack is deployed")
     if status.apis:

@@ -295,6 +295,8 @@ def watch(bench: Bench, session: CloudSession) -> None:
                 bench.terminal.say("another command has stopped the embedded cloud")
                 return
             raise
+        if status.problem is not None:
+            raise EnvironmentFault(status.problem)
         for cause in root_causes(status.workloads):
             if cause not in told:
                 told.add(cause)
