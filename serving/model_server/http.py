@@ -136,7 +136,8 @@ class Server:
         self.values = counters.values
         self.connections: set[Connection] = set()
         self.in_flight = 0
-        self.draining = False
+        self.draining = False  # /ping says so; all else goes on
+        self.closing = False  # each connection's next answer is its last
         self.last_request = 0.0
         self.tick()
 
@@ -357,7 +358,7 @@ class Connection(asyncio.Protocol):
         server.in_flight -= 1
         server.values[metrics.IN_FLIGHT] -= 1
         # On the way out, a connection closes after the last request that it had already sent.
-        keep_alive = request.keep_alive and not (server.draining and not self._waiting)
+        keep_alive = request.keep_alive and not (server.closing and not self._waiting)
         parts = [
             _STATUS_LINES[status],
             b"content-type: ",

@@ -181,12 +181,16 @@ class Worker:
         self._accepting(on=False)
         self._accept_backlog()
         self._listener.close()
-        await asyncio.sleep(0)
-        while perf_counter() < deadline:
-            for connection in list(server.connections):
-                connection.close_if_idle()
-            if not server.in_flight and not any(connection.busy for connection in server.connections):
-                break
+        # From here each answer is its connection's last. One that has nothing under way is closed only after a
+        # moment: its client may just be sending.
+        server.closing = True
+        closed = perf_counter() + min(QUIET_SECONDS, settings.drain_seconds / 5)
+        while (now := perf_counter()) < deadline:
+            if now >= closed:
+                for connection in list(server.connections):
+                    connection.close_if_idle()
+                if not server.in_flight and not self._tasks and not any(c.busy for c in server.connections):
+                    break
             await asyncio.sleep(0.005)
         left = server.in_flight
         if left:

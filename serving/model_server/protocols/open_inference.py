@@ -79,9 +79,7 @@ class Infer:
             tensor = self._reader.signature.input(name) if type(name) is str else None
             if tensor is None or name in given:
                 known = ", ".join(t.name for t in self._reader.signature.inputs)
-                problem = (
-                    "is there twice" if name in given else f"is not an input of this model; allowed: {known}"
-                )
+                problem = "is there twice" if tensor else f"is not an input of this model; allowed: {known}"
                 raise invalid(Fault(problem, str(name)))
             size = _object(item.get("parameters", {}), f"{name}.parameters").get("binary_data_size")
             if size is None:
