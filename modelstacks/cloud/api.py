@@ -141,6 +141,7 @@ class Status(_Message):
     account: str
     credentials: Credentials
     settled: bool  # no workload is still starting
+    problem: str | None = None  # what broke the embedded cloud itself, and how to mend it
     stacks: tuple[Stack, ...] = ()
     apis: tuple[Api, ...] = ()
     workloads: tuple[Workload, ...] = ()

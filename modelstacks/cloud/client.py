@@ -75,6 +75,8 @@ class Session:
         while True:
             status = self.status()
             yield status
+            if status.problem is not None:
+                raise EnvironmentFault(status.problem)
             if status.settled:
                 return
             if time.monotonic() > deadline:

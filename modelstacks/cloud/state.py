@@ -22,9 +22,11 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from modelstacks.cloud.api import Credentials
 from modelstacks.core.errors import EnvironmentFault
 
-__all__ = ["Process", "State", "StateDirectory", "process_of"]
+__all__ = ["MARKER", "Process", "State", "StateDirectory", "process_of"]
 
 KILL_SECONDS = 5.0
+# In the environment of everything that the daemon starts, so that nothing a crash left behind is missed.
+MARKER = "MODELSTACKS_CLOUD_STATE"
 
 
 class Process(BaseModel):
@@ -135,11 +137,21 @@ class StateDirectory:
     def clean(self) -> tuple[int, ...]:
         """End every recorded process and remove the state file; the pids that were ended."""
         state = self.read()
-        if state is None:
-            return ()
-        ended = end_processes((state.daemon, *state.processes))
+        recorded = (state.daemon, *state.processes) if state is not None else ()
+        ended = end_processes((*recorded, *self._marked()))
         self.forget()
         return ended
+
+    def _marked(self) -> list[Process]:
+        """Processes that carry this directory's mark: what was started after the state was last written."""
+        found = []
+        for process in psutil.process_iter():
+            try:
+                if process.environ().get(MARKER) == str(self.root):
+                    found.append(Process(pid=process.pid, created=process.create_time(), what="marked"))
+            except (psutil.Error, OSError):  # somebody else's, or gone already
+                continue
+        return found
 
     def _damaged(self, why: str) -> EnvironmentFault:
         return EnvironmentFault(

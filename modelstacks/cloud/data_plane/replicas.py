@@ -15,21 +15,30 @@ import shutil
 import signal
 import socket
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol
 
 from modelstacks.cloud import api
-from modelstacks.cloud.state import disk_fault
+from modelstacks.cloud.state import MARKER, disk_fault
 
-__all__ = ["STATE_MARKER", "ImageEnvironment", "Registry", "Replica", "free_port", "log_path", "root_cause"]
+__all__ = [
+    "MARKER",
+    "ImageEnvironment",
+    "Registry",
+    "Replica",
+    "State",
+    "free_port",
+    "log_path",
+    "root_cause",
+]
 
 State = Literal["starting", "healthy", "unhealthy", "draining", "stopped", "failed"]
 
-# In the environment of everything that the daemon starts, so that `clean` finds what a crash left behind.
-STATE_MARKER = "MODELSTACKS_CLOUD_STATE"
 LAUNCHER = Path(__file__).with_name("launch.py")
+KEPT = 500  # replicas remembered
 TAIL = 16_384  # bytes of a log in which the root cause is looked for
 
 
@@ -187,8 +196,9 @@ class Registry:
         self.logs = logs
         self._changed = changed
         self._replicas: dict[str, Replica] = {}
+        self.history: deque[Replica] = deque(maxlen=KEPT)  # the dead too: their logs are still asked for
 
-    def __iter__(self):  # type: ignore[no-untyped-def]
+    def __iter__(self) -> Iterator[Replica]:
         return iter(list(self._replicas.values()))
 
     def find(self, name: str) -> Replica | None:
@@ -204,6 +214,7 @@ class Registry:
             self._changed()
 
         self._replicas[replica.id] = replica
+        self.history.append(replica)
         try:
             await replica.start(command, ended)
         except BaseException:
@@ -235,7 +246,7 @@ def command_of(
         "TMPDIR": str(directory),
         "LANG": "C.UTF-8",
         "PYTHONUNBUFFERED": "1",
-        STATE_MARKER: os.environ.get(STATE_MARKER, ""),
+        MARKER: os.environ.get(MARKER, ""),
     }
     argv = [*entrypoint, *arguments]
     program = shutil.which(argv[0], path=base["PATH"]) or argv[0]

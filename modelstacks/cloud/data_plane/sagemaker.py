@@ -16,7 +16,7 @@ import secrets
 import shutil
 import tarfile
 import tempfile
-from collections.abc import Coroutine, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -28,7 +28,7 @@ from modelstacks.cloud.data_plane.context import Context
 from modelstacks.cloud.data_plane.gateway import Gateway, refusal
 from modelstacks.cloud.data_plane.hops import policies
 from modelstacks.cloud.data_plane.hops.calls import ApiCall, Caller, decrypt_call, image_pull, may_call
-from modelstacks.cloud.data_plane.replicas import Replica
+from modelstacks.cloud.data_plane.replicas import Replica, State
 from modelstacks.cloud.data_plane.topology import Endpoint, Model, Topology, Variant
 from modelstacks.cloud.data_plane.wire import ConnectionLost, Headers, Request, Response
 from modelstacks.cloud.state import disk_fault
@@ -38,6 +38,10 @@ __all__ = ["Endpoints"]
 
 CONTAINER_PORT = 8080  # SageMaker calls this port and no other
 INVOCATION_SECONDS = 60.0
+TIMED_OUT = (
+    "Your invocation timed out while waiting for a response from container primary. Review the latency "
+    "metrics for each container in Amazon CloudWatch, resolve the issue, and try again."
+)
 BODY_LIMIT = 25 * 1024 * 1024
 FAILURES = 3  # replicas of one variant that may die before it is in service
 PING_SECONDS = 0.1
@@ -212,7 +216,9 @@ class Endpoints:
                 raise StartFailedError(str(self._context.refuse(refused)))
 
     async def _model_data(self, model: Model) -> Path | None:
-        """The model's data, fetched from S3 with its role through its VPC and unpacked; shared by its instances."""
+        """The model's data, fetched from S3 with its role through its VPC and unpacked; shared by its
+        instances.
+        """
         if not model.data_uri:
             return None
         bucket, _, key = model.data_uri.removeprefix("s3://").partition("/")
@@ -286,8 +292,8 @@ class Endpoints:
             if instances.deaths >= FAILURES or asyncio.get_running_loop().time() > deadline:
                 why = instances.cause or self._why_unhealthy(instances)
                 raise StartFailedError(
-                    f"the primary container for production variant {instances.variant.name} did not pass the ping "
-                    f"health check: {why}"
+                    f"the primary container for production variant {instances.variant.name} "
+                    f"did not pass the ping health check: {why}"
                 )
             await asyncio.sleep(PING_SECONDS / 4)
         instances.deaths = 0
@@ -300,7 +306,9 @@ class Endpoints:
         while replica.alive and not fleet.closing:
             healthy = await self._ping(replica)
             if replica.state in ("starting", "healthy", "unhealthy"):
-                new = "healthy" if healthy else ("starting" if replica.state == "starting" else "unhealthy")
+                new: State = "healthy"
+                if not healthy:
+                    new = "starting" if replica.state == "starting" else "unhealthy"
                 if new != replica.state:
                     replica.state = new
                     if fleet.in_service and healthy:
@@ -408,13 +416,7 @@ class Endpoints:
                 )
                 body = await answer.read()
         except TimeoutError:
-            return self._model_error(
-                endpoint,
-                replica,
-                0,
-                "Your invocation timed out while waiting for a response from container primary. Review the latency "
-                "metrics for each container in Amazon CloudWatch, resolve the issue, and try again.",
-            )
+            return self._model_error(endpoint, replica, 0, TIMED_OUT)
         except ConnectionLost as error:
             await asyncio.sleep(0)  # lets the replica's end be noticed, whose reason says more
             return self._model_error(
@@ -496,7 +498,7 @@ def _validation(message: str, status: int = 400) -> Response:
     return _error(status, "ValidationError", message)
 
 
-def _error(status: int, code: str, message: str, body: dict[str, object] | None = None) -> Response:
+def _error(status: int, code: str, message: str, body: Mapping[str, object] | None = None) -> Response:
     response = refusal("sagemaker", code, message, status)
     response.body = json.dumps(body or {"Message": message}).encode()
     response.headers = [

@@ -44,7 +44,7 @@ BUFFER = 1 << 20  # bytes of a streamed body held before the sender is made to w
 IDLE_CONNECTIONS = 64  # a target
 
 
-class ConnectionLost(Exception):  # noqa: N818  what happened, in HTTP's words
+class ConnectionLost(Exception):
     """The other side refused the connection, or closed it before its answer was whole."""
 
 
@@ -106,24 +106,25 @@ def without(headers: Iterable[tuple[str, str]], *names: str) -> Headers:
 class Listener:
     """A port of this machine on which a handler answers."""
 
-    def __init__(self, server: asyncio.Server, state: ServerState, port: int) -> None:
-        self._server, self._state, self.port = server, state, port
+    def __init__(self, servers: list[asyncio.Server], state: ServerState, port: int) -> None:
+        self._servers, self._state, self.port = servers, state, port
 
     async def close(self) -> None:
         """Stop listening and drop the connections."""
-        self._server.close()
+        for server in self._servers:
+            server.close()
         for connection in list(self._state.connections):
             transport = getattr(connection, "transport", None)
             if transport is not None:
                 transport.abort()
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._server.wait_closed(), 1)
 
 
 async def listen(
-    handler: Handler, *, port: int = 0, limit: int | None = None, host: str = "127.0.0.1"
+    handler: Handler, *, port: int = 0, limit: int | None = None, localhost: bool = False
 ) -> Listener:
-    """Listen on a port (0: a free one). A body over `limit` bytes is answered 413 without being read.
+    """Listen on a port of 127.0.0.1 (0: a free one), and of ::1 too where callers will say `localhost`.
+
+    A body over `limit` bytes is answered 413 without being read.
 
     Raises EnvironmentFault where the port is in use.
     """
@@ -145,22 +146,29 @@ async def listen(
         return HttpToolsProtocol(config=config, server_state=state, app_state={}, _loop=loop)
 
     try:
-        bound = _bind(host, port)
+        bound = _bind(socket.AF_INET, "127.0.0.1", port)
     except OSError as error:
-        if error.errno in (errno.EADDRINUSE, errno.EACCES):
-            raise EnvironmentFault(
-                f"port {port} is in use by another program"
-                if error.errno == errno.EADDRINUSE
-                else f"port {port} may not be used by this user",
-                fix="choose another port with --port, or leave it out for a free one",
-            ) from error
-        raise
-    server = await loop.create_server(protocol, sock=bound, backlog=1024)
-    return Listener(server, state, bound.getsockname()[1])
+        if error.errno not in (errno.EADDRINUSE, errno.EACCES):
+            raise
+        why = (
+            "is in use by another program"
+            if error.errno == errno.EADDRINUSE
+            else "is not for this user to use"
+        )
+        raise EnvironmentFault(
+            f"port {port} {why}", fix="choose another port with --port, or leave it out for a free one"
+        ) from error
+    port = bound.getsockname()[1]
+    sockets = [bound]
+    if localhost:
+        with contextlib.suppress(OSError):  # a machine without IPv6, or a port that is taken there
+            sockets.append(_bind(socket.AF_INET6, "::1", port))
+    servers = [await loop.create_server(protocol, sock=one, backlog=1024) for one in sockets]
+    return Listener(servers, state, port)
 
 
-def _bind(host: str, port: int) -> socket.socket:
-    bound = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+def _bind(family: socket.AddressFamily, host: str, port: int) -> socket.socket:
+    bound = socket.socket(family, socket.SOCK_STREAM)
     try:
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         bound.bind((host, port))

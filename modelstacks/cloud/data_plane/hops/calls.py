@@ -144,9 +144,14 @@ def _s3(method: str, path: str, query: str) -> ApiCall | None:
         if method == "DELETE" and "uploadId" in options:
             action = "s3:AbortMultipartUpload"
         return ApiCall("s3", "s3", action, f"arn:aws:s3:::{bucket}/{key}", _version_context(options))
-    actions = {"location": "s3:GetBucketLocation", "versions": "s3:ListBucketVersions",
-               "uploads": "s3:ListBucketMultipartUploads", "policy": "s3:GetBucketPolicy",
-               "versioning": "s3:GetBucketVersioning", "encryption": "s3:GetEncryptionConfiguration"}  # fmt: skip
+    actions = {
+        "location": "s3:GetBucketLocation",
+        "versions": "s3:ListBucketVersions",
+        "uploads": "s3:ListBucketMultipartUploads",
+        "policy": "s3:GetBucketPolicy",
+        "versioning": "s3:GetBucketVersioning",
+        "encryption": "s3:GetEncryptionConfiguration",
+    }
     if method in ("GET", "HEAD"):
         action = next((name for option, name in actions.items() if option in options), "s3:ListBucket")
         prefix = options.get("prefix")

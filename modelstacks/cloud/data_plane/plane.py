@@ -1,0 +1,111 @@
+"""The data plane put together: read the account back, make the machine look like it, say what runs."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from modelstacks.cloud import api
+from modelstacks.cloud.control_plane.client import unemulated
+from modelstacks.cloud.data_plane.api_gateway import ApiGateways
+from modelstacks.cloud.data_plane.context import Context
+from modelstacks.cloud.data_plane.ecs import Services
+from modelstacks.cloud.data_plane.gateway import FrontDoor
+from modelstacks.cloud.data_plane.lambda_ import Functions
+from modelstacks.cloud.data_plane.load_balancer import LoadBalancers
+from modelstacks.cloud.data_plane.read_back import ReadError, read
+from modelstacks.cloud.data_plane.sagemaker import Endpoints
+from modelstacks.core.errors import EnvironmentFault, UsageError
+
+__all__ = ["DataPlane"]
+
+
+class DataPlane:
+    """Everything between a caller's request and a model server's answer."""
+
+    def __init__(
+        self, context: Context, *, first_api_port: int = 0, stack_changed: Callable[[], None]
+    ) -> None:
+        self.context = context
+        self.front_door = FrontDoor(context, stack_changed)
+        self._balancers = LoadBalancers(context)
+        self._functions = Functions(context)
+        self._endpoints = Endpoints(context)
+        self._services = Services(context, self._balancers)
+        self._apis = ApiGateways(context, self._balancers, self._functions, first_api_port)
+        self._unemulated: dict[str, list[api.Unemulated]] = {}
+        self._busy = asyncio.Lock()
+        context.invoke_endpoint = self._endpoints.invoke
+
+    async def reconcile(self) -> None:
+        """Read the account back and start, replace and stop what changed. Raises EnvironmentFault.
+
+        Returns when the work is under way; `workloads` tells when it is done.
+        """
+        async with self._busy:
+            context = self.context
+            try:
+                topology = await context.blocking(read, context.account)
+                found = await context.blocking(
+                    unemulated, context.account.endpoint_url, context.account.region
+                )
+            except ReadError as error:
+                raise EnvironmentFault(f"the account cannot be read back: {error}") from error
+            context.topology = topology
+            self._unemulated = {}
+            for one in found:
+                entry = api.Unemulated(type=one.type, logical_id=one.logical_id)
+                self._unemulated.setdefault(one.stack, []).append(entry)
+            await self._functions.reconcile()
+            await self._endpoints.reconcile()
+            await self._services.reconcile()
+            await self._apis.reconcile()
+            context.changed()
+
+    async def close(self) -> None:
+        """Stop every process and close every port."""
+        await self._apis.close()
+        await asyncio.gather(self._functions.close(), self._endpoints.close(), self._services.close())
+        self._balancers.close()
+        await self.context.registry.stop_all(1.0)
+        self.context.pool.close()
+
+    def workloads(self) -> tuple[api.Workload, ...]:
+        """What the account asks to be running."""
+        return (*self._services.describe(), *self._endpoints.describe(), *self._functions.describe())
+
+    def stacks(self) -> tuple[api.Stack, ...]:
+        """The stacks, as they were when the account was last read."""
+        return tuple(
+            api.Stack(
+                name=one.name,
+                status=one.status,
+                outputs=dict(one.outputs),
+                unemulated=tuple(self._unemulated.get(one.name, ())),
+            )
+            for one in self.context.topology.stacks
+        )
+
+    def apis(self) -> tuple[api.Api, ...]:
+        """The REST APIs and where they listen."""
+        return tuple(self._apis.describe())
+
+    def inject(self, fault: api.Fault) -> None:
+        """Inject a fault. Raises UsageError for a replica or workload that is not there."""
+        replicas = {one.id for one in self.context.registry}
+        workloads = {one.name for one in self.workloads()}
+        if isinstance(fault, (api.KillReplica, api.FailHealthChecks)):
+            _known("replica", fault.replica, replicas)
+        else:
+            _known("workload", fault.workload, workloads)
+        if isinstance(fault, api.KillReplica):
+            replica = self.context.registry.find(fault.replica)
+            if replica is not None:
+                replica.kill()
+            return
+        self.context.faults.add(fault)
+
+
+def _known(what: str, name: str, names: set[str]) -> None:
+    if name not in names:
+        raise UsageError(f"no such {what}", got=name, allowed=", ".join(sorted(names)) or "none runs")
