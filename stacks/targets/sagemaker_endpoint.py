@@ -154,10 +154,6 @@ def build(scope: Construct, plan: Plan, foundation: Foundation) -> Backend:
             )
         ],
     )
-    if has_nvme(target.instance_type):
-        acknowledge(
-            configuration, "SM1", "the instance's own NVMe disks are encrypted in hardware; a key is refused"
-        )
     endpoint = sagemaker.CfnEndpoint(
         scope,
         "Endpoint",

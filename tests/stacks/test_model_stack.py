@@ -1,4 +1,4 @@
-"""What both architectures have in common: API, keys, encryption, least privilege, a network with no way out."""
+"""What both architectures have in common: API, keys, encryption, least privilege, a closed network."""
 
 from __future__ import annotations
 
