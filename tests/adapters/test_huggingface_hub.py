@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 from support.local_hub import LocalHub
+from support.tiny_models import CLASSIFIER as MODEL
 
 from modelstacks.adapters.huggingface_hub import HuggingFaceHub
 from modelstacks.core.errors import EnvironmentFault, ModelstacksError, UsageError
 
-MODEL = Path(__file__).resolve().parents[2] / "model_artifacts" / "sentiment-bert"
 ID = "acme/sentiment"
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import subprocess
 import sys
@@ -10,13 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-
-ARTIFACTS = Path(__file__).resolve().parents[2] / "model_artifacts"
-NAMES = ("descriptions-gpt2", "sentence-encoder", "sentiment-bert")
-
-needs_torch = pytest.mark.skipif(
-    importlib.util.find_spec("torch") is None, reason="needs PyTorch: make .venv/.torch"
-)
+from support.tiny_models import ARTIFACTS, ENCODER, TRANSFORMERS, needs_torch
 
 
 @pytest.fixture(scope="module")
@@ -34,28 +27,27 @@ def retrained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_training_again_gives_vectors_that_point_the_same_way(retrained: Path) -> None:
     kept, new = (
         np.array(json.loads((folder / "predictions.json").read_text())["predictions"])
-        for folder in (ARTIFACTS / "sentence-encoder", retrained)
+        for folder in (ENCODER, retrained)
     )
     assert (kept * new).sum(axis=1).min() > 0.99  # unit vectors: the cosine
 
 
 @needs_torch
 def test_training_again_gives_the_same_vocabulary_and_layout(retrained: Path) -> None:
-    kept = ARTIFACTS / "sentence-encoder"
-    assert (retrained / "tokenizer.json").read_text() == (kept / "tokenizer.json").read_text()
+    assert (retrained / "tokenizer.json").read_text() == (ENCODER / "tokenizer.json").read_text()
     made = {path.relative_to(retrained) for path in retrained.rglob("*")}
-    assert made == {path.relative_to(kept) for path in kept.rglob("*")} - {Path("README.md")}
+    assert made == {path.relative_to(ENCODER) for path in ENCODER.rglob("*")} - {Path("README.md")}
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_a_model_has_a_card_with_licence_and_task(name: str) -> None:
-    front_matter = (ARTIFACTS / name / "README.md").read_text().split("---")[1]
+@pytest.mark.parametrize("folder", TRANSFORMERS, ids=lambda folder: folder.name)
+def test_a_model_has_a_card_with_licence_and_task(folder: Path) -> None:
+    front_matter = (folder / "README.md").read_text().split("---")[1]
     assert "license: apache-2.0" in front_matter
     assert "pipeline_tag: " in front_matter
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_every_text_has_an_answer(name: str) -> None:
-    asked = json.loads((ARTIFACTS / name / "holdout.json").read_text())["inputs"]
-    answered = json.loads((ARTIFACTS / name / "predictions.json").read_text())["predictions"]
+@pytest.mark.parametrize("folder", TRANSFORMERS, ids=lambda folder: folder.name)
+def test_every_text_has_an_answer(folder: Path) -> None:
+    asked = json.loads((folder / "holdout.json").read_text())["inputs"]
+    answered = json.loads((folder / "predictions.json").read_text())["predictions"]
     assert len(asked) == len(answered) > 0

@@ -1,4 +1,4 @@
-"""The huggingface source: what it pins, what it leaves out, what it refuses before any weights are fetched."""
+"""The huggingface source: what it pins, leaves out, and refuses before any weights are fetched."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from model_server.engines import choose
 from model_server.settings import Settings
 from support.local_hub import LocalHub
 from support.ports import MemoryHub, MemoryPorts
+from support.tiny_models import CLASSIFIER, ENCODER, GENERATOR
 
 from modelstacks.adapters.huggingface_hub import HuggingFaceHub
 from modelstacks.core.errors import EnvironmentFault, UsageError
@@ -25,7 +26,6 @@ from modelstacks.core.signature import Signature
 from modelstacks.sources import huggingface
 from modelstacks.sources.huggingface import HuggingFace
 
-MODELS = Path(__file__).resolve().parents[2] / "model_artifacts"
 ID = "acme/sentiment"
 CONFIG = json.dumps({"model_type": "bert", "architectures": ["BertForSequenceClassification"]}).encode()
 SMALL = {"config.json": CONFIG, "tokenizer.json": b"{}"}
@@ -270,15 +270,15 @@ def write_spec(project: Path, **model: Any) -> Path:
 @pytest.mark.parametrize(
     ("folder", "task"),
     [
-        ("sentiment-bert", "text-classification"),
-        ("sentence-encoder", "feature-extraction"),
-        ("descriptions-gpt2", "text-generation"),
+        (CLASSIFIER, "text-classification"),
+        (ENCODER, "feature-extraction"),
+        (GENERATOR, "text-generation"),
     ],
 )
 def test_a_real_model_is_locked_and_packaged_from_a_real_hub(
-    hub: LocalHub, ports: Ports, tmp_path: Path, folder: str, task: str
+    hub: LocalHub, ports: Ports, tmp_path: Path, folder: Path, task: str
 ) -> None:
-    commit = hub.add(ID, MODELS / folder)
+    commit = hub.add(ID, folder)
     spec = write_spec(tmp_path)
     locked = lock(spec, tmp_path, ports, report=lambda line: None).lock.model
     assert (locked.revision, locked.task, locked.engine) == (commit, task, "transformers")
@@ -294,11 +294,11 @@ def test_a_real_model_is_locked_and_packaged_from_a_real_hub(
 
 
 def test_locking_twice_changes_nothing_until_main_moves(hub: LocalHub, ports: Ports, tmp_path: Path) -> None:
-    hub.add(ID, MODELS / "sentiment-bert")
+    hub.add(ID, CLASSIFIER)
     spec = write_spec(tmp_path)
     assert lock(spec, tmp_path, ports, report=lambda line: None).changed
     assert not lock(spec, tmp_path, ports, report=lambda line: None).changed
-    commit = hub.add(ID, MODELS / "sentence-encoder")
+    commit = hub.add(ID, ENCODER)
     again = lock(spec, tmp_path, ports, report=lambda line: None)
     assert again.changed
     assert again.lock.model.revision == commit
@@ -307,7 +307,7 @@ def test_locking_twice_changes_nothing_until_main_moves(hub: LocalHub, ports: Po
 def test_the_token_is_neither_in_the_lock_nor_in_what_is_reported(
     hub: LocalHub, ports: Ports, tmp_path: Path
 ) -> None:
-    hub.add(ID, MODELS / "sentiment-bert", gated=True)
+    hub.add(ID, CLASSIFIER, gated=True)
     hub.tokens["hf_very_secret"] = {ID}
     secrets = MemoryPorts().secrets
     secrets.secrets["hub-token"] = "hf_very_secret"
@@ -320,8 +320,8 @@ def test_the_token_is_neither_in_the_lock_nor_in_what_is_reported(
 
 
 def test_bytes_other_than_the_hub_lists_are_refused(hub: LocalHub, ports: Ports, tmp_path: Path) -> None:
-    hub.add(ID, MODELS / "sentiment-bert")
-    weights = (MODELS / "sentiment-bert" / "model.onnx").read_bytes()
+    hub.add(ID, CLASSIFIER)
+    weights = (CLASSIFIER / "model.onnx").read_bytes()
     hub.forged["model.onnx"] = weights[:-1] + bytes([weights[-1] ^ 1])
     with pytest.raises(
         EnvironmentFault, match=r"model\.onnx of acme/sentiment did not arrive as the hub lists it"
@@ -330,7 +330,7 @@ def test_bytes_other_than_the_hub_lists_are_refused(hub: LocalHub, ports: Ports,
 
 
 def test_a_renamed_model_is_locked_under_its_new_name(hub: LocalHub, ports: Ports, tmp_path: Path) -> None:
-    hub.add(ID, MODELS / "sentiment-bert")
+    hub.add(ID, CLASSIFIER)
     hub.rename(ID, "acme/praise")
     assert (
         lock(write_spec(tmp_path), tmp_path, ports, report=lambda line: None).lock.model.origin["id"]

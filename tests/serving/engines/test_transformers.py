@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import shutil
 import subprocess
@@ -17,12 +16,9 @@ from model_server.engines import Engine, choose
 from model_server.engines import transformers as engine_module
 from model_server.problems import ModelRefusedError, ProblemError
 from model_server.settings import Settings
+from support.tiny_models import ARTIFACTS, CLASSIFIER, ENCODER, GENERATOR, TRANSFORMERS, needs_torch
 
 ROOT = Path(__file__).resolve().parents[3]
-ARTIFACTS = ROOT / "model_artifacts"
-CLASSIFIER, ENCODER, GENERATOR = (
-    ARTIFACTS / n for n in ("sentiment-bert", "sentence-encoder", "descriptions-gpt2")
-)
 TEXTS = [
     "the film was not good",
     "what a lovely garden",
@@ -30,10 +26,6 @@ TEXTS = [
     "zebra über 猫",
     "I found this hotel truly dreadful",
 ]
-
-needs_torch = pytest.mark.skipif(
-    importlib.util.find_spec("torch") is None, reason="needs PyTorch: make .venv/.torch"
-)
 
 
 def load(folder: Path, **settings: Any) -> Engine:
@@ -67,7 +59,7 @@ def same(one: list[Any], other: list[Any]) -> bool:
 
 @pytest.fixture(scope="module")
 def engines() -> dict[Path, Engine]:
-    return {folder: load(folder) for folder in (CLASSIFIER, ENCODER, GENERATOR)}
+    return {folder: load(folder) for folder in TRANSFORMERS}
 
 
 @pytest.fixture
@@ -88,13 +80,13 @@ def copy(tmp_path: Path) -> Callable[..., Path]:
 # Answers
 
 
-@pytest.mark.parametrize("folder", [CLASSIFIER, ENCODER, GENERATOR], ids=lambda folder: folder.name)
+@pytest.mark.parametrize("folder", TRANSFORMERS, ids=lambda folder: folder.name)
 def test_answers_are_the_library_s_own(engines: dict[Path, Engine], folder: Path) -> None:
     body, expected = kept(folder)
     assert same(answer(engines[folder], body["inputs"], body.get("parameters")), expected)
 
 
-@pytest.mark.parametrize("folder", [CLASSIFIER, ENCODER, GENERATOR], ids=lambda folder: folder.name)
+@pytest.mark.parametrize("folder", TRANSFORMERS, ids=lambda folder: folder.name)
 def test_a_text_gets_the_same_answer_alone_batched_and_in_any_order(
     engines: dict[Path, Engine], folder: Path
 ) -> None:
@@ -107,7 +99,7 @@ def test_a_text_gets_the_same_answer_alone_batched_and_in_any_order(
 
 
 @needs_torch
-@pytest.mark.parametrize("folder", [CLASSIFIER, ENCODER, GENERATOR], ids=lambda folder: folder.name)
+@pytest.mark.parametrize("folder", TRANSFORMERS, ids=lambda folder: folder.name)
 def test_safetensors_in_pytorch_answer_as_onnx_does(
     engines: dict[Path, Engine], folder: Path, copy: Callable[..., Path]
 ) -> None:
