@@ -217,7 +217,7 @@ class Engine:
         stack.resources = {logical_id: stack.resources[logical_id] for logical_id in wanted}
 
     def delete(self, stack: StackResources) -> None:
-        """Delete every resource, the last made first. Raises OperationFailedError naming what would not go."""
+        """Delete every resource, the last made first. Raises OperationFailedError naming what stays."""
         if left := self._delete_all(stack, list(stack.resources)):
             raise OperationFailedError(f"The following resource(s) failed to delete: [{', '.join(left)}].")
 

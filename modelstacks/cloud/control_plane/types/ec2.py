@@ -443,3 +443,19 @@ class NatGateway(_Tagged):
     def delete(self, request: Request, current: Provisioned) -> None:
         with ignoring("NatGatewayNotFound"):
             request.client("ec2").delete_nat_gateway(NatGatewayId=current.physical_id)
+
+
+@provides("AWS::EC2::FlowLog")
+class FlowLog(_Tagged):
+    """A flow log. The embedded network writes none."""
+
+    def create(self, request: Request) -> Provisioned:
+        given = request.without("Tags", "ResourceId", "DestinationOptions")
+        resource, tags = request.properties["ResourceId"], _tags(request, "vpc-flow-log")
+        made = request.call("ec2", "CreateFlowLogs", given, ResourceIds=[resource], TagSpecifications=tags)
+        if made.get("Unsuccessful"):
+            raise ResourceError(made["Unsuccessful"][0]["Error"]["Message"])
+        return Provisioned(made["FlowLogIds"][0], {"Id": made["FlowLogIds"][0]})
+
+    def delete(self, request: Request, current: Provisioned) -> None:
+        request.client("ec2").delete_flow_logs(FlowLogIds=[current.physical_id])

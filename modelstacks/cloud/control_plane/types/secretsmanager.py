@@ -1,6 +1,5 @@
 """AWS::SecretsManager: secrets."""
 
-
 from __future__ import annotations
 
 import json
