@@ -1,0 +1,54 @@
+"""Lock files: damage is met with the command that mends it; digests move with the model block alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from support.project import MODEL, Project
+
+from modelstacks.core.errors import LockInvalid
+from modelstacks.core.lock import lock_path, model_digest, read_lock
+from modelstacks.core.validation import read_spec
+
+
+def test_a_lock_lies_beside_its_spec() -> None:
+    assert lock_path(Path("deployments/churn.yaml")) == Path("deployments/churn.lock.json")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("", "deployments/churn.lock.json: the lock file is damaged at the document"),
+        ("{}", "deployments/churn.lock.json: the lock file is damaged at spec"),
+        ('{"lock_version": 2}', "deployments/churn.lock.json: the lock file is damaged at lock_version"),
+        ("<<<<<<< HEAD\n{}", "deployments/churn.lock.json: the lock file is damaged at the document"),
+    ],
+    ids=["empty", "bare", "newer", "merge conflict"],
+)
+def test_a_damaged_lock_is_refused_with_the_command_that_mends_it(
+    content: str, message: str, project: Project
+) -> None:
+    path = project.write("deployments/churn.lock.json", content)
+    with pytest.raises(LockInvalid) as refused:
+        read_lock(path)
+    assert str(refused.value).startswith(message)
+    assert str(refused.value).endswith("fix: modelstacks lock deployments/churn.yaml")
+
+
+def test_a_missing_lock_is_refused_with_the_command_that_makes_it(project: Project) -> None:
+    with pytest.raises(LockInvalid) as refused:
+        read_lock(project.folder / "deployments/churn.lock.json")
+    assert str(refused.value) == (
+        "deployments/churn.lock.json: no lock file; fix: modelstacks lock deployments/churn.yaml"
+    )
+
+
+def test_the_digest_moves_with_the_model_block_alone(project: Project) -> None:
+    digest = model_digest(read_spec(project.spec()))
+    assert digest == model_digest(
+        read_spec(project.spec(rest="architecture: self-hosted\nlogs: {retention_days: 7}\n"))
+    )
+    written_out = MODEL.replace("license", "allow_pickle: false, include: [], license")
+    assert digest == model_digest(read_spec(project.spec(model=written_out)))  # defaults, spelt out
+    assert digest != model_digest(read_spec(project.spec(model=MODEL.replace("MIT", "Apache-2.0"))))

@@ -1,0 +1,166 @@
+"""`lock`: what is written, when it is written, and what is refused before anything is."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from support.project import MODEL, XGBOOST, Project
+
+from modelstacks.core.archive import file_sha256
+from modelstacks.core.errors import SpecInvalid, UsageError
+from modelstacks.core.lock import read_lock
+from modelstacks.core.packaging import archive_path
+
+
+def refusal(project: Project, spec: Path) -> str:
+    with pytest.raises(UsageError) as refused:
+        project.lock(spec)
+    assert not list(project.folder.glob("deployments/*.lock.json"))
+    assert not list(project.folder.rglob("*.part"))
+    return str(refused.value)
+
+
+def test_a_lock_pins_every_file_and_the_archive_of_them(project: Project) -> None:
+    outcome = project.lock(project.spec())
+    assert (outcome.path, outcome.changed) == (Path("deployments/churn.lock.json"), True)
+    written = read_lock(outcome.path)
+    assert written == outcome.lock
+    (file,) = written.model.files
+    assert (file.path, file.size) == ("model.json", len(XGBOOST))
+    assert file.sha256 == file_sha256(project.folder / "models/churn/model.json")
+    archive = archive_path(project.folder, written.model.archive.sha256)
+    assert file_sha256(archive) == written.model.archive.sha256
+    assert archive.stat().st_size == written.model.archive.size
+    assert written.aws_images == {"eu-west-1": "246618743249.dkr.ecr/xgboost:3.2-0"}
+
+
+def test_a_second_lock_with_nothing_changed_says_so_and_writes_nothing(project: Project) -> None:
+    spec = project.spec()
+    before = project.lock(spec).path.stat()
+    again = project.lock(spec)
+    assert not again.changed
+    assert again.path.stat().st_mtime_ns == before.st_mtime_ns
+
+
+def test_the_same_model_makes_the_same_bytes_on_another_machine(project: Project) -> None:
+    first = project.lock(project.spec()).path.read_bytes()
+    (project.folder / "models/churn/model.json").touch()
+    project.write("models/churn/README.md", "# about\n")
+    (project.folder / "deployments/churn.lock.json").unlink()
+    assert project.lock(project.spec()).path.read_bytes() == first
+
+
+def test_a_changed_model_changes_the_lock(project: Project) -> None:
+    before = project.lock(project.spec()).lock.model
+    project.write("models/churn/model.json", XGBOOST + b"\n")
+    outcome = project.lock(project.spec())
+    assert outcome.changed
+    assert outcome.lock.model.revision != before.revision
+    assert outcome.lock.model.archive != before.archive
+
+
+def test_the_inspector_is_shown_what_the_archive_holds(project: Project) -> None:
+    project.write("models/churn/holdout.csv", "a,b\n")
+    project.write("models/churn/signature.json", "{}")
+    project.lock(project.spec())
+    assert project.ports.inspector.shown == [("xgboost", ("model.json", "signature.json"), False)]
+
+
+def test_each_step_is_reported_before_it_begins(project: Project) -> None:
+    from modelstacks.core.locking import lock
+
+    said: list[str] = []
+    lock(project.spec(), project.folder, project.ports.ports(), report=said.append)
+    assert said == [
+        "resolving the model from artifact",
+        "loading it in the xgboost engine",
+        "looking up AWS's images",
+    ]
+
+
+def test_a_spec_with_faults_is_not_locked(project: Project) -> None:
+    with pytest.raises(SpecInvalid, match=r"deployments/churn.yaml:3: architecture: unknown value"):
+        project.lock(project.spec(rest="architecture: nowhere\n"))
+
+
+def test_a_model_that_the_engine_cannot_load_is_refused(project: Project) -> None:
+    project.ports.inspector.refuses = "the xgboost engine cannot load the model: it has no trees"
+    assert refusal(project, project.spec()) == "the xgboost engine cannot load the model: it has no trees"
+
+
+def test_a_pickle_needs_an_explicit_yes(project: Project) -> None:
+    (project.folder / "models/churn/model.json").unlink()
+    project.write("models/churn/model.pkl", b"\x80\x04N.")
+    message = refusal(project, project.spec())
+    assert message.startswith("models/churn: model.pkl is a pickle, which runs whatever code it names")
+    assert "allow_pickle: true" in message
+    assert project.ports.inspector.shown == []  # it was not loaded to find out
+
+
+def test_a_pickle_is_scanned_before_it_is_loaded(project: Project) -> None:
+    (project.folder / "models/churn/model.json").unlink()
+    project.write("models/churn/model.pkl", b"\x80\x04N.")
+    allowed = MODEL.replace("license", "allow_pickle: true, license")
+    project.ports.scanner.findings = ["model.pkl imports posix.system"]
+    message = refusal(project, project.spec(model=allowed))
+    assert "the pickle would run code that no model needs: model.pkl imports posix.system" in message
+    assert project.ports.scanner.scanned == ["model.pkl"]
+    assert project.ports.inspector.shown == []
+
+    project.ports.scanner.findings = []
+    assert project.lock(project.spec(model=allowed)).lock.model.allow_pickle
+    assert project.ports.inspector.shown == [("sklearn", ("model.pkl",), True)]
+
+
+def test_allowing_pickles_does_not_make_a_safe_model_one(project: Project) -> None:
+    outcome = project.lock(project.spec(model=MODEL.replace("license", "allow_pickle: true, license")))
+    assert not outcome.lock.model.allow_pickle
+
+
+@pytest.mark.parametrize(
+    ("card", "spec", "license", "said_by"),
+    [
+        ("", "MIT", "MIT", "spec"),
+        ("---\nlicense: mit\n---\n", "", "mit", "model card"),
+        ("---\nlicense: mit\n---\n", "MIT", "MIT", "spec"),
+    ],
+)
+def test_the_licence_comes_from_the_spec_or_the_model_card(
+    card: str,
+    spec: str,
+    license: str,  # noqa: A002
+    said_by: str,
+    project: Project,
+) -> None:
+    project.write("models/churn/README.md", card)
+    model = MODEL.replace(", license: MIT", f", license: {spec}" if spec else "")
+    locked = project.lock(project.spec(model=model)).lock.model
+    assert (locked.license, locked.license_from) == (license, said_by)
+
+
+def test_a_model_without_a_licence_is_not_locked(project: Project) -> None:
+    assert "under which licence" in refusal(project, project.spec(model=MODEL.replace(", license: MIT", "")))
+
+
+def test_the_spec_and_the_model_card_must_agree(project: Project) -> None:
+    project.write("models/churn/README.md", "---\nlicense: gpl-3.0\n---\n")
+    assert "the spec says MIT, the model card says gpl-3.0" in refusal(project, project.spec())
+
+
+def test_a_model_that_is_not_there_is_refused(project: Project) -> None:
+    message = refusal(project, project.spec(model=MODEL.replace("models/churn", "models/chum")))
+    assert message.startswith("model.path: models/chum does not exist in ")
+
+
+def test_nothing_of_the_work_is_left_behind(project: Project) -> None:
+    project.lock(project.spec())
+    assert list((project.folder / ".modelstacks/work").iterdir()) == []
+
+
+def test_a_lock_is_readable_json_with_one_fact_a_line(project: Project) -> None:
+    text = project.lock(project.spec()).path.read_text()
+    assert text.endswith("}\n")
+    assert max(map(len, text.splitlines())) < 160
+    assert json.loads(text)["lock_version"] == 1
