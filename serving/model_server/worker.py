@@ -176,7 +176,9 @@ class Worker:
         # The port stays open until no one asks any more, for at most a fifth of the time.
         announced = started + min(settings.drain_seconds / 5, 5.0)
         # Polled, both loops: an event for what ends them would cost every request something.
-        while (now := perf_counter()) < announced and now - max(server.last_request, started) < QUIET_SECONDS:  # noqa: ASYNC110
+        while (now := perf_counter()) < announced:  # noqa: ASYNC110
+            if now - max(server.last_request, started) >= QUIET_SECONDS:
+                break
             await asyncio.sleep(0.01)
         self._accepting(on=False)
         self._accept_backlog()

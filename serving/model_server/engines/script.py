@@ -1,7 +1,7 @@
 """A user's own inference.py, as for SageMaker: model_fn, input_fn, predict_fn, output_fn, or transform_fn.
 
-The file is code/inference.py or inference.py in the model's folder, as SageMaker's containers have it; functions
-that it leaves out do what SageMaker's inference toolkit does by default. It runs with the server's own rights.
+The file is code/inference.py or inference.py in the model's folder, as in SageMaker's containers. Functions that
+it leaves out do what SageMaker's inference toolkit does by default. It runs with the server's own rights.
 """
 
 from __future__ import annotations
@@ -142,7 +142,7 @@ def _import(path: Path) -> ModuleType:
 
 
 def _call(module: ModuleType, name: str) -> Callable[..., Any]:
-    """The function; one that wants the `context` which newer toolkits add as a last argument is given None."""
+    """The function; one that wants the `context` that newer toolkits add at the end is given None."""
     function: Callable[..., Any] = getattr(module, name)
     wanted = {"model_fn": 1, "input_fn": 2, "predict_fn": 2, "output_fn": 2, "transform_fn": 4}[name]
     try:

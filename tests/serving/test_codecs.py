@@ -1,0 +1,255 @@
+"""Parsers by property: what is written is read back; whatever else comes is a ProblemError and nothing worse."""
+
+from __future__ import annotations
+
+import io
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from model_server.codecs import (
+    DECODERS,
+    ENCODERS,
+    choose_answer,
+    negotiate,
+    npy_array,
+    parse_media,
+)
+from model_server.problems import ProblemError
+from model_server.signature import Signature, Tensor
+from model_server.validation import InputReader
+
+WIDTH = 4
+COLUMNS = ("a", "b", "c", "d")
+MATRIX = InputReader(Signature((Tensor("input", "FP32", (-1, WIDTH), COLUMNS),), ()))
+WHOLE = InputReader(Signature((Tensor("input", "INT16", (-1, WIDTH)),), ()))
+TEXT = InputReader(Signature((Tensor("text", "BYTES", (-1,)),), ()))
+MIXED = InputReader(Signature((Tensor("age", "INT64", (-1,)), Tensor("city", "BYTES", (-1,))), ()))
+READERS = [MATRIX, WHOLE, TEXT, MIXED]
+
+floats = st.floats(width=32, allow_nan=False, allow_infinity=False)
+rows = st.lists(st.lists(floats, min_size=WIDTH, max_size=WIDTH), min_size=1, max_size=6)
+anything = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda children: (
+        st.lists(children, max_size=5)
+        | st.dictionaries(st.sampled_from(COLUMNS) | st.text(max_size=3), children, max_size=5)
+    ),
+    max_leaves=20,
+)
+
+
+def read(reader: InputReader, body: bytes, content_type: str) -> dict[str, np.ndarray]:
+    negotiated = negotiate(content_type, "")
+    return negotiated.decode(reader, body, negotiated.media)[0]
+
+
+@given(rows)
+def test_json_rows_are_read_as_they_were_written(values: list[list[float]]) -> None:
+    for body in (
+        {"instances": values},
+        {"inputs": values},
+        values,
+        {"columns": list(COLUMNS), "data": values},
+    ):
+        got = read(MATRIX, json.dumps(body).encode(), "application/json")["input"]
+        assert got.dtype == np.float32
+        np.testing.assert_array_equal(got, np.array(values, dtype=np.float32))
+
+
+@given(rows, st.permutations(range(WIDTH)))
+def test_columns_by_name_are_in_the_models_order(values: list[list[float]], order: list[int]) -> None:
+    objects = [{COLUMNS[i]: row[i] for i in order} for row in values]
+    lines = [",".join(COLUMNS[i] for i in order), *(",".join(repr(row[i]) for i in order) for row in values)]
+    expected = np.array(values, dtype=np.float32)
+    np.testing.assert_array_equal(
+        read(MATRIX, json.dumps(objects).encode(), "application/json")["input"], expected
+    )
+    np.testing.assert_array_equal(read(MATRIX, "\n".join(lines).encode(), "text/csv")["input"], expected)
+
+
+@given(rows, st.sampled_from(["\n", "\r\n"]), st.booleans())
+def test_csv_is_read_as_it_was_written(values: list[list[float]], end: str, last: bool) -> None:
+    text = end.join(",".join(map(repr, row)) for row in values) + (end if last else "")
+    np.testing.assert_array_equal(
+        read(MATRIX, text.encode(), "text/csv")["input"], np.array(values, dtype=np.float32)
+    )
+
+
+@given(rows)
+def test_jsonlines_are_read_as_they_were_written(values: list[list[float]]) -> None:
+    text = "\n".join(map(json.dumps, values))
+    got = read(MATRIX, text.encode(), "application/jsonlines")["input"]
+    np.testing.assert_array_equal(got, np.array(values, dtype=np.float32))
+
+
+@given(
+    hnp.arrays(
+        st.sampled_from(["<f4", ">f8", "<i2", "|u1", "|b1"]), hnp.array_shapes(max_dims=3), fill=st.nothing()
+    )
+)
+def test_npy_is_read_as_numpy_reads_it(array: np.ndarray) -> None:
+    for order in ("C", "F"):
+        file = io.BytesIO()
+        np.save(file, np.asarray(array, order=order))
+        np.testing.assert_array_equal(npy_array(file.getvalue()), np.load(io.BytesIO(file.getvalue())))
+
+
+@given(st.sampled_from(READERS), st.sampled_from(sorted(DECODERS)), st.binary(max_size=300))
+def test_no_bytes_are_worse_than_a_problem(reader: InputReader, content_type: str, body: bytes) -> None:
+    try:
+        arrays = read(reader, body, content_type)
+    except ProblemError as problem:
+        assert problem.status in (400, 415, 422)
+    else:
+        assert set(arrays) == {tensor.name for tensor in reader.signature.inputs}
+
+
+@given(st.sampled_from(READERS), anything, st.sampled_from(["instances", "inputs", None]))
+def test_no_json_is_worse_than_a_problem(reader: InputReader, value: object, key: str | None) -> None:
+    body = json.dumps(value if key is None else {key: value}).encode()
+    for content_type in ("application/json", "application/jsonlines"):
+        try:
+            arrays = read(reader, body, content_type)
+        except ProblemError as problem:
+            assert problem.status in (400, 422)
+            continue
+        for tensor in reader.signature.inputs:
+            array = arrays[tensor.name]
+            assert array.dtype == tensor.dtype
+            assert len(array.shape) == len(tensor.shape)
+            assert len(array) > 0
+
+
+@given(st.sampled_from([MATRIX, TEXT, MIXED]), st.text(alphabet='ab1.,\n\r"; -e', max_size=40))
+def test_no_csv_is_worse_than_a_problem(reader: InputReader, text: str) -> None:
+    try:
+        read(reader, text.encode(), "text/csv")
+    except ProblemError as problem:
+        assert problem.status in (400, 422)
+
+
+@given(st.binary(max_size=200))
+def test_no_npy_header_is_worse_than_a_problem(junk: bytes) -> None:
+    for body in (b"\x93NUMPY\x01\x00" + len(junk).to_bytes(2, "little") + junk, b"\x93NUMPY" + junk):
+        try:
+            npy_array(body)
+        except ProblemError as problem:
+            assert problem.status in (400, 415)
+
+
+def test_an_npz_that_unpacks_to_more_than_it_may_is_refused() -> None:
+    file = io.BytesIO()
+    np.savez_compressed(file, input=np.zeros((1_000_000, WIDTH), np.float32))
+    with pytest.raises(ProblemError, match="unpack"):
+        read(MATRIX, file.getvalue(), "application/x-npz")
+
+
+@given(hnp.arrays(np.float32, hnp.array_shapes(min_dims=1, max_dims=2, min_side=1), elements=floats))
+def test_answers_say_the_same_in_every_media_type(array: np.ndarray) -> None:
+    outputs = {"y": array}
+    written = {media: encode(array, outputs) for media, encode in ENCODERS.items()}
+    readings = [
+        json.loads(written["application/json"])["predictions"],
+        [json.loads(line) for line in written["application/jsonlines"].splitlines()],
+        np.loadtxt(io.BytesIO(written["text/csv"]), delimiter=",", ndmin=array.ndim).reshape(array.shape),
+        np.load(io.BytesIO(written["application/x-npy"])),
+        np.load(io.BytesIO(written["application/x-npz"]))["y"],
+    ]
+    for reading in readings:
+        np.testing.assert_array_equal(np.asarray(reading, dtype=np.float32), array)
+
+
+def test_answers_that_are_objects_have_a_line_each() -> None:
+    entries = [{"label": "good", "score": 0.5}, {"label": "a, b", "score": 0.25}]
+    assert ENCODERS["text/csv"](entries, {}) == b'good,0.5\n"a, b",0.25\n'
+    assert ENCODERS["application/jsonlines"](entries, {}).count(b"\n") == 2
+    with pytest.raises(ProblemError) as caught:
+        ENCODERS["application/x-npy"](entries, {})
+    assert caught.value.status == 406
+
+
+def test_mixed_inputs_are_named_tensors() -> None:
+    expected = {"age": [41, 7], "city": ["Bonn", "Rome"]}
+    for body in (
+        {"instances": [{"age": 41, "city": "Bonn"}, {"city": "Rome", "age": 7}]},
+        {"instances": [[41, "Bonn"], [7, "Rome"]]},
+        {"inputs": {"age": [41, 7], "city": ["Bonn", "Rome"]}},
+        {"columns": ["city", "age"], "data": [["Bonn", 41], ["Rome", 7]]},
+    ):
+        got = read(MIXED, json.dumps(body).encode(), "application/json")
+        assert {name: array.tolist() for name, array in got.items()} == expected
+    got = read(MIXED, b"city,age\nBonn,41\nRome,7\n", "text/csv")
+    assert {name: array.tolist() for name, array in got.items()} == expected
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        ({"inputs": ["a", "b"]}, ["a", "b"]),
+        ({"inputs": "a"}, ["a"]),
+        ({"instances": [{"text": "a"}]}, ["a"]),
+        (["a"], ["a"]),
+    ],
+)
+def test_texts_may_be_sent_in_several_ways(body: object, expected: list[str]) -> None:
+    assert read(TEXT, json.dumps(body).encode(), "application/json")["text"].tolist() == expected
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ("[[1, 2, 3, 32768]]", "32768 is out of range for INT16"),
+        ("[[1, 2, 3, 1.5]]", "must be a whole number, not 1.5"),
+        ("[[1, 2, 3, null]]", "must be a number, not null"),
+        ('[[1, 2, 3, "4"]]', "must be a number, not a string"),
+    ],
+)
+def test_whole_numbers_are_checked_for_range_and_fraction(value: str, message: str) -> None:
+    with pytest.raises(ProblemError) as caught:
+        read(WHOLE, value.encode(), "application/json")
+    assert message in caught.value.detail
+    assert "input[3]" in caught.value.detail
+
+
+def test_a_float_that_is_whole_is_a_whole_number() -> None:
+    assert read(WHOLE, b"[[1.0, 2, 3, -4.0]]", "application/json")["input"].tolist() == [[1, 2, 3, -4]]
+
+
+def test_nan_is_refused_where_the_policy_says_so() -> None:
+    strict = InputReader(MATRIX.signature, nan=False)
+    for body, content_type in ((b"[[1, 2, null, 4]]", "application/json"), (b"1,2,,4", "text/csv")):
+        assert np.isnan(read(MATRIX, body, content_type)["input"][0, 2])
+        with pytest.raises(ProblemError) as caught:
+            read(strict, body, content_type)
+        assert caught.value.errors[0].field == "c"
+
+
+@pytest.mark.parametrize(
+    ("accept", "expected"),
+    [
+        ("", "application/json"),
+        ("*/*", "application/json"),
+        ("text/csv", "text/csv"),
+        ("text/*", "text/csv"),
+        ("application/x-ndjson", "application/jsonlines"),
+        ("text/html, application/x-npy;q=0.2", "application/x-npy"),
+        ("text/csv;q=0.1, application/json;q=0.9", "application/json"),
+        ("text/csv;q=nonsense, application/json;q=0.1", "application/json"),
+    ],
+)
+def test_accept_is_honoured(accept: str, expected: str) -> None:
+    assert choose_answer(accept, "application/json") == expected
+
+
+@given(st.text(max_size=50))
+def test_no_header_is_worse_than_a_problem(text: str) -> None:
+    parse_media(text)
+    for content_type, accept in ((text, ""), ("application/json", text)):
+        try:
+            negotiate(content_type, accept)
+        except ProblemError as problem:
+            assert problem.status in (406, 415)
