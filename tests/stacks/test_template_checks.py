@@ -65,7 +65,7 @@ def nagged(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, An
     app = build_app(plans, outdir=str(directory), context=CONTEXT)
     s3.CfnBucket(Stack(app, "canary"), "Open")
     Validations.of(app).add_plugins(AwsSolutionsChecks(app))
-    with pytest.raises(RuntimeError, match="Validation ?[Ff]ailed"):
+    with pytest.raises(RuntimeError, match=r"Validation ?[Ff]ailed"):
         app.synth()
     report: dict[str, Any] = json.loads((directory / "validation-report.json").read_text())
     [pack] = [each for each in report["pluginReports"] if each["pluginName"] == "AwsSolutions"]
