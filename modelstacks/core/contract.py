@@ -17,6 +17,7 @@ __all__ = [
     "SERVER_PORT",
     "STAGE",
     "Route",
+    "image_arguments",
 ]
 
 STAGE = "live"
@@ -55,3 +56,13 @@ PREDICTIVE_ROUTES: tuple[Route, ...] = (
     Route("POST", "/v2/models/{model}/infer", "Open Inference Protocol: predict, JSON or binary tensors"),
     Route("GET", "/openapi.json", "the API's own schema, made from the model's signature"),
 )
+
+TORCH_VERSION = "2.13.0"
+
+
+def image_arguments(engine: str, *, torch: bool) -> dict[str, str]:
+    """The build arguments of serving/Dockerfile.
+
+    PyTorch is larger than all the rest of the image: it comes only where the weights run in nothing else.
+    """
+    return {"ENGINE": engine} | ({"TORCH": TORCH_VERSION} if torch else {})

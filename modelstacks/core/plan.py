@@ -10,7 +10,7 @@ from typing import Any, Literal
 from pydantic import SerializeAsAny
 
 from modelstacks.core.base import Frozen
-from modelstacks.core.contract import SERVER_ENVIRONMENT_PREFIX
+from modelstacks.core.contract import SERVER_ENVIRONMENT_PREFIX, image_arguments
 from modelstacks.core.lock import Lock
 from modelstacks.core.signature import Signature
 from modelstacks.core.spec import Api, Architecture, Aws, Logs, Scaling, Server, Spec, TargetSpec
@@ -39,6 +39,11 @@ class PlannedModel(Frozen):
         str, ...
     ]  # prints the path of the archive; run when assets are published, never in synth
     aws_images: dict[str, str]
+
+    @property
+    def image_arguments(self) -> dict[str, str]:
+        """What the serving image is built with."""
+        return image_arguments(self.engine, torch=self.framework == "transformers")
 
 
 class Plan(Frozen):

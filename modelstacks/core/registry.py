@@ -134,8 +134,9 @@ def _target_field(architecture: Architecture, default: str, alias: str | None = 
     """A block whose `target` may be left out, and which may be left out whole."""
     known = targets(architecture)
 
-    def tag(block: Any) -> Any:
-        return block.get("target", default) if isinstance(block, dict) else getattr(block, "target", default)
+    def tag(block: Any) -> str:
+        word = block.get("target", default) if isinstance(block, dict) else getattr(block, "target", default)
+        return str(word)
 
     tagged = [Annotated[target.spec, Tag(name)] for name, target in known.items()]
     block: Any = (

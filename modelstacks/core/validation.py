@@ -331,7 +331,7 @@ def _variant(annotation: Any, given: Mapping[str, Any]) -> type[BaseModel] | Non
     """The model of a block: the only one, or the one whose `source` or `target` the user wrote."""
     models = [member for member in _members(annotation) if _is_model(member)]
     for model in models:
-        if {given.get("source"), given.get("target")} & _tags(model):
+        if any(given.get(key) == tag for key in ("source", "target") for tag in _tags(model)):
             return model
     return models[0] if len(models) == 1 else None
 

@@ -1,4 +1,4 @@
-"""Validation beyond the table of bad specs: good specs, several files, and the words for every kind of fault."""
+"""Validation beyond the table of bad specs: good specs, several files, words for every kind of fault."""
 
 from __future__ import annotations
 
@@ -131,7 +131,7 @@ def test_any_value_anywhere_is_valid_or_a_fault_in_our_words(
 
 
 def test_no_error_type_of_pydantic_is_without_words(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Those that no field raises today have a sentence too: a new field must not bring pydantic's to a user."""
+    """Those that no field raises today have one too: a new field must not bring pydantic's to a user."""
     from modelstacks.core import validation
 
     document = load_document(EXAMPLES[0])
