@@ -1,7 +1,8 @@
 """The control plane's server: moto's own application on localhost, with our CloudFormation and fixes, and
 quiet.
 
-Routes of ours: GET /_modelstacks/health, GET /_modelstacks/unemulated?region=R.
+Routes of ours: GET /_modelstacks/health, GET /_modelstacks/unemulated?region=R, and the code of
+Lambda functions, which GetFunction points to.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ def application() -> Any:
     from moto.server import DomainDispatcherApplication, create_backend_app
 
     from modelstacks.cloud.control_plane import backend, fixes
+    from modelstacks.cloud.control_plane.fixes.awslambda import CODE_PATH, code_of
     from modelstacks.cloud.control_plane.resource import emulated_types
 
     backend.install()
@@ -45,6 +47,8 @@ def application() -> Any:
         if path == "/_modelstacks/unemulated":
             region = parse_qs(environ.get("QUERY_STRING", "")).get("region", ["us-east-1"])[0]
             return _answer(start_response, backend.unemulated(ACCOUNT, region))
+        if path.startswith(CODE_PATH):
+            return _code(start_response, code_of(ACCOUNT, path))
         answer: Iterable[bytes] = moto(environ, start_response)
         return answer
 
@@ -55,6 +59,12 @@ def _answer(start_response: Any, body: object) -> Iterable[bytes]:
     payload = json.dumps(body).encode()
     start_response("200 OK", [("Content-Type", "application/json"), ("Content-Length", str(len(payload)))])
     return [payload]
+
+
+def _code(start_response: Any, packed: bytes | None) -> Iterable[bytes]:
+    status, body = ("200 OK", packed) if packed is not None else ("404 Not Found", b"")
+    start_response(status, [("Content-Type", "application/zip"), ("Content-Length", str(len(body)))])
+    return [body]
 
 
 def serve(port: int, log: Path | None) -> None:

@@ -1,4 +1,4 @@
-"""API Gateway: integrations that remember their connection and their limits."""
+"""API Gateway: APIs that remember their binary media types, integrations their connection and limits."""
 
 from __future__ import annotations
 
@@ -35,6 +35,14 @@ def install() -> None:
         }
         integration.cache_key_parameters = self._get_param("cacheKeyParameters") or []
         return 201, {"status": 201}, json.dumps(integration.to_json())
+
+    @afterwards(APIGatewayResponse, "create_rest_api")
+    def keep_media_types(self: Any, answer: Any) -> Any:
+        if answer[0] == 200 and (types := self._get_param("binaryMediaTypes")):
+            api = self.backend.get_rest_api(json.loads(answer[2])["id"])
+            api.binaryMediaTypes = types
+            return *answer[:2], json.dumps(api.to_dict())
+        return answer
 
     UsagePlan.apply_patch_operations = _patch_usage_plan
 
