@@ -1,4 +1,4 @@
-"""`python -m modelstacks.cloud --project DIR [--port PORT]`: the daemon, started by modelstacks.cloud.client."""
+"""The daemon: `python -m modelstacks.cloud --project DIR [--port PORT]`; modelstacks.cloud.client starts it."""
 
 from __future__ import annotations
 

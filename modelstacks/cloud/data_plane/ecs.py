@@ -380,9 +380,10 @@ class Services:
         topology, definition = self._context.topology, deployment.definition
         service = deployment.service
         roles = [definition.task_role_arn, definition.execution_role_arn]
+        task = f"arn:aws:ecs:{topology.region}:{topology.account}:task/{service.cluster}/{service.name}"
         for arn in filter(None, roles):
             role = topology.roles.get(arn)
-            refused = role and policies.trusts(role, "ecs-tasks.amazonaws.com")
+            refused = role and policies.trusts(role, "ecs-tasks.amazonaws.com", source=task)
             if role is None or refused:
                 raise TaskFailedError(
                     f"ECS was unable to assume the role {arn}: {refused or 'it does not exist'}"

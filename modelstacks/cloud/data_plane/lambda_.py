@@ -27,6 +27,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from uuid import uuid4
 
+import httpx
+
 from modelstacks.cloud import api
 from modelstacks.cloud.data_plane.context import Context
 from modelstacks.cloud.data_plane.gateway import Gateway
@@ -200,7 +202,7 @@ class Functions:
         role = topology.roles.get(function.role_arn)
         if role is None:
             raise DeploymentFailed(f"lambda {function.name}: the role {function.role_arn} does not exist")
-        if refused := policies.trusts(role, "lambda.amazonaws.com"):
+        if refused := policies.trusts(role, "lambda.amazonaws.com", source=function.arn):
             raise DeploymentFailed(f"lambda {function.name}: the role cannot be assumed: {refused}")
         if function.network is not None:
             interface = f"arn:aws:ec2:{topology.region}:{topology.account}:network-interface/*"
@@ -213,7 +215,7 @@ class Functions:
     async def _unpack(self, function: Function) -> Path:
         directory = self._context.state.work / "functions" / _digest(function)
         if not directory.exists():
-            await self._context.blocking(_fetch_and_unpack, self._context, function, directory)
+            await self._context.blocking(_fetch_and_unpack, function, directory)
         return directory
 
     async def close(self) -> None:
@@ -422,8 +424,8 @@ def _digest(function: Function) -> str:
     return hashlib.sha256(f"{function.arn} {function.code_sha256}".encode()).hexdigest()[:32]
 
 
-def _fetch_and_unpack(context: Context, function: Function, directory: Path) -> None:
-    archive = _code(context, function)
+def _fetch_and_unpack(function: Function, directory: Path) -> None:
+    archive = _code(function)
     try:
         directory.parent.mkdir(parents=True, exist_ok=True)
         staging = Path(tempfile.mkdtemp(dir=directory.parent, prefix=".unpacking-"))
@@ -441,21 +443,21 @@ def _fetch_and_unpack(context: Context, function: Function, directory: Path) -> 
             raise disk_fault(error, directory) from error
 
 
-def _code(context: Context, function: Function) -> bytes:
-    """The deployed zip: the object that GetFunction's location names, told by the function's CodeSha256."""
-    key = function.code_location.partition("amazonaws.com/")[2] or function.code_location.rpartition("/")[2]
-    s3 = context.account.client("s3")
-    for bucket in context.topology.buckets:
-        try:
-            body: bytes = s3.get_object(Bucket=bucket, Key=key)["Body"].read()
-        except s3.exceptions.ClientError:
-            continue
-        digest = hashlib.sha256(body)
-        if function.code_sha256 in (base64.b64encode(digest.digest()).decode(), digest.hexdigest()):
-            return body
-    raise EnvironmentFault(
-        f"lambda {function.name}: its code cannot be read back", got=function.code_location
-    )
+def _code(function: Function) -> bytes:
+    """The deployed zip, from where GetFunction says that it lies."""
+    try:
+        with httpx.Client(trust_env=False, timeout=60) as http:
+            answer = http.get(function.code_location).raise_for_status()
+    except httpx.HTTPError as error:
+        raise EnvironmentFault(f"lambda {function.name}: its code cannot be read back: {error}") from error
+    digest = base64.b64encode(hashlib.sha256(answer.content).digest()).decode()
+    if digest != function.code_sha256:
+        raise EnvironmentFault(
+            f"lambda {function.name}: its code is not what was deployed",
+            got=f"sha256 {digest}",
+            allowed=function.code_sha256,
+        )
+    return answer.content
 
 
 def _runtime_packages(directory: Path) -> Path:

@@ -208,7 +208,7 @@ class Endpoints:
         role = topology.roles.get(model.role_arn)
         if role is None:
             raise StartFailedError(f'could not assume role "{model.role_arn}": it does not exist')
-        if refused := policies.trusts(role, "sagemaker.amazonaws.com"):
+        if refused := policies.trusts(role, "sagemaker.amazonaws.com", source=model.arn):
             raise StartFailedError(str(self._context.refuse(refused)))
         platform = Caller(f"model {model.name}", model.role_arn)  # the image is not pulled through the VPC
         for call in image_pull(model.image, "ecr.api"):

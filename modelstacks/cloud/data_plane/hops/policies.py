@@ -129,9 +129,14 @@ def authorize(
     return refuse(f"because no identity-based policy allows the {call.action} action")
 
 
-def trusts(role: Role, service: str, context: Mapping[str, str] | None = None) -> Refused | None:
-    """Whether a service may assume the role: "ecs-tasks.amazonaws.com", "sagemaker.amazonaws.com"."""
-    call = Call("sts:AssumeRole", role.arn, dict(context or {}))
+def trusts(role: Role, service: str, *, source: str) -> Refused | None:
+    """Whether a service ("ecs-tasks.amazonaws.com") may assume the role on behalf of its resource `source`."""
+    context = {
+        "aws:SourceArn": source,
+        "aws:SourceAccount": source.split(":")[4],
+        "aws:SecureTransport": "true",
+    }
+    call = Call("sts:AssumeRole", role.arn, context)
     hop = f"{service} -> role {role.name}"
     try:
         verdict = evaluate([role.trust], call, service_principal(service))

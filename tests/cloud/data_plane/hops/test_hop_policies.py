@@ -162,8 +162,26 @@ def test_a_trust_policy_names_the_services_that_may_assume_the_role() -> None:
     trust = policy(
         {"Effect": "Allow", "Action": "sts:AssumeRole", "Principal": {"Service": "sagemaker.amazonaws.com"}}
     )
-    assert trusts(role(trust=trust), "sagemaker.amazonaws.com") is None
-    assert trusts(role(trust=trust), "ecs-tasks.amazonaws.com") is not None
+    source = f"arn:aws:sagemaker:us-east-1:{ACCOUNT}:model/churn"
+    assert trusts(role(trust=trust), "sagemaker.amazonaws.com", source=source) is None
+    assert trusts(role(trust=trust), "ecs-tasks.amazonaws.com", source=source) is not None
+
+
+def test_a_trust_policy_may_name_the_account_that_asks() -> None:
+    def trusted_by(account: str) -> Role:
+        condition = {"StringEquals": {"aws:SourceAccount": account}}
+        principal = {"Service": "ecs-tasks.amazonaws.com"}
+        statement = {
+            "Effect": "Allow",
+            "Action": "sts:AssumeRole",
+            "Principal": principal,
+            "Condition": condition,
+        }
+        return role(trust=policy(statement))
+
+    source = f"arn:aws:ecs:us-east-1:{ACCOUNT}:task/cluster/churn"
+    assert trusts(trusted_by(ACCOUNT), "ecs-tasks.amazonaws.com", source=source) is None
+    assert trusts(trusted_by("999999999999"), "ecs-tasks.amazonaws.com", source=source) is not None
 
 
 ACTIONS = st.sampled_from(["s3:GetObject", "s3:PutObject", "sagemaker:InvokeEndpoint", "kms:Decrypt"])
