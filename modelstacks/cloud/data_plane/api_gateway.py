@@ -389,7 +389,8 @@ class ApiGateways:
         source = self._arn(call).replace(
             f"/{call.request.method}/", f"/{call.method.http_method.replace('ANY', '*')}/"
         )
-        permission = policies.Call("lambda:InvokeFunction", function.arn, {"aws:SourceArn": source})
+        context = {"aws:SourceArn": source, "aws:SourceAccount": topology.account}
+        permission = policies.Call("lambda:InvokeFunction", function.arn, context)
         gateway = policies.service_principal("apigateway.amazonaws.com")
         allowed = function.policy is not None and (
             policies.evaluate([function.policy], permission, gateway).decision is policies.Decision.ALLOW
