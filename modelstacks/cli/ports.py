@@ -29,6 +29,6 @@ def real_ports(project: Path) -> Ports:
         objects=S3ObjectStore(),
         secrets=SecretsManager(),
         images=SageMakerImages(),
-        inspector=ModelServerInspector(lambda engine: serving_python(store, project / "serving", engine)),
+        inspector=ModelServerInspector(lambda wanted: serving_python(store, project / "serving", wanted)),
         scanner=PickleScanner(),
     )

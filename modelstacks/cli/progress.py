@@ -29,7 +29,7 @@ PLAIN_SECONDS = 5.0  # off a terminal, a step that lasts says at most this often
 
 @dataclass
 class Step:
-    """One thing being done. `note` says how far it is, or, at its end, what came of it."""
+    """One thing being done."""
 
     title: str
     _view: _View = field(repr=False)
@@ -44,6 +44,10 @@ class Step:
         if text != self.text:
             self.text = text
             self._view.changed(self)
+
+    def result(self, text: str) -> None:
+        """Say what came of it; shown when the step ends."""
+        self.text = text
 
     @property
     def seconds(self) -> float:
@@ -95,7 +99,8 @@ class Progress:
         step.said = now
         mark = {"running": "...", "done": "ok", "failed": "failed"}[step.state]
         with self._lock:
-            self._terminal.say(f"{mark:<6} {step.title}: {step.text or mark} ({step.seconds:.1f} s)")
+            text = f": {step.text}" if step.text else ""
+            self._terminal.say(f"{mark:<6} {step.title}{text} ({step.seconds:.1f} s)")
 
     @cached_property
     def _spinner(self) -> Spinner:

@@ -132,7 +132,7 @@ def _close(bench: Bench, session: CloudSession, *, detach: bool) -> None:
 def _checked(bench: Bench, progress: Progress, paths: Sequence[Path], architecture: Selection) -> list[Plan]:
     with progress.step("check specs and locks") as step:
         plans = load_plans(paths, architecture, bench.project)
-        step.note(", ".join(plan.stack_name for plan in plans))
+        step.result(", ".join(plan.stack_name for plan in plans))
     return plans
 
 
@@ -149,13 +149,13 @@ def _bring_up(
     def synthesize() -> None:
         with progress.step("synthesize") as step:
             stacks = bench.cdk.synth(context, assembly, step.note)
-            step.note(", ".join(stacks))
+            step.result(", ".join(stacks))
 
     def install() -> None:
         with progress.step("install serving images") as step:
             engines = sorted({plan.model.engine for plan in plans})
             bench.cdk.prepare(engines, step.note)
-            step.note(", ".join(engines))
+            step.result(", ".join(engines))
 
     def start() -> tuple[CloudSession, Status]:
         with progress.step("start the embedded cloud") as step:
@@ -163,7 +163,7 @@ def _bring_up(
             opened(session)
             status = session.status()
             bench.cdk.bootstrap(status, step.note)
-            step.note(f"{'on' if session.started else 'already on'} {status.endpoint_url}")
+            step.result(f"{'on' if session.started else 'already on'} {status.endpoint_url}")
         return session, status
 
     pool = ThreadPoolExecutor(3, thread_name_prefix="up")
@@ -173,7 +173,7 @@ def _bring_up(
         session, status = cloud.result()
         with progress.step("cdk deploy") as step:
             bench.cdk.deploy(assembly, status, step.note)
-            step.note(", ".join(plan.stack_name for plan in plans))
+            step.result(", ".join(plan.stack_name for plan in plans))
         return _settled(progress, session, {plan.stack_name for plan in plans})
     except BaseException:
         bench.cdk.stop()
