@@ -23,7 +23,7 @@ from model_server.problems import ProblemError
 
 # A call that is expected to last longer than this goes to the thread: the loop must stay free for others.
 INLINE_SECONDS = 0.001
-UNKNOWN = 1.0
+UNKNOWN = 1.0  # seconds of a call that was never made
 
 
 class Job(Protocol):

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import logging
 import os
 import shutil
 import tarfile
 import tempfile
+import zlib
 from collections.abc import Iterable
 from pathlib import Path
 from time import perf_counter
@@ -80,10 +82,13 @@ def prepare(settings: Settings, fetch: Fetch | None = None) -> Path:
 
 def unpack(archive: Path, directory: Path) -> None:
     """A tar.gz into a new folder: plain files and folders, none of them outside it."""
+    directory.mkdir()
     try:
-        with tarfile.open(archive, mode="r:gz") as tar:
+        with gzip.open(archive) as plain, tarfile.open(fileobj=plain, mode="r:") as tar:
             tar.extractall(directory, filter="data")
-    except (tarfile.TarError, OSError, EOFError, ValueError) as error:
+            while plain.read(CHUNK):  # to the very end, where a file that was cut short shows itself
+                pass
+    except (tarfile.TarError, zlib.error, OSError, EOFError, ValueError) as error:
         raise ModelRefusedError(f"the model's archive cannot be unpacked: {error}") from error
     if not any(directory.iterdir()):
         raise ModelRefusedError("the model's archive is empty")

@@ -16,6 +16,7 @@ import uvloop
 
 from model_server import http, metrics
 from model_server.app import Application
+from model_server.batching import UNKNOWN
 from model_server.engines import Engine, RawEngine, choose
 from model_server.logs import event, log
 from model_server.model_data import prepare
@@ -176,14 +177,14 @@ class Worker:
         # The port stays open until no one asks any more, for at most a fifth of the time.
         announced = started + min(settings.drain_seconds / 5, 5.0)
         # Polled, both loops: an event for what ends them would cost every request something.
-        while (now := perf_counter()) < announced:  # noqa: ASYNC110
+        while (now := perf_counter()) < announced:
             if now - max(server.last_request, started) >= QUIET_SECONDS:
                 break
             await asyncio.sleep(0.01)
         self._accepting(on=False)
         self._accept_backlog()
         self._listener.close()
-        # From here each answer is its connection's last. One that has nothing under way is closed only after a
+        # From here each answer is its connection's last. One with nothing under way is closed only after a
         # moment: its client may just be sending.
         server.closing = True
         closed = perf_counter() + min(QUIET_SECONDS, settings.drain_seconds / 5)
@@ -220,8 +221,21 @@ def load_engine(directory: Path, settings: Settings) -> tuple[Engine, float]:
     """A loaded engine that has answered once, and the seconds of its second answer; or ModelRefusedError."""
     engine = choose(directory, settings.engine).load(directory, settings)
     if isinstance(engine, RawEngine):
-        return engine, 1.0
-    engine.predict(engine.example(), {})
-    started = perf_counter()
-    engine.predict(engine.example(), {})
-    return engine, perf_counter() - started
+        return engine, UNKNOWN
+    try:
+        outputs = engine.predict(engine.example(), {})
+        started = perf_counter()
+        engine.predict(engine.example(), {})
+        seconds = perf_counter() - started
+    except Exception as error:
+        log.error("the warm-up prediction failed", exc_info=error)
+        reason = (str(error).strip() or "no message").splitlines()[0]
+        raise ModelRefusedError(f"the warm-up prediction failed: {type(error).__name__}: {reason}") from error
+    for tensor in engine.signature.outputs:
+        got = outputs.get(tensor.name)
+        if got is None or got.ndim != len(tensor.shape):
+            held = {name: list(array.shape) for name, array in outputs.items()}
+            raise ModelRefusedError(
+                f"the signature has {tensor.name} of shape {list(tensor.shape)}, but the warm-up gave {held}"
+            )
+    return engine, seconds

@@ -1,4 +1,4 @@
-"""Parsers by property: what is written is read back; whatever else comes is a ProblemError and nothing worse."""
+"""Parsers by property: what is written is read back; all else is a ProblemError and nothing worse."""
 
 from __future__ import annotations
 

@@ -38,10 +38,10 @@ def load(directory: Path, settings: Settings) -> Engine:
         estimator.set_params(**dict.fromkeys(jobs, threads))
     # Columns are matched by name before they get here; a bare array is meant.
     warnings.filterwarnings("ignore", message="X does not have valid feature names")
-    task, method, outputs = _task(estimator)
+    task, method, output = _task(estimator)
     signature = read_signature(directory) or Signature(
         inputs=(_input(estimator),),
-        outputs=(outputs,),
+        outputs=(output,),
         classes=tuple(str(label) for label in getattr(estimator, "classes_", ()))
         if task == "classification"
         else (),
@@ -149,7 +149,7 @@ def _is_library_class(name: str) -> bool:
 
 
 def _task(estimator: Any) -> tuple[str, str, Tensor]:
-    """The task, the method that does it and its output, with a shape tried on one row."""
+    """The task, the method that does it, and its output."""
     from sklearn.base import is_classifier, is_clusterer, is_regressor
 
     if is_classifier(estimator) and hasattr(estimator, "predict_proba") and hasattr(estimator, "classes_"):
@@ -164,7 +164,7 @@ def _task(estimator: Any) -> tuple[str, str, Tensor]:
     if is_clusterer(estimator) and hasattr(estimator, "predict"):
         return "clustering", "predict", Tensor("labels", "INT64", (-1,))
     if is_regressor(estimator):
-        return "regression", "predict", Tensor("predictions", "FP64", (-1,))
+        return "regression", "predict", Tensor("predictions", "FP64", (-1, *_targets(estimator)))
     if hasattr(estimator, "predict"):
         kind = estimator.__sklearn_tags__().estimator_type
         labels = kind == "outlier_detector"
@@ -179,13 +179,25 @@ def _task(estimator: Any) -> tuple[str, str, Tensor]:
 
 
 def _input(estimator: Any) -> Tensor:
+    columns = tuple(str(name) for name in getattr(estimator, "feature_names_in_", ()))
+    return Tensor("input", "FP64", (-1, _width(estimator)), columns)
+
+
+def _width(estimator: Any) -> int:
     width = getattr(estimator, "n_features_in_", None)
     if width is None:
         raise ModelRefusedError(
             f"{type(estimator).__name__} does not say how many features it takes; add a signature.json"
         )
-    columns = tuple(str(name) for name in getattr(estimator, "feature_names_in_", ()))
-    return Tensor("input", "FP64", (-1, int(width)), columns)
+    return int(width)
+
+
+def _targets(estimator: Any) -> tuple[int, ...]:
+    """The shape of one answer: () for a number, (n,) for several. Only a try tells."""
+    try:
+        return tuple(np.shape(estimator.predict(np.zeros((1, _width(estimator)))))[1:])
+    except ValueError:  # it wants named columns: its signature.json says what it answers
+        return ()
 
 
 def _selects_by_name(estimator: Any) -> bool:

@@ -1,0 +1,151 @@
+"""A user's own inference.py, as SageMaker's examples write them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import httpx
+import pytest
+from model_server.engines import choose
+from model_server.engines.script import Script, load
+from model_server.problems import ModelRefusedError, ProblemError
+from model_server.settings import Settings
+from support.model_server import ModelServer
+
+# The shape of the scikit-learn script in SageMaker's documentation.
+SKLEARN_SCRIPT = """
+import json
+import os
+import joblib
+import numpy as np
+from io import StringIO
+
+def model_fn(model_dir):
+    return joblib.load(os.path.join(model_dir, "model.joblib"))
+
+def input_fn(request_body, request_content_type):
+    if request_content_type == "text/csv":
+        return np.loadtxt(StringIO(request_body), delimiter=",", ndmin=2)
+    if request_content_type == "application/json":
+        return np.array(json.loads(request_body)["rows"])
+    raise ValueError("This model only supports text/csv and application/json input")
+
+def predict_fn(input_data, model):
+    return model.predict(input_data)
+
+def output_fn(prediction, accept):
+    if accept == "text/csv":
+        return ",".join(str(x) for x in prediction), accept
+    return json.dumps({"prices": prediction.tolist()})
+"""
+
+
+def write(folder: Path, text: str, name: str = "inference.py") -> Path:
+    (folder / name).parent.mkdir(parents=True, exist_ok=True)
+    (folder / name).write_text(text, encoding="utf-8")
+    return folder
+
+
+def script(folder: Path, text: str) -> Script:
+    engine = load(write(folder, text), Settings(model_name="m"))
+    assert isinstance(engine, Script)
+    return engine
+
+
+def test_a_sagemaker_script_works_unchanged_over_http(
+    start: Callable[..., ModelServer], tmp_path: Path
+) -> None:
+    import joblib
+    import numpy as np
+    from sklearn.linear_model import LinearRegression
+
+    rows = np.arange(6.0).reshape(3, 2)
+    model = LinearRegression().fit(rows, [1.0, 2.0, 3.0])
+    joblib.dump(model, tmp_path / "model.joblib")
+    write(tmp_path, SKLEARN_SCRIPT, "code/inference.py")
+    expected = model.predict(rows).tolist()
+    server = start(tmp_path)
+
+    def post(body: str, content_type: str, accept: str = "application/json") -> httpx.Response:
+        headers = {"content-type": content_type, "accept": accept}
+        return httpx.post(f"{server.url}/invocations", content=body, headers=headers)
+
+    answer = post(json.dumps({"rows": rows.tolist()}), "application/json")
+    assert answer.json()["prices"] == pytest.approx(expected)
+    assert answer.headers["content-type"] == "application/json"
+    answer = post("0,1\n2,3\n4,5\n", "text/csv", "text/csv")
+    assert [float(value) for value in answer.text.split(",")] == pytest.approx(expected)
+    assert answer.headers["content-type"] == "text/csv"
+    answer = post("<rows/>", "application/xml")
+    assert answer.status_code == 400
+    assert "only supports text/csv" in answer.json()["detail"]
+    assert post("{", "application/json").status_code == 400
+    answer = post(
+        json.dumps({"rows": [[1.0]]}), "application/json"
+    )  # predict_fn fails: the script's own fault
+    assert answer.status_code == 500
+    assert "Traceback" not in answer.text
+    failure = next(line for line in server.log() if line["message"] == "the model failed on a request")
+    assert failure["request_id"] == answer.headers["x-request-id"]
+    assert "predict_fn" in failure["traceback"]
+    assert httpx.get(f"{server.url}/v2/models/model").status_code == 404
+    assert "/invocations" in httpx.get(f"{server.url}/openapi.json").json()["paths"]
+
+
+def test_functions_that_are_left_out_do_as_the_toolkits_defaults(tmp_path: Path) -> None:
+    engine = script(tmp_path, "def model_fn(d): return lambda rows: rows.sum(axis=-1)")
+    assert engine.invoke(b"[[1, 2], [3, 4]]", "application/json", "*/*") == (b"[3,7]", "application/json")
+    assert engine.invoke(b"1,2\n3,4\n", "text/csv", "text/csv") == (b"3.0\n7.0\n", "text/csv")
+    with pytest.raises(ProblemError) as caught:
+        engine.invoke(b"x", "text/html", "*/*")
+    assert caught.value.status == 415
+
+
+def test_transform_fn_does_it_all(tmp_path: Path) -> None:
+    engine = script(
+        tmp_path,
+        "def model_fn(d): return 'm'\ndef transform_fn(m, body, kind, accept): return m + body.decode(), kind\n",
+    )
+    assert engine.invoke(b"-x", "text/plain", "*/*") == (b"m-x", "text/plain")
+
+
+def test_a_context_argument_is_given(tmp_path: Path) -> None:
+    engine = script(
+        tmp_path,
+        "def model_fn(model_dir, context): return context\n"
+        "def input_fn(body, kind, context=7): return context\n"
+        "def predict_fn(data, model, context): return [data, model, context]\n",
+    )
+    assert engine.invoke(b"x", "text/plain", "*/*")[0] == b"[7,null,null]"
+
+
+def test_a_script_beside_weights_is_what_is_meant(tmp_path: Path) -> None:
+    write(tmp_path, "def model_fn(d): return None", "code/inference.py")
+    (tmp_path / "model.onnx").write_bytes(b"")
+    assert choose(tmp_path).ENGINE == "script"
+
+
+def test_neighbours_of_the_script_can_be_imported(tmp_path: Path) -> None:
+    write(tmp_path, "ANSWER = 42", "code/neighbour_of_the_script.py")
+    folder = write(
+        tmp_path, "import neighbour_of_the_script as n\ndef model_fn(d): return n.ANSWER", "code/inference.py"
+    )
+    engine = load(folder, Settings(model_name="m"))
+    assert isinstance(engine, Script)
+    assert engine.model == 42
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("def predict_fn(data, model): return data", "has no model_fn"),
+        ("import nothing_of_that_name", "ModuleNotFoundError"),
+        ("def model_fn(d): raise OSError('no weights')", "model_fn failed: OSError: no weights"),
+        ("def model_fn(d) return", "SyntaxError"),
+    ],
+)
+def test_a_script_that_cannot_start_is_one_clear_line(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(ModelRefusedError, match=message):
+        script(tmp_path, text)
