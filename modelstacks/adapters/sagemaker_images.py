@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from functools import cache
+from types import MappingProxyType
 
 __all__ = ["SageMakerImages"]
 
@@ -34,33 +36,37 @@ class SageMakerImages:
         name = CATALOGUE.get(framework)
         if name is None:
             return {}
-        from sagemaker.core import image_uris
+        return _images(name, _numbers(version)[:2])
 
-        config = image_uris.config_for_framework(name)
-        table = config.get("inference") or config
-        matching = [known for known in table["versions"] if _numbers(known)[:2] == _numbers(version)[:2]]
-        if not matching:
-            return {}
-        newest = max(matching, key=_numbers)
-        entry = table["versions"][newest]
-        bases = sorted(
-            (key for key in entry if key.startswith("pytorch")), key=_numbers
-        )  # huggingface: by its PyTorch
-        regions = (entry[bases[-1]] if bases else entry)["registries"]
-        found = {}
-        for region in sorted(regions):
-            try:
-                found[region] = image_uris.retrieve(
-                    name,
-                    region,
-                    version=newest,
-                    base_framework_version=bases[-1] if bases else None,
-                    image_scope="inference",
-                    instance_type="ml.m5.large",
-                )
-            except (ValueError, KeyError):  # the table names the region but has no CPU image for it
-                continue
-        return found
+
+@cache  # several models are often of one framework, and a lookup reads the tables once for each region
+def _images(name: str, minor: tuple[int, ...]) -> Mapping[str, str]:
+    from sagemaker.core import image_uris
+
+    config = image_uris.config_for_framework(name)
+    table = config.get("inference") or config
+    matching = [known for known in table["versions"] if _numbers(known)[:2] == minor]
+    if not matching:
+        return {}
+    newest = max(matching, key=_numbers)
+    entry = table["versions"][newest]
+    bases = sorted(
+        (key for key in entry if key.startswith("pytorch")), key=_numbers
+    )  # Hugging Face's have one
+    found = {}
+    for region in sorted((entry[bases[-1]] if bases else entry)["registries"]):
+        try:
+            found[region] = image_uris.retrieve(
+                name,
+                region,
+                version=newest,
+                base_framework_version=bases[-1] if bases else None,
+                image_scope="inference",
+                instance_type="ml.m5.large",
+            )
+        except (ValueError, KeyError):  # the table names the region but has no CPU image for it
+            continue
+    return MappingProxyType(found)
 
 
 def _numbers(version: str) -> tuple[int, ...]:

@@ -91,10 +91,10 @@ def _judge(payload: IO[bytes]) -> set[str]:
         try:
             tracer.load()
         except Exception as error:  # a hostile pickle may break the reader in any way
-            errors.append(str(error) or type(error).__name__)
+            errors.append(_first_line(error))
     findings = {f"imports {module}.{name}" for module, name in found if not _is_allowed(module, name)}
     if len(errors) == 2:
-        findings.add(f"cannot be read to its end ({errors[0].splitlines()[0][:80]})")
+        findings.add(f"cannot be read to its end ({errors[0]})")
     payload.seek(0)
     return findings | _known_weapons(payload)
 
@@ -119,12 +119,19 @@ def _known_weapons(payload: IO[bytes]) -> set[str]:
     logging.getLogger("picklescan").setLevel(
         logging.CRITICAL
     )  # it logs each finding, which we report ourselves
-    result = scanner.scan_pickle_bytes(payload, "")
+    try:
+        result = scanner.scan_pickle_bytes(payload, "")
+    except Exception as error:  # it raises whatever a hostile pickle makes it raise
+        return {f"cannot be followed by picklescan ({_first_line(error)})"}
     return {
         f"imports {found.module}.{found.name}"
         for found in result.globals
         if found.safety is scanner.SafetyLevel.Dangerous
     }
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0][:80]
 
 
 def _payloads(path: Path, name: str) -> Iterator[tuple[str, IO[bytes]]]:
