@@ -27,7 +27,7 @@ class LogGroup(ResourceType):
     def create(self, request: Request) -> Provisioned:
         name = str(request.properties.get("LogGroupName") or request.generated_name())
         tags = {tag["Key"]: tag["Value"] for tag in tag_list(request.properties)}
-        given = {**request.only("KmsKeyId", "LogGroupClass"), **({"Tags": tags} if tags else {})}
+        given = {**request.without("LogGroupName", "RetentionInDays"), **({"Tags": tags} if tags else {})}
         request.call("logs", "CreateLogGroup", given, logGroupName=name)
         self._retain(request, name, {})
         return Provisioned(name, {"Arn": request.arn("logs", f"log-group:{name}:*")})

@@ -1,0 +1,184 @@
+"""CloudFormation's API: stacks, change sets, events, parameters, outputs, as boto3 meets them."""
+
+from __future__ import annotations
+
+import pytest
+from botocore.exceptions import ClientError
+from support.control_plane import REGION, Account
+
+from modelstacks.cloud.control_plane.client import Unemulated, unemulated
+
+
+def parameter(name: str, value: object = "1") -> dict[str, object]:
+    return {"Type": "AWS::SSM::Parameter", "Properties": {"Name": name, "Type": "String", "Value": value}}
+
+
+GROUP = {"Type": "AWS::Logs::LogGroup", "Properties": {"LogGroupName": "/g"}}
+
+
+def test_outputs_and_exports_carry_what_was_made(account: Account) -> None:
+    export = {"Value": {"Fn::GetAtt": ["G", "Arn"]}, "Export": {"Name": "the-group"}}
+    account.create("exporter", {"G": GROUP}, Outputs={"Arn": export, "Name": {"Value": {"Ref": "G"}}})
+    assert account.outputs("exporter") == {
+        "Arn": f"arn:aws:logs:{REGION}:123456789012:log-group:/g:*",
+        "Name": "/g",
+    }
+    account.create("importer", {"P": parameter("/imported", {"Fn::ImportValue": "the-group"})})
+    found = account.client("ssm").get_parameter(Name="/imported")["Parameter"]["Value"]
+    assert found.endswith("log-group:/g:*")
+
+
+def test_an_import_of_nothing_fails_and_rolls_back(account: Account) -> None:
+    account.stacks.append("lost")
+    body = account.template({"P": parameter("/lost", {"Fn::ImportValue": "no-such-export"})})
+    account.client("cloudformation").create_stack(StackName="lost", TemplateBody=body)
+    assert account.status("lost") == "ROLLBACK_COMPLETE"
+    assert account.reasons("lost") == {"P": "No export named no-such-export found."}
+
+
+def test_a_failed_create_leaves_nothing_behind(account: Account) -> None:
+    account.stacks.append("failing")
+    bad = {
+        "Type": "AWS::Logs::LogGroup",
+        "Properties": {"RetentionInDays": 7, "Invented": 1},
+        "DependsOn": "G",
+    }
+    body = account.template({"G": GROUP, "Bad": bad})
+    account.client("cloudformation").create_stack(StackName="failing", TemplateBody=body)
+    assert account.status("failing") == "ROLLBACK_COMPLETE"
+    assert account.client("logs").describe_log_groups(logGroupNamePrefix="/g")["logGroups"] == []
+    statuses = [
+        event["ResourceStatus"] for event in account.events("failing") if event["LogicalResourceId"] == "G"
+    ]
+    assert statuses == ["CREATE_IN_PROGRESS", "CREATE_COMPLETE", "DELETE_IN_PROGRESS", "DELETE_COMPLETE"]
+
+
+def test_a_stack_that_rolled_back_can_only_be_deleted(account: Account) -> None:
+    account.stacks.append("dead")
+    body = account.template({"P": parameter("/dead", {"Fn::ImportValue": "nothing"})})
+    cloudformation = account.client("cloudformation")
+    cloudformation.create_stack(StackName="dead", TemplateBody=body)
+    with pytest.raises(ClientError, match="ROLLBACK_COMPLETE state and can not be updated"):
+        cloudformation.update_stack(StackName="dead", TemplateBody=account.template({"G": GROUP}))
+    account.delete("dead")
+
+
+def test_an_update_that_changes_nothing_is_refused(account: Account) -> None:
+    account.create("same", {"G": GROUP})
+    with pytest.raises(ClientError, match="No updates are to be performed"):
+        account.update("same", {"G": GROUP})
+
+
+def test_parameters_have_defaults_values_and_kinds(account: Account) -> None:
+    account.client("ssm").put_parameter(Name="/kept", Value="from-ssm", Type="String", Overwrite=True)
+    parameters = {
+        "Days": {"Type": "Number", "Default": 7},
+        "Names": {"Type": "CommaDelimitedList", "Default": "a, b"},
+        "Kept": {"Type": "AWS::SSM::Parameter::Value<String>", "Default": "/kept"},
+        "Secret": {"Type": "String", "NoEcho": True, "Default": "s3cret"},
+    }
+    resources = {
+        "G": {
+            "Type": "AWS::Logs::LogGroup",
+            "Properties": {"LogGroupName": "/p", "RetentionInDays": {"Ref": "Days"}},
+        },
+        "P": parameter("/joined", {"Fn::Join": ["+", {"Ref": "Names"}]}),
+        "Q": parameter("/copied", {"Ref": "Kept"}),
+    }
+    account.create("parameters", resources, Parameters=parameters)
+    ssm = account.client("ssm")
+    assert ssm.get_parameter(Name="/joined")["Parameter"]["Value"] == "a+b"
+    assert ssm.get_parameter(Name="/copied")["Parameter"]["Value"] == "from-ssm"
+    account.client("cloudformation").update_stack(
+        StackName="parameters",
+        TemplateBody=account.template(resources, Parameters=parameters),
+        Parameters=[
+            {"ParameterKey": "Days", "ParameterValue": "14"},
+            {"ParameterKey": "Names", "UsePreviousValue": True},
+        ],
+    )
+    group = account.client("logs").describe_log_groups(logGroupNamePrefix="/p")["logGroups"][0]
+    assert group["retentionInDays"] == 14
+    shown = account.client("cloudformation").describe_stacks(StackName="parameters")["Stacks"][0][
+        "Parameters"
+    ]
+    assert {p["ParameterKey"]: p["ParameterValue"] for p in shown}["Secret"] == "****"
+
+
+def test_a_parameter_without_a_value_is_asked_for(account: Account) -> None:
+    body = account.template({"G": GROUP}, Parameters={"Needed": {"Type": "String"}})
+    with pytest.raises(ClientError, match="Missing parameter Needed"):
+        account.client("cloudformation").create_stack(StackName="incomplete", TemplateBody=body)
+    assert "incomplete" not in {
+        s["StackName"] for s in account.client("cloudformation").list_stacks()["StackSummaries"]
+    }
+
+
+def test_a_change_set_changes_nothing_until_it_is_executed(account: Account) -> None:
+    cloudformation = account.client("cloudformation")
+    account.stacks.append("reviewed")
+    words = {"StackName": "reviewed", "ChangeSetName": "first"}
+    cloudformation.create_change_set(
+        **words, ChangeSetType="CREATE", TemplateBody=account.template({"G": GROUP})
+    )
+    change = cloudformation.describe_change_set(**words)["Changes"][0]["ResourceChange"]
+    assert (change["Action"], change["LogicalResourceId"]) == ("Add", "G")
+    assert account.status("reviewed") == "REVIEW_IN_PROGRESS"
+    assert account.client("logs").describe_log_groups(logGroupNamePrefix="/g")["logGroups"] == []
+    cloudformation.execute_change_set(**words)
+    assert account.status("reviewed") == "CREATE_COMPLETE"
+    assert len(account.client("logs").describe_log_groups(logGroupNamePrefix="/g")["logGroups"]) == 1
+
+
+def test_change_sets_of_the_same_name_belong_to_their_own_stacks(account: Account) -> None:
+    cloudformation = account.client("cloudformation")
+    for name in ("one", "two"):
+        account.stacks.append(name)
+        body = account.template({"P": parameter(f"/{name}")})
+        cloudformation.create_change_set(
+            StackName=name, ChangeSetName="cdk", ChangeSetType="CREATE", TemplateBody=body
+        )
+    cloudformation.delete_change_set(StackName="one", ChangeSetName="cdk")
+    with pytest.raises(cloudformation.exceptions.ChangeSetNotFoundException):
+        cloudformation.describe_change_set(StackName="one", ChangeSetName="cdk")
+    assert (
+        cloudformation.describe_change_set(StackName="two", ChangeSetName="cdk")["Status"]
+        == "CREATE_COMPLETE"
+    )
+
+
+def test_a_change_set_without_changes_says_so(account: Account) -> None:
+    account.create("steady", {"G": GROUP})
+    words = {"StackName": "steady", "ChangeSetName": "nothing"}
+    cloudformation = account.client("cloudformation")
+    cloudformation.create_change_set(
+        **words, ChangeSetType="UPDATE", TemplateBody=account.template({"G": GROUP})
+    )
+    found = cloudformation.describe_change_set(**words)
+    assert found["Status"] == "FAILED"
+    assert "didn't contain changes" in found["StatusReason"]
+
+
+def test_a_protected_stack_is_not_deleted(account: Account) -> None:
+    cloudformation = account.client("cloudformation")
+    body = account.template({"P": parameter("/protected")})
+    cloudformation.create_stack(StackName="kept", TemplateBody=body, EnableTerminationProtection=True)
+    with pytest.raises(ClientError, match="TerminationProtection is enabled"):
+        cloudformation.delete_stack(StackName="kept")
+
+
+def test_what_nothing_emulates_is_accepted_and_listed(account: Account) -> None:
+    account.create("partly", {
+        "W": {"Type": "AWS::WAFv2::WebACL", "Properties": {"Scope": "REGIONAL"}},
+        "M": {"Type": "AWS::CDK::Metadata", "Properties": {"Analytics": "x"}},
+        "G": GROUP,
+    })  # fmt: skip
+    listed = [one for one in unemulated(account.endpoint, REGION) if one.stack == "partly"]
+    assert listed == [Unemulated("partly", "AWS::WAFv2::WebACL", "W")]
+    assert str(listed[0]) == "accepted, not emulated: AWS::WAFv2::WebACL (W)"
+
+
+def test_a_transform_is_refused_by_name(account: Account) -> None:
+    body = account.template({"G": GROUP}, Transform="AWS::Serverless-2016-10-31")
+    with pytest.raises(ClientError, match="transforms are not emulated: AWS::Serverless"):
+        account.client("cloudformation").create_stack(StackName="sam", TemplateBody=body)

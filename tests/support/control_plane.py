@@ -1,0 +1,124 @@
+"""An account of a control plane, for tests that deploy small templates and read back what was made."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Any
+
+import boto3
+
+REGION = "eu-west-1"  # not the default one: what is hard-wired to us-east-1 shows
+
+
+@dataclass
+class Account:
+    """boto3 clients of the control plane, and stacks made from dictionaries."""
+
+    endpoint: str
+    stacks: list[str] = field(default_factory=list)
+
+    def __hash__(self) -> int:
+        return id(self)
+
+    @cache  # noqa: B019  the session's one account
+    def client(self, service: str) -> Any:
+        return boto3.client(
+            service,
+            endpoint_url=self.endpoint,
+            region_name=REGION,
+            aws_access_key_id="AKIATEST",
+            aws_secret_access_key="test",
+        )
+
+    def template(self, resources: Mapping[str, Any], **sections: Any) -> str:
+        return json.dumps({"Resources": resources, **sections})
+
+    def create(self, name: str, resources: Mapping[str, Any], **sections: Any) -> dict[str, str]:
+        """Create a stack. Returns logical id -> physical id; fails with the reasons where it rolled back."""
+        cloudformation = self.client("cloudformation")
+        self.stacks.append(name)
+        cloudformation.create_stack(StackName=name, TemplateBody=self.template(resources, **sections))
+        assert self.status(name) == "CREATE_COMPLETE", self.reasons(name)
+        return self.physical_ids(name)
+
+    def update(self, name: str, resources: Mapping[str, Any], **sections: Any) -> dict[str, str]:
+        """Update a stack, and return the physical ids as they are after it."""
+        cloudformation = self.client("cloudformation")
+        cloudformation.update_stack(StackName=name, TemplateBody=self.template(resources, **sections))
+        assert self.status(name) == "UPDATE_COMPLETE", self.reasons(name)
+        return self.physical_ids(name)
+
+    def delete(self, name: str) -> None:
+        """Delete a stack; nothing of it may be left."""
+        self.client("cloudformation").delete_stack(StackName=name)
+        found = self.client("cloudformation").list_stacks()["StackSummaries"]
+        statuses = {stack["StackStatus"] for stack in found if stack["StackName"] == name}
+        assert statuses == {"DELETE_COMPLETE"}, self.reasons(name)
+
+    def status(self, name: str) -> str:
+        status: str = self.client("cloudformation").describe_stacks(StackName=name)["Stacks"][0][
+            "StackStatus"
+        ]
+        return status
+
+    def outputs(self, name: str) -> dict[str, str]:
+        stack = self.client("cloudformation").describe_stacks(StackName=name)["Stacks"][0]
+        return {output["OutputKey"]: output["OutputValue"] for output in stack.get("Outputs", [])}
+
+    def events(self, name: str) -> list[dict[str, Any]]:
+        """The stack's events, the oldest first."""
+        events: list[dict[str, Any]] = self.client("cloudformation").describe_stack_events(StackName=name)[
+            "StackEvents"
+        ]
+        return events[::-1]
+
+    def reasons(self, name: str) -> dict[str, str]:
+        """Logical id -> why it failed."""
+        return {
+            event["LogicalResourceId"]: event["ResourceStatusReason"]
+            for event in self.events(name)
+            if event["ResourceStatus"].endswith("_FAILED") and "ResourceStatusReason" in event
+        }
+
+    def physical_ids(self, name: str) -> dict[str, str]:
+        resources = self.client("cloudformation").describe_stack_resources(StackName=name)["StackResources"]
+        return {resource["LogicalResourceId"]: resource["PhysicalResourceId"] for resource in resources}
+
+
+#: A network of one isolated subnet, for the types that live in one. Merge it into a template's resources.
+NETWORK: dict[str, Any] = {
+    "Vpc": {"Type": "AWS::EC2::VPC", "Properties": {"CidrBlock": "10.0.0.0/16", "EnableDnsSupport": True}},
+    "Subnet": {
+        "Type": "AWS::EC2::Subnet",
+        "Properties": {
+            "VpcId": {"Ref": "Vpc"},
+            "CidrBlock": {"Fn::Select": [0, {"Fn::Cidr": [{"Fn::GetAtt": ["Vpc", "CidrBlock"]}, 2, "8"]}]},
+            "AvailabilityZone": {"Fn::Select": [0, {"Fn::GetAZs": ""}]},
+        },
+    },
+    "Other": {
+        "Type": "AWS::EC2::Subnet",
+        "Properties": {
+            "VpcId": {"Ref": "Vpc"},
+            "CidrBlock": "10.0.1.0/24",
+            "AvailabilityZone": {"Fn::Select": [1, {"Fn::GetAZs": ""}]},
+        },
+    },
+    "Group": {
+        "Type": "AWS::EC2::SecurityGroup",
+        "Properties": {"GroupDescription": "callers", "VpcId": {"Ref": "Vpc"}},
+    },
+}
+
+
+def role(service: str, *statements: Mapping[str, Any]) -> dict[str, Any]:
+    """A role that `service` may assume, with an inline policy."""
+    trust = {"Effect": "Allow", "Principal": {"Service": service}, "Action": "sts:AssumeRole"}
+    properties: dict[str, Any] = {"AssumeRolePolicyDocument": {"Version": "2012-10-17", "Statement": [trust]}}
+    if statements:
+        document = {"Version": "2012-10-17", "Statement": list(statements)}
+        properties["Policies"] = [{"PolicyName": "inline", "PolicyDocument": document}]
+    return {"Type": "AWS::IAM::Role", "Properties": properties}
