@@ -9,11 +9,12 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from pydantic import ValidationError
 
+from modelstacks.core.contract import image_arguments
 from modelstacks.core.errors import EnvironmentFault, UsageError
 from modelstacks.core.ports import Inspection
 from modelstacks.core.signature import Signature
@@ -25,11 +26,11 @@ class ModelServerInspector:
     """Asks the model server what a model is.
 
     Args:
-        python: engine -> the interpreter of an environment that holds model_server and that engine.
+        python: the serving image's build arguments -> the interpreter of an environment made with them.
         timeout: seconds that loading and one prediction may take.
     """
 
-    def __init__(self, python: Callable[[str], Path], *, timeout: float = 600) -> None:
+    def __init__(self, python: Callable[[Mapping[str, str]], Path], *, timeout: float = 600) -> None:
         self._python, self._timeout = python, timeout
 
     def inspect(self, directory: Path, engine: str, *, allow_pickle: bool) -> Inspection:
@@ -42,7 +43,10 @@ class ModelServerInspector:
             "MODEL_SERVER_ENGINE": engine,
             "MODEL_SERVER_ALLOW_PICKLE": str(allow_pickle).lower(),
         }
-        command = [str(self._python(engine)), "-m", "model_server", "inspect", str(directory.resolve())]
+        # As the transformers engine has it: ONNX weights where there are any, else PyTorch.
+        torch = engine == "transformers" and not any(directory.rglob("model.onnx"))
+        python = self._python(image_arguments(engine, torch=torch))
+        command = [str(python), "-m", "model_server", "inspect", str(directory.resolve())]
         try:
             done = subprocess.run(
                 command,

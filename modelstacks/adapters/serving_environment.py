@@ -220,6 +220,7 @@ _PASSED_ON = (
     "PIP_INDEX_URL",
     "PIP_EXTRA_INDEX_URL",
     "PIP_CONFIG_FILE",
+    "PIP_FIND_LINKS",
     "PIP_CERT",
     "PIP_TRUSTED_HOST",
     "PIP_CACHE_DIR",
@@ -236,11 +237,11 @@ _PASSED_ON = (
 )
 
 
-def serving_python(store: ImageStore, serving: Path, engine: str) -> Path:
-    """The interpreter of the serving image for one engine, built if need be: what `modelstacks lock`
-    inspects with.
+def serving_python(store: ImageStore, serving: Path, arguments: Mapping[str, str]) -> Path:
+    """The interpreter of the serving image with these build arguments, built if need be: what
+    `modelstacks lock` inspects with.
     """
-    return store.build(serving, {"ENGINE": engine}).python
+    return store.build(serving, arguments).python
 
 
 def _uv() -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
@@ -16,14 +17,14 @@ SERVING = Path(__file__).parents[2] / "serving"
 
 
 class ServingImage(Construct):
-    """A Docker image asset. `processor` is what the container will run on."""
+    """A Docker image asset. `arguments` are the build's, `processor` what the container will run on."""
 
     def __init__(
         self,
         scope: Construct,
         id: str,  # noqa: A002  the CDK's own word
         *,
-        engine: str,
+        arguments: Mapping[str, str],
         processor: Literal["x86_64", "arm64"],
     ) -> None:
         super().__init__(scope, id)
@@ -31,7 +32,7 @@ class ServingImage(Construct):
             self,
             "Asset",
             directory=str(SERVING),
-            build_args={"ENGINE": engine},
+            build_args=dict(arguments),
             platform=(
                 ecr_assets.Platform.LINUX_ARM64 if processor == "arm64" else ecr_assets.Platform.LINUX_AMD64
             ),

@@ -34,7 +34,7 @@ def build(scope: Construct, plan: Plan, foundation: Foundation) -> Backend:
     if not isinstance(target, EcsFargate):
         raise TypeError(f"ecs-fargate cannot build {target!r}")
     key, model_data, retention = foundation.key, foundation.model_data, plan.logs.retention_days
-    image = ServingImage(scope, "Image", engine=plan.model.engine, processor=target.architecture)
+    image = ServingImage(scope, "Image", arguments=plan.model.image_arguments, processor=target.architecture)
     logs_of_tasks = log_group(scope, "Logs", key=key, retention_days=retention)
 
     network = Network(

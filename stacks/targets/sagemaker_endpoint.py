@@ -48,7 +48,9 @@ def build(scope: Construct, plan: Plan, foundation: Foundation) -> Backend:
     if not isinstance(target, SagemakerEndpoint):
         raise TypeError(f"sagemaker-endpoint cannot build {target!r}")
     key, model_data, retention = foundation.key, foundation.model_data, plan.logs.retention_days
-    image = ServingImage(scope, "Image", engine=plan.model.engine, processor=processor(target.instance_type))
+    image = ServingImage(
+        scope, "Image", arguments=plan.model.image_arguments, processor=processor(target.instance_type)
+    )
     # Named, so that its log group can be there, encrypted and with an end, before SageMaker would make one
     # without.
     name = plan.stack_name

@@ -17,6 +17,7 @@ from support.ports import MemoryHub, MemoryPorts
 from support.tiny_models import CLASSIFIER, ENCODER, GENERATOR
 
 from modelstacks.adapters.huggingface_hub import HuggingFaceHub
+from modelstacks.core.deployments import load_plans
 from modelstacks.core.errors import EnvironmentFault, UsageError
 from modelstacks.core.locking import lock
 from modelstacks.core.packaging import package
@@ -336,3 +337,17 @@ def test_a_renamed_model_is_locked_under_its_new_name(hub: LocalHub, ports: Port
         lock(write_spec(tmp_path), tmp_path, ports, report=lambda line: None).lock.model.origin["id"]
         == "acme/praise"
     )
+
+
+@pytest.mark.parametrize(("weights", "torch"), [("onnx", None), ("safetensors", "2.13.0")])
+def test_pytorch_comes_into_the_image_only_for_weights_that_need_it(
+    hub: LocalHub, ports: Ports, tmp_path: Path, weights: str, torch: str | None
+) -> None:
+    if torch:
+        pytest.importorskip("torch")
+    hub.add(ID, ENCODER)
+    spec = write_spec(tmp_path, weights=weights)
+    lock(spec, tmp_path, ports, report=lambda line: None)
+    [plan] = load_plans([spec], "spec", tmp_path)
+    assert plan.model.image_arguments.get("TORCH") == torch
+    assert plan.model.image_arguments["ENGINE"] == "transformers"
