@@ -58,26 +58,31 @@ def run(
         headers["accept"] = accept
     with attached(bench) as session:
         status = session.status()
-    stacks = stacks_of(status, name, architecture)
-    if len(stacks) > 1:
-        bench.terminal.say(f"{name} runs as both architectures: asking {stacks[0]} (--architecture chooses)")
-    answer = call(
-        api_of(status, stacks[0]),
-        method,
-        path,
-        body=body,
-        headers=headers,
-        credentials=status.credentials,
-        region=status.region,
-    )
+        stacks = stacks_of(status, name, architecture)
+        if len(stacks) > 1:
+            bench.terminal.say(
+                f"{name} runs as both architectures: asking {stacks[0]} (--architecture chooses)"
+            )
+        answer = call(
+            api_of(status, stacks[0]),
+            method,
+            path,
+            body=body,
+            headers=headers,
+            credentials=status.credentials,
+            region=status.region,
+        )
+        # Callers hear as little as from AWS; the person at this machine may know which rule is missing.
+        refused = [] if answer.ok else [r for r in session.status().refusals if r not in status.refusals]
     if as_json:
         bench.terminal.json(_report(answer))
     elif answer.ok:
         _print(bench, answer)
     if not answer.ok:
+        why = "; ".join([explanation(answer), *(f"{one.hop}: {one.reason}" for one in refused)])
         raise InvocationFailed(
-            f"{stacks[0]} answered {answer.status} to {method} {path}: {explanation(answer)}",
-            fix=f"modelstacks logs {name}" if answer.status >= 500 else "",
+            f"{stacks[0]} answered {answer.status} to {method} {path}: {why}",
+            fix=f"modelstacks logs {name}" if answer.status >= 500 and not refused else "",
         )
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from support.bench import FakeCdk, FakeCloud, Server, api, both, replica, status_of, workload
 
-from modelstacks.cloud.api import LogLine, Stack
+from modelstacks.cloud.api import LogLine, Refusal, Stack
 from modelstacks.core.errors import EnvironmentFault
 
 # status ----------------------------------------------------------------------------------------
@@ -109,6 +109,26 @@ def test_a_refused_request_is_exit_code_6_with_the_apis_own_reason(cli, serving,
     assert (ran.code, ran.out) == (6, "")
     assert "churn-self-hosted answered 422 to POST /invocations: 30 columns are expected; " in ran.err
     assert "field instances, row 0, message got 1" in ran.err
+
+
+def test_a_request_that_the_embedded_cloud_stopped_names_the_missing_rule(
+    cli, cloud, serving, project
+) -> None:
+    reason = "no egress rule of sg-1 allows tcp 8080 to sg-2"
+    refusal = Refusal(time="2026-01-01T00:00:00Z", hop="load balancer -> task", reason=reason)
+
+    def refuse_meanwhile(cloud: FakeCloud) -> None:
+        if cloud.asked > 1:
+            cloud.current = cloud.current.model_copy(update={"refusals": (refusal,)})
+
+    cloud.on_status = refuse_meanwhile
+    serving.answer = (504, "application/json", b'{"message": "Endpoint request timed out"}')
+    ran = cli("invoke", "churn", "--data", data(project))
+    assert ran.code == 6
+    assert (
+        f"answered 504 to POST /invocations: Endpoint request timed out; load balancer -> task: {reason}"
+        in (ran.err)
+    )
 
 
 def test_an_api_that_does_not_answer_is_exit_code_6(cli, cloud: FakeCloud, project: Path) -> None:
