@@ -164,9 +164,11 @@ class ListenerRule(ResourceType):
 
     def update(self, request: Request, current: Provisioned, before: Properties) -> Provisioned | None:
         arn = current.physical_id
-        if before.get("Transforms") and not request.properties.get("Transforms"):
-            request.client(_SERVICE).modify_rule(RuleArn=arn, ResetTransforms=True)
-        request.call(_SERVICE, "ModifyRule", request.only("Conditions", "Actions", "Transforms"), RuleArn=arn)
+        dropped = before.get("Transforms") and not request.properties.get("Transforms")
+        reset = {"ResetTransforms": True} if dropped else {}
+        request.call(
+            _SERVICE, "ModifyRule", request.only("Conditions", "Actions", "Transforms"), RuleArn=arn, **reset
+        )
         if request.properties.get("Priority") != before.get("Priority"):
             priority: Any = {"RuleArn": arn, "Priority": int(request.properties["Priority"])}
             request.client(_SERVICE).set_rule_priorities(RulePriorities=[priority])
