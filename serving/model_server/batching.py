@@ -39,7 +39,7 @@ class Job(Protocol):
     @property
     def gone(self) -> bool: ...
 
-    def finish(self, outputs: Any) -> None: ...
+    def finish(self, outputs: Any, start: int, end: int) -> None: ...
 
     def fail(self, error: BaseException) -> None: ...
 
@@ -189,7 +189,7 @@ class Batcher:
             start = 0
             for job in jobs:
                 end = start + job.rows
-                job.finish(outputs if end - start == rows else _part(outputs, start, end))
+                job.finish(outputs, start, end)
                 start = end
         elif len(jobs) == 1:
             jobs[0].fail(error)
@@ -213,10 +213,6 @@ class Batcher:
         self._answer(jobs, outputs, error, seconds)
         if self._queue and not self._scheduled:
             self._run()
-
-
-def _part(outputs: Tensors, start: int, end: int) -> Tensors:
-    return {name: array[start:end] for name, array in outputs.items()}
 
 
 def _wrong_length(outputs: Tensors, rows: int) -> Exception | None:

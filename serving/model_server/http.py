@@ -96,8 +96,12 @@ class Request:
     def identify(self) -> bytes:
         """The request id: the caller's X-Request-Id, its trace's root, or a new one."""
         if not self.id:
-            self.id = _given_id(self.headers) or b"%b%08x" % (_PROCESS, next(_numbers))
+            self.id = _given_id(self.headers) or _new_id()
         return self.id
+
+
+def _new_id() -> bytes:
+    return b"%b%08x" % (_PROCESS, next(_numbers))
 
 
 _PROCESS = os.urandom(6).hex().encode()
@@ -126,6 +130,23 @@ def valid_id(text: bytes) -> bool:
     return 0 < len(text) <= 128 and all(33 <= byte <= 126 and byte not in b';,"\\' for byte in text)
 
 
+class KnownHead:
+    """A request's head as it was parsed once. The headers are shared by all requests that repeat it."""
+
+    __slots__ = ("headers", "length", "method", "target")
+
+    def __init__(self, method: bytes, target: bytes, headers: dict[bytes, bytes], length: int) -> None:
+        self.method, self.target, self.headers, self.length = method, target, headers, length
+
+
+# Heads with these differ every time (a load balancer adds a trace id), or mean more than one request.
+UNLIKE = frozenset(
+    (b"x-request-id", b"x-amzn-trace-id", b"transfer-encoding", b"expect", b"upgrade", b"connection")
+)
+MAX_KNOWN_HEADS = 256
+MAX_KNOWN_HEAD = 2048
+
+
 class Server:
     """What a worker's connections share: limits, counters, the clock, the way out."""
 
@@ -139,6 +160,7 @@ class Server:
         self.draining = False  # /ping says so; all else goes on
         self.closing = False  # each connection's next answer is its last
         self.last_request = 0.0
+        self.heads: dict[bytes, KnownHead] = {}
         self.tick()
 
     def tick(self) -> None:
@@ -161,6 +183,7 @@ class Connection(asyncio.Protocol):
         "_body",
         "_current",
         "_failed",
+        "_head",
         "_header_bytes",
         "_parser",
         "_paused",
@@ -184,6 +207,7 @@ class Connection(asyncio.Protocol):
         self._body: list[bytes] = []
         self._received = 0
         self._header_bytes = 0
+        self._head = b""  # of the request that a packet began with
         self._waiting: deque[Request] = deque()
         self._answering = False
         self._failed = False  # nothing more is read: what follows is not a request
@@ -210,6 +234,15 @@ class Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         if self._failed:
             return
+        if self._reading is None:
+            end = data.find(b"\r\n\r\n") + 4
+            known = self.server.heads.get(data[:end])
+            if known is not None and len(data) - end == known.length:
+                self._repeat(known, data[end:])
+                return
+            self._head = data[:end]
+        else:
+            self._head = b""
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade:
@@ -315,6 +348,34 @@ class Connection(asyncio.Protocol):
                 self._reading = request
                 self._break(ProblemError(400, f"HTTP/{version} is not HTTP/1.1", close=True))
                 return
+        request.started = perf_counter()
+        if self._head:
+            self._remember(request)
+        self._admit(request)
+
+    def _remember(self, request: Request) -> None:
+        """The next request with the very same head, byte for byte, need not be parsed again."""
+        head, self._head = self._head, b""
+        heads, headers = self.server.heads, request.headers
+        if len(head) > MAX_KNOWN_HEAD or request.http10 or not UNLIKE.isdisjoint(headers):
+            return
+        if not request.keep_alive or b"content-length" not in headers:
+            return
+        # The packet may have begun with something else, or the head may end elsewhere: then it is not this one.
+        plain = head.startswith(b"%b %b HTTP/1.1\r\n" % (request.method, request.target))
+        if not plain or not head.count(b"\n") == head.count(b"\r\n") == len(headers) + 2:
+            return
+        if len(heads) >= MAX_KNOWN_HEADS:
+            heads.clear()
+        heads[head] = KnownHead(request.method, request.target, request.headers, len(request.body))
+
+    def _repeat(self, known: KnownHead, body: bytes) -> None:
+        request = Request(self)
+        request.method = known.method
+        request.target = known.target
+        request.headers = known.headers
+        request.body = body
+        request.id = _new_id()
         request.started = perf_counter()
         self._admit(request)
 

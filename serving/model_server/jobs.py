@@ -10,8 +10,8 @@ from model_server.http import Request
 from model_server.logs import log
 from model_server.problems import ProblemError
 
-# outputs -> (content type, body, further header lines)
-Render = Callable[[Any], tuple[bytes, bytes, bytes]]
+# (a batch's outputs, first row, row after the last) -> (content type, body, further header lines)
+Render = Callable[[Any, int, int], tuple[bytes, bytes, bytes]]
 
 
 class RequestJob:
@@ -39,9 +39,9 @@ class RequestJob:
     def gone(self) -> bool:
         return self.request.connection.closed
 
-    def finish(self, outputs: Any) -> None:
+    def finish(self, outputs: Any, start: int, end: int) -> None:
         try:
-            content_type, body, extra = self.render(outputs)
+            content_type, body, extra = self.render(outputs, start, end)
         except Exception as error:  # an answer that cannot be written is this request's matter alone
             self.fail(error)
             return

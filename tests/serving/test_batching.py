@@ -63,8 +63,8 @@ class Ask:
     def rows(self) -> int:
         return len(self.inputs["x"])
 
-    def finish(self, outputs: Any) -> None:
-        self.outcome.append(outputs["y"].tolist() if isinstance(outputs, dict) else outputs)
+    def finish(self, outputs: Any, start: int, end: int) -> None:
+        self.outcome.append(outputs["y"][start:end].tolist() if isinstance(outputs, dict) else outputs)
 
     def fail(self, error: BaseException) -> None:
         self.outcome.append(error)

@@ -156,6 +156,55 @@ def test_requests_may_arrive_byte_by_byte(digits: ModelServer) -> None:
     assert status == 200
 
 
+def split_at(data: bytes, *cuts: int) -> list[bytes]:
+    ends = [*cuts, len(data)]
+    return [data[start:end] for start, end in zip([0, *cuts], ends, strict=True)]
+
+
+def test_a_head_seen_before_may_come_with_another_body(digits: ModelServer) -> None:
+    bodies = [json.dumps({"instances": [ROWS[i]]}).ljust(2000) for i in range(6)]
+    head = POST + b"host: again\r\ncontent-type: application/json\r\ncontent-length: 2000\r\n\r\n"
+    requests = [head + body.encode() for body in bodies]
+    # Whole packets; a head and its body apart; a request and a half; the second half; two at once.
+    packets = [
+        requests[0],
+        requests[1],
+        *split_at(requests[2], len(head)),
+        *split_at(requests[3] + requests[4], 3000),
+    ]
+    with connect(digits) as client:
+        client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        for packet in [*packets, requests[5]]:
+            client.sendall(packet)
+            time.sleep(
+                0.02
+            )  # so that each is read by itself; were they not, the test would hold all the same
+        answers = read_answers(client, 6)
+    assert [status for status, _ in answers] == [200] * 6
+    got = [json.loads(body)["predictions"][0] for _, body in answers]
+    np.testing.assert_allclose(got, EXPECTED[:6], rtol=1e-5, atol=1e-8)
+
+
+def test_a_head_is_not_remembered_as_what_came_before_it(digits: ModelServer) -> None:
+    odd = b"\r\n\r\n" + predict_request(ROWS[:1])
+    for _ in range(2):
+        with connect(digits) as client:
+            client.sendall(odd)
+            assert read_answers(client, 1)[0][0] == 200
+    answer = exchange(digits, b"\r\n\r\n" + b"x" * (len(odd) - 4), half_close=False)
+    assert answer.startswith(b"HTTP/1.1 400 ")
+
+
+def test_a_tunnelled_head_is_a_tunnel_every_time(digits: ModelServer) -> None:
+    tunnelled = "x-amzn-sagemaker-custom-attributes: modelstacks-route=GET /v2"
+    with connect(digits) as client:
+        for _ in range(3):
+            client.sendall(predict_request(ROWS[:1], tunnelled))
+            [(status, body)] = read_answers(client, 1)
+            assert status == 200
+            assert json.loads(body)["name"] == "model_server"
+
+
 def test_pipelined_requests_are_answered_in_order(digits: ModelServer) -> None:
     order = [i % len(ROWS) for i in range(300)]
     data = b"".join(predict_request([ROWS[i]]) for i in order)

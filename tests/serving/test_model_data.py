@@ -1,4 +1,4 @@
-"""The model's archive: fetched by version from a real S3 API, checked before it is opened, unpacked with care."""
+"""The model's archive: fetched by version from an S3 API, checked before it is opened, unpacked with care."""
 
 from __future__ import annotations
 

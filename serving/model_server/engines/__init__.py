@@ -28,6 +28,11 @@ from model_server.signature import Signature
 Tensors = dict[str, "np.ndarray[Any, Any]"]
 
 
+def part(outputs: Tensors, start: int, end: int) -> Tensors:
+    """The rows of one request among a batch's."""
+    return {name: array[start:end] for name, array in outputs.items()}
+
+
 class Engine(Protocol):
     """A loaded model. One thread calls `predict` at a time.
 

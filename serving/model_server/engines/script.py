@@ -1,7 +1,7 @@
 """A user's own inference.py, as for SageMaker: model_fn, input_fn, predict_fn, output_fn, or transform_fn.
 
 The file is code/inference.py or inference.py in the model's folder, as in SageMaker's containers. Functions
-that it leaves out do what SageMaker's inference toolkit does by default. It runs with the server's own rights.
+that it leaves out do what SageMaker's inference toolkit does by default. It has the server's own rights.
 """
 
 from __future__ import annotations

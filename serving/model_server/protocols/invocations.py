@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from model_server.batching import Batcher
-from model_server.codecs import Negotiated, negotiate
-from model_server.engines import Engine, RawEngine, Tensors
+from model_server.codecs import Negotiated, negotiate, row_texts, write_json
+from model_server.engines import Engine, RawEngine, Tensors, part
 from model_server.http import Request
 from model_server.jobs import Render, RequestJob
 from model_server.problems import ProblemError
@@ -19,6 +19,8 @@ class Invocations:
     def __init__(self, engine: Engine, reader: InputReader, batcher: Batcher) -> None:
         self._engine, self._reader, self._batcher = engine, reader, batcher
         self._renderers: dict[tuple[bytes, bytes], tuple[Negotiated, Render]] = {}
+        self._batch: Tensors = {}  # the outputs that were written last, and what each row became
+        self._texts: list[bytes] | None = None
 
     def __call__(self, request: Request) -> None:
         headers = request.headers
@@ -36,13 +38,27 @@ class Invocations:
         negotiated = negotiate(key[0].decode("latin-1"), key[1].decode("latin-1"))
         encode, present, answer = negotiated.encode, self._engine.present, negotiated.answer
 
-        def render(outputs: Tensors) -> tuple[bytes, bytes, bytes]:
-            return answer, encode(present(outputs), outputs), b""
+        def render(outputs: Tensors, start: int, end: int) -> tuple[bytes, bytes, bytes]:
+            mine = part(outputs, start, end)
+            return answer, encode(present(mine), mine), b""
 
+        def render_json(outputs: Tensors, start: int, end: int) -> tuple[bytes, bytes, bytes]:
+            """A batch is written once, by the first of its requests; each takes its rows' text."""
+            if outputs is not self._batch:
+                if end == len(next(iter(outputs.values()))) and not start:
+                    return answer, encode(present(outputs), outputs), b""
+                self._batch, self._texts = outputs, row_texts(present(outputs))
+            texts = self._texts
+            if texts is None:
+                return render(outputs, start, end)
+            text = texts[start] if end - start == 1 else b",".join(texts[start:end])
+            return answer, b'{"predictions":[%b]}' % text, b""
+
+        chosen = render_json if encode is write_json else render
         if len(self._renderers) >= MAX_CACHED:
             self._renderers.clear()
-        self._renderers[key] = negotiated, render
-        return negotiated, render
+        self._renderers[key] = negotiated, chosen
+        return negotiated, chosen
 
 
 class RawInvocations:
@@ -60,7 +76,7 @@ class RawInvocations:
         def call() -> tuple[bytes, str]:
             return self._engine.invoke(body, content_type, accept)
 
-        def render(result: tuple[bytes, str]) -> tuple[bytes, bytes, bytes]:
+        def render(result: tuple[bytes, str], *_: int) -> tuple[bytes, bytes, bytes]:
             answer, media = result
             if any(character in media for character in "\r\n"):
                 raise ValueError(f"the model's output_fn named {media!r} as its content type")

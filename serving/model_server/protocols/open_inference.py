@@ -11,7 +11,7 @@ import numpy as np
 from model_server import __version__
 from model_server.batching import Batcher
 from model_server.codecs import dumps, load_json
-from model_server.engines import Engine, Tensors
+from model_server.engines import Engine, Tensors, part
 from model_server.http import Request
 from model_server.jobs import RequestJob
 from model_server.problems import Fault, ProblemError, invalid, malformed
@@ -63,8 +63,8 @@ class Infer:
         if type(identity) is not str:
             raise invalid(Fault("must be a string", "id"))
 
-        def render(outputs: Tensors) -> tuple[bytes, bytes, bytes]:
-            return self._render(outputs, wanted, identity)
+        def render(outputs: Tensors, start: int, end: int) -> tuple[bytes, bytes, bytes]:
+            return self._render(part(outputs, start, end), wanted, identity)
 
         job = RequestJob(request, inputs, len(next(iter(inputs.values()))), parameters, render)
         self._batcher.submit(job, lone=len(request.connection.server.connections) == 1)

@@ -28,6 +28,7 @@ def open_tunnel(request: Request) -> bool:
     target = target.strip()
     if method not in METHODS or not target.startswith(b"/") or target.partition(b"?")[0] == b"/metrics":
         raise ProblemError(404, "the tunnelled route must be `<GET or POST> <path>`, with a path of the API")
+    request.headers = dict(request.headers)  # others may share them
     identity = attributes.get(b"request-id", b"")
     if valid_id(identity):
         request.id = identity
