@@ -168,11 +168,14 @@ def test_a_protected_stack_is_not_deleted(account: Account) -> None:
 
 
 def test_what_nothing_emulates_is_accepted_and_listed(account: Account) -> None:
-    account.create("partly", {
-        "W": {"Type": "AWS::WAFv2::WebACL", "Properties": {"Scope": "REGIONAL"}},
-        "M": {"Type": "AWS::CDK::Metadata", "Properties": {"Analytics": "x"}},
-        "G": GROUP,
-    })  # fmt: skip
+    account.create(
+        "partly",
+        {
+            "W": {"Type": "AWS::WAFv2::WebACL", "Properties": {"Scope": "REGIONAL"}},
+            "M": {"Type": "AWS::CDK::Metadata", "Properties": {"Analytics": "x"}},
+            "G": GROUP,
+        },
+    )
     listed = [one for one in unemulated(account.endpoint, REGION) if one.stack == "partly"]
     assert listed == [Unemulated("partly", "AWS::WAFv2::WebACL", "W")]
     assert str(listed[0]) == "accepted, not emulated: AWS::WAFv2::WebACL (W)"

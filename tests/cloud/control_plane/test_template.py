@@ -70,7 +70,7 @@ class Names:
         ("{{resolve:ssm:/name}}!", "<ssm /name>!"),
         ({"Fn::Join": ["", ["x", True]]}, "xtrue"),
     ],
-)  # fmt: skip
+)
 def test_a_function_becomes_what_it_stands_for(value: Any, expected: Any) -> None:
     assert resolve(value, Names()) == expected
 

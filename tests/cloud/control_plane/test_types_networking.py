@@ -101,22 +101,32 @@ def test_a_group_with_stated_egress_lets_only_that_out(account: Account) -> None
 def test_rules_between_groups_are_resources_of_their_own(account: Account) -> None:
     nothing = [{"IpProtocol": "icmp", "FromPort": 252, "ToPort": 86, "CidrIp": "255.255.255.255/32"}]
     resources = changed(NETWORK, "Group", SecurityGroupEgress=nothing) | {
-        "Target": {"Type": "AWS::EC2::SecurityGroup", "Properties": {"GroupDescription": "t", "VpcId": {"Ref": "Vpc"}}},
+        "Target": {
+            "Type": "AWS::EC2::SecurityGroup",
+            "Properties": {"GroupDescription": "t", "VpcId": {"Ref": "Vpc"}},
+        },
         "In": {
             "Type": "AWS::EC2::SecurityGroupIngress",
             "Properties": {
-                "GroupId": {"Fn::GetAtt": ["Target", "GroupId"]}, "IpProtocol": "tcp", "FromPort": 8080, "ToPort": 8080,
-                "SourceSecurityGroupId": {"Ref": "Group"}, "Description": "one hop",
+                "GroupId": {"Fn::GetAtt": ["Target", "GroupId"]},
+                "IpProtocol": "tcp",
+                "FromPort": 8080,
+                "ToPort": 8080,
+                "SourceSecurityGroupId": {"Ref": "Group"},
+                "Description": "one hop",
             },
         },
         "Out": {
             "Type": "AWS::EC2::SecurityGroupEgress",
             "Properties": {
-                "GroupId": {"Ref": "Group"}, "IpProtocol": "tcp", "FromPort": 8080, "ToPort": 8080,
+                "GroupId": {"Ref": "Group"},
+                "IpProtocol": "tcp",
+                "FromPort": 8080,
+                "ToPort": 8080,
                 "DestinationSecurityGroupId": {"Ref": "Target"},
             },
         },
-    }  # fmt: skip
+    }
     ids = account.create("rules", resources)
     (rule,) = rules(account, ids["Target"], "IpPermissions")
     assert rule["UserIdGroupPairs"][0]["GroupId"] == ids["Group"]
@@ -146,19 +156,26 @@ def test_endpoints_carry_policy_subnets_groups_and_routes(account: Account) -> N
         "S3": {
             "Type": "AWS::EC2::VPCEndpoint",
             "Properties": {
-                "ServiceName": {"Fn::Sub": "com.amazonaws.${AWS::Region}.s3"}, "VpcId": {"Ref": "Vpc"},
-                "VpcEndpointType": "Gateway", "RouteTableIds": [{"Ref": "Table"}], "PolicyDocument": policy("s3:GetObject"),
+                "ServiceName": {"Fn::Sub": "com.amazonaws.${AWS::Region}.s3"},
+                "VpcId": {"Ref": "Vpc"},
+                "VpcEndpointType": "Gateway",
+                "RouteTableIds": [{"Ref": "Table"}],
+                "PolicyDocument": policy("s3:GetObject"),
             },
         },
         "Runtime": {
             "Type": "AWS::EC2::VPCEndpoint",
             "Properties": {
-                "ServiceName": {"Fn::Sub": "com.amazonaws.${AWS::Region}.sagemaker.runtime"}, "VpcId": {"Ref": "Vpc"},
-                "VpcEndpointType": "Interface", "SubnetIds": [{"Ref": "Subnet"}], "PrivateDnsEnabled": True,
-                "SecurityGroupIds": [{"Ref": "Group"}], "PolicyDocument": policy("sagemaker:InvokeEndpoint"),
+                "ServiceName": {"Fn::Sub": "com.amazonaws.${AWS::Region}.sagemaker.runtime"},
+                "VpcId": {"Ref": "Vpc"},
+                "VpcEndpointType": "Interface",
+                "SubnetIds": [{"Ref": "Subnet"}],
+                "PrivateDnsEnabled": True,
+                "SecurityGroupIds": [{"Ref": "Group"}],
+                "PolicyDocument": policy("sagemaker:InvokeEndpoint"),
             },
         },
-    }  # fmt: skip
+    }
     ids = account.create("endpoints", resources)
 
     def endpoint(logical_id: str) -> Any:
@@ -189,38 +206,57 @@ def test_a_load_balancer_with_rules_that_rewrite_paths(account: Account) -> None
         "Balancer": {
             "Type": "AWS::ElasticLoadBalancingV2::LoadBalancer",
             "Properties": {
-                "Type": "application", "Scheme": "internal", "Subnets": [{"Ref": "Subnet"}, {"Ref": "Other"}],
+                "Type": "application",
+                "Scheme": "internal",
+                "Subnets": [{"Ref": "Subnet"}, {"Ref": "Other"}],
                 "SecurityGroups": [{"Ref": "Group"}],
-                "LoadBalancerAttributes": [{"Key": "routing.http.drop_invalid_header_fields.enabled", "Value": "true"}],
+                "LoadBalancerAttributes": [
+                    {"Key": "routing.http.drop_invalid_header_fields.enabled", "Value": "true"}
+                ],
             },
         },
         "Targets": {
             "Type": "AWS::ElasticLoadBalancingV2::TargetGroup",
             "Properties": {
-                "Port": 8080, "Protocol": "HTTP", "TargetType": "ip", "VpcId": {"Ref": "Vpc"}, "HealthCheckPath": "/ping",
-                "HealthCheckIntervalSeconds": 10, "Matcher": {"HttpCode": "200"},
+                "Port": 8080,
+                "Protocol": "HTTP",
+                "TargetType": "ip",
+                "VpcId": {"Ref": "Vpc"},
+                "HealthCheckPath": "/ping",
+                "HealthCheckIntervalSeconds": 10,
+                "Matcher": {"HttpCode": "200"},
                 "TargetGroupAttributes": [{"Key": "deregistration_delay.timeout_seconds", "Value": "30"}],
             },
         },
         "Listener": {
             "Type": "AWS::ElasticLoadBalancingV2::Listener",
             "Properties": {
-                "LoadBalancerArn": {"Ref": "Balancer"}, "Port": 80, "Protocol": "HTTP",
-                "DefaultActions": [{
-                    "Type": "fixed-response",
-                    "FixedResponseConfig": {"StatusCode": "404", "ContentType": "text/plain", "MessageBody": "no"},
-                }],
+                "LoadBalancerArn": {"Ref": "Balancer"},
+                "Port": 80,
+                "Protocol": "HTTP",
+                "DefaultActions": [
+                    {
+                        "Type": "fixed-response",
+                        "FixedResponseConfig": {
+                            "StatusCode": "404",
+                            "ContentType": "text/plain",
+                            "MessageBody": "no",
+                        },
+                    }
+                ],
             },
         },
         "Rule": {
             "Type": "AWS::ElasticLoadBalancingV2::ListenerRule",
             "Properties": {
-                "ListenerArn": {"Ref": "Listener"}, "Priority": 1, "Transforms": rewrite("$1"),
+                "ListenerArn": {"Ref": "Listener"},
+                "Priority": 1,
+                "Transforms": rewrite("$1"),
                 "Conditions": [{"Field": "path-pattern", "PathPatternConfig": {"Values": ["/live/*"]}}],
                 "Actions": [{"Type": "forward", "TargetGroupArn": {"Ref": "Targets"}}],
             },
         },
-    }  # fmt: skip
+    }
     ids = account.create("balancer", resources)
     elb = account.client("elbv2")
 
