@@ -10,9 +10,8 @@ import io
 import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from itertools import chain
 from math import isfinite
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import orjson
@@ -131,19 +130,20 @@ def _width(reader: InputReader) -> int:
     return reader.only.shape[1] if reader.only is not None and len(reader.only.shape) == 2 else -1
 
 
+# Any of these would make a line of JSON more than numbers.
+_NOT_NUMBERS = (b'"', b"[", b"{", b"t", b"f", b"n")
+
+
 def _plain_numbers(body: bytes, width: int) -> list[Any] | None:
     """Rows of numbers, or None. Lines of plain numbers are JSON but for the brackets: the quickest parser."""
-    lines = body.replace(b"\r\n", b"\n").rstrip(b"\n").split(b"\n")
-    if width < 1 or {line.count(b",") for line in lines} != {width - 1}:
+    if width < 1 or any(sign in body for sign in _NOT_NUMBERS):
         return None
+    text = body.replace(b"\r\n", b"\n") if b"\r" in body else body
     try:
-        rows = orjson.loads(b"[[" + b"],[".join(lines) + b"]]")
+        rows: list[Any] = orjson.loads(b"[[" + text.rstrip(b"\n").replace(b"\n", b"],[") + b"]]")
     except orjson.JSONDecodeError:
         return None
-    # Brackets and quotes in the text would have been read as JSON's own.
-    if len(rows) != len(lines) or not set(map(type, chain.from_iterable(rows))) <= {int, float}:
-        return None
-    return cast(list[Any], rows)
+    return rows if set(map(len, rows)) == {width} else None
 
 
 def _careful_csv(reader: InputReader, body: bytes, header: str) -> Tensors:
@@ -340,7 +340,9 @@ def write_jsonlines(entries: Entries, outputs: Tensors) -> bytes:  # noqa: ARG00
 
 def write_csv(entries: Entries, outputs: Tensors) -> bytes:  # noqa: ARG001
     if isinstance(entries, np.ndarray) and entries.dtype.kind in "biuf" and entries.ndim <= 2:
-        text = dumps(entries).replace(b"null", b"nan")
+        text = dumps(entries)
+        if b"null" in text:
+            text = text.replace(b"null", b"nan")
         lines = text[2:-2].replace(b"],[", b"\n") if entries.ndim == 2 else text[1:-1].replace(b",", b"\n")
         return lines + b"\n"
     out = io.StringIO()

@@ -361,7 +361,7 @@ class Connection(asyncio.Protocol):
             return
         if not request.keep_alive or b"content-length" not in headers:
             return
-        # The packet may have begun with something else, or the head may end elsewhere: then it is not this one.
+        # The packet may have begun with something else, or the head may end elsewhere.
         plain = head.startswith(b"%b %b HTTP/1.1\r\n" % (request.method, request.target))
         if not plain or not head.count(b"\n") == head.count(b"\r\n") == len(headers) + 2:
             return

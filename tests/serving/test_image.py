@@ -1,0 +1,108 @@
+"""The image without Docker: its install script run into a clean folder, and the Dockerfile's promises."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import numpy as np
+import pytest
+from support.model_server import ARTIFACTS, ROOT, ModelServer, predictions
+
+SERVING = ROOT / "serving"
+ENGINES = ["lightgbm", "onnx", "script", "sklearn", "transformers", "xgboost"]
+
+
+@pytest.fixture(scope="module")
+def prefix(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """What the Dockerfile's build stage makes, for one engine."""
+    folder = tmp_path_factory.mktemp("image") / "model-server"
+    uv = shutil.which("uv", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
+    environment = os.environ | {"PYTHON": sys.executable} | ({"UV": uv} if uv else {})
+    subprocess.run(["sh", SERVING / "install.sh", folder, "onnx"], check=True, env=environment, timeout=280)
+    yield folder
+    shutil.rmtree(folder)
+
+
+def test_the_installed_server_answers_and_writes_nothing_into_its_own_folder(
+    prefix: Path, logs: Path
+) -> None:
+    before = {path: path.stat().st_mtime_ns for path in prefix.rglob("*")}
+    python = str(prefix / "venv" / "bin" / "python")
+    with ModelServer.start(
+        ARTIFACTS / "digits-onnx", logs, python=python, environment={"PYTHONPATH": ""}
+    ) as server:
+        rows = np.load(ARTIFACTS / "digits-onnx" / "holdout.npy").tolist()
+        answer = httpx.post(f"{server.url}/invocations", json={"instances": rows})
+        np.testing.assert_allclose(
+            answer.json()["predictions"], predictions("digits-onnx"), rtol=1e-5, atol=1e-8
+        )
+        assert server.terminate() == 0
+    assert {path: path.stat().st_mtime_ns for path in prefix.rglob("*")} == before
+
+
+def test_an_engine_that_is_not_installed_is_one_clear_line(prefix: Path, logs: Path) -> None:
+    python = str(prefix / "venv" / "bin" / "python")
+    with ModelServer.start(
+        ARTIFACTS / "churn-xgboost", logs, python=python, environment={"PYTHONPATH": ""}, wait=False
+    ) as server:
+        assert server.process.wait(60) == 78
+        assert "No module named 'xgboost'" in server.log()[-1]["message"]
+
+
+def test_the_script_names_its_engines(tmp_path: Path) -> None:
+    done = subprocess.run(
+        ["sh", SERVING / "install.sh", tmp_path, "torch"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2
+    assert all(engine in done.stderr for engine in ENGINES)
+
+
+def pins(path: Path) -> set[str]:
+    return set(re.findall(r"^([a-z0-9-]+==[^ ;\\]+)", path.read_text(encoding="utf-8"), re.MULTILINE))
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_pins_are_the_ones_that_the_tests_run_with_and_hashed(engine: str) -> None:
+    path = SERVING / "requirements" / f"{engine}.txt"
+    assert pins(path) <= pins(ROOT / "requirements.txt")
+    entries = re.split(r"(?m)^(?=[a-z0-9-]+==)", path.read_text(encoding="utf-8"))[1:]
+    assert entries
+    assert all("--hash=sha256:" in entry for entry in entries)
+
+
+def test_every_engine_has_its_requirements() -> None:
+    modules = {path.stem for path in (SERVING / "model_server" / "engines").glob("[!_]*.py")}
+    assert modules == set(ENGINES) == {path.stem for path in (SERVING / "requirements").glob("*.txt")}
+
+
+def stages() -> list[str]:
+    return re.split(r"(?m)^FROM ", (SERVING / "Dockerfile").read_text(encoding="utf-8"))
+
+
+def test_the_image_is_slim_not_root_and_keeps_its_root_read_only() -> None:
+    arguments, build, final = stages()
+    assert "slim" in arguments
+    assert "@sha256:" in arguments
+    assert "sh install.sh /opt/model-server" in build
+    assert "COPY --from=build /opt/model-server /opt/model-server" in final
+    assert "USER 1000:1000" in final
+    assert 'VOLUME ["/opt/ml/model", "/tmp"]' in final
+    assert 'ENTRYPOINT ["python", "-m", "model_server"]' in final
+    assert 'CMD ["serve"]' in final
+    assert not re.search(r"gcc|build-essential|pip install", final)
+
+
+@pytest.mark.skipif(
+    shutil.which("hadolint", path=str(Path(sys.executable).parent)) is None, reason="no hadolint here"
+)
+def test_hadolint_has_nothing_to_say() -> None:
+    hadolint = Path(sys.executable).parent / "hadolint"
+    done = subprocess.run([hadolint, SERVING / "Dockerfile"], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "")
