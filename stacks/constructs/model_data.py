@@ -25,7 +25,8 @@ class ModelData:
             display_name=f"model {model.source} {model.revision}",
         )
         self.sha256 = model.archive_sha256
-        self.arn = f"arn:{Aws.PARTITION}:s3:::{location.bucket_name}/{location.object_key}"
+        self._bucket_arn = f"arn:{Aws.PARTITION}:s3:::{location.bucket_name}"
+        self._key = location.object_key
         self.uri = f"s3://{location.bucket_name}/{location.object_key}"
 
     def may_read(self) -> Statement:
@@ -34,4 +35,10 @@ class ModelData:
         The bootstrap bucket encrypts with S3's own key unless it was bootstrapped with a customer key, which
         then has to allow the role as well (docs/targets/ecs-fargate.md).
         """
-        return allow(["s3:GetObject", "s3:GetObjectVersion"], self.arn)
+        return allow("s3:GetObject", f"{self._bucket_arn}/{self._key}")
+
+    def may_find(self) -> Statement:
+        """What SageMaker needs besides: it looks for the object before it fetches it."""
+        return allow(
+            "s3:ListBucket", self._bucket_arn, condition={"StringLike": {"s3:prefix": f"{self._key}*"}}
+        )

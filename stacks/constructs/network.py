@@ -97,7 +97,7 @@ class Network(Construct):
 
     Args:
         zones: the availability zones' names, or None for the first two that the account has.
-        s3_objects: ARNs of the S3 objects that may be read from inside.
+        s3: all that may be asked of S3 from inside.
     """
 
     def __init__(
@@ -108,7 +108,7 @@ class Network(Construct):
         zones: Sequence[str] | None,
         key: kms.CfnKey,
         retention_days: int,
-        s3_objects: Sequence[str],
+        s3: Sequence[Statement],
     ) -> None:
         super().__init__(scope, id)
         vpc = ec2.CfnVPC(
@@ -144,7 +144,7 @@ class Network(Construct):
             vpc_endpoint_type="Gateway",
             service_name=f"com.amazonaws.{Aws.REGION}.s3",
             route_table_ids=[routes.attr_route_table_id],
-            policy_document=policy_document(allow("s3:GetObject", list(s3_objects), principal="*")),
+            policy_document=policy_document(*({**statement, "Principal": "*"} for statement in s3)),
         )
         self._flow_logs(key, retention_days)
 

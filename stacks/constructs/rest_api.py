@@ -189,7 +189,16 @@ class RestApi(Construct):
         return deployment
 
     def _make_stage(self, deployment: apigateway.CfnDeployment, key: kms.CfnKey) -> apigateway.CfnStage:
-        access_log = log_group(self, "AccessLog", key=key, retention_days=self._plan.logs.retention_days)
+        retention = self._plan.logs.retention_days
+        access_log = log_group(self, "AccessLog", key=key, retention_days=retention)
+        # API Gateway writes its errors to a group of this name. Made here, it is encrypted and has an end.
+        errors = log_group(
+            self,
+            "ExecutionLog",
+            key=key,
+            retention_days=retention,
+            name=f"API-Gateway-Execution-Logs_{self.api_id}/{STAGE}",
+        )
         throttle = self._plan.api.throttle
         stage = apigateway.CfnStage(
             self,
@@ -199,7 +208,12 @@ class RestApi(Construct):
             stage_name=STAGE,
             tracing_enabled=True,
             access_log_setting=apigateway.CfnStage.AccessLogSettingProperty(
-                destination_arn=access_log.attr_arn, format=json.dumps(_ACCESS_LOG)
+                # Not the group's own Arn attribute: that ends in ":*", which API Gateway drops and calls a
+                # drift.
+                destination_arn=(
+                    f"arn:{Aws.PARTITION}:logs:{Aws.REGION}:{Aws.ACCOUNT_ID}:log-group:{access_log.ref}"
+                ),
+                format=json.dumps(_ACCESS_LOG),
             ),
             method_settings=[
                 apigateway.CfnStage.MethodSettingProperty(
@@ -214,6 +228,7 @@ class RestApi(Construct):
             ],
         )
         stage.add_resource_dependency(self._may_log())
+        stage.add_resource_dependency(errors)
         acknowledge(
             stage,
             "APIG3",

@@ -43,10 +43,10 @@ def build(scope: Construct, plan: Plan, foundation: Foundation) -> Backend:
         zones=plan.aws.zones if plan.aws else None,
         key=key,
         retention_days=retention,
-        # ECR keeps an image's layers in this bucket of its own.
-        s3_objects=[
-            model_data.arn,
-            f"arn:{Aws.PARTITION}:s3:::prod-{Aws.REGION}-starport-layer-bucket/*",
+        s3=[
+            model_data.may_read(),
+            # ECR keeps images' layers in this bucket of its own.
+            allow("s3:GetObject", f"arn:{Aws.PARTITION}:s3:::prod-{Aws.REGION}-starport-layer-bucket/*"),
         ],
     )
     write_logs = allow(["logs:CreateLogStream", "logs:PutLogEvents"], logs_of_tasks.attr_arn)

@@ -65,7 +65,7 @@ def build(scope: Construct, plan: Plan, foundation: Foundation) -> Backend:
         zones=plan.aws.zones if plan.aws else None,
         key=key,
         retention_days=retention,
-        s3_objects=[model_data.arn],
+        s3=[model_data.may_read(), model_data.may_find()],
     )
     containers = SecurityGroup(
         scope,
@@ -81,7 +81,7 @@ def build(scope: Construct, plan: Plan, foundation: Foundation) -> Backend:
         description="SageMaker pulls the image, fetches the model and writes the logs",
         policies={
             "image": image.may_pull(),
-            "model": [model_data.may_read()],
+            "model": [model_data.may_read(), model_data.may_find()],
             "logs": [
                 allow(
                     ["logs:CreateLogStream", "logs:DescribeLogStreams", "logs:PutLogEvents"],

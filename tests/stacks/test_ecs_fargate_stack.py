@@ -65,7 +65,7 @@ def test_the_servers_settings_are_settings_that_the_server_knows(self_hosted: Te
 def test_only_the_model_can_be_fetched_by_the_task(self_hosted: Template) -> None:
     task = self_hosted.one("AWS::ECS::TaskDefinition")["TaskRoleArn"]["Fn::GetAtt"][0]
     statements = [statement for role, statement in self_hosted.statements() if role == task]
-    assert [statement["Action"] for statement in statements] == [["s3:GetObject", "s3:GetObjectVersion"]]
+    assert [statement["Action"] for statement in statements] == ["s3:GetObject"]
 
 
 def test_tasks_reach_what_they_call_and_nothing_else(self_hosted: Template) -> None:

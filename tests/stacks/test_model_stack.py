@@ -152,7 +152,7 @@ def test_api_gateways_own_errors_are_problem_json(template: Template) -> None:
 def test_every_log_group_is_encrypted_with_the_stacks_key_and_has_an_end(template: Template) -> None:
     key = template.id("AWS::KMS::Key")
     groups = template.all("AWS::Logs::LogGroup")
-    assert len(groups) >= 3
+    assert len(groups) >= 4
     for group in groups.values():
         assert group["KmsKeyId"] == {"Fn::GetAtt": [key, "Arn"]}
         assert group["RetentionInDays"] == 90
