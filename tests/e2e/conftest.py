@@ -10,10 +10,14 @@ import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import boto3
 import pytest
+from support.local_hub import LocalHub
+from support.tiny_models import GENERATOR
+
 from modelstacks.cli.http import Answer, call
 from modelstacks.cloud import client
 from modelstacks.cloud.api import Api, Status, Workload
@@ -24,6 +28,7 @@ COPIED = (
 )  # fmt: skip
 EXAMPLES = sorted(path.stem for path in (REPOSITORY / "deployments").glob("*.yaml"))
 ARCHITECTURES = ("self-hosted", "managed")
+HUB_MODEL = "writer"  # a deployment whose model comes from a hub; test_hub_model.py asks it
 
 
 def make_project(folder: Path) -> Path:
@@ -44,10 +49,26 @@ def make_project(folder: Path) -> Path:
     return folder
 
 
-def modelstacks(project: Path, *words: str, timeout: float = 240) -> subprocess.CompletedProcess[str]:
+def add_hub_model(project: Path) -> None:
+    """One more spec, locked from a hub that is gone when the model is deployed."""
+    with LocalHub() as hub:
+        hub.add("acme/writer", GENERATOR)
+        spec = project / "deployments" / f"{HUB_MODEL}.yaml"
+        spec.write_text(
+            f"name: {HUB_MODEL}\nmodel: {{source: huggingface, id: acme/writer}}\narchitecture: managed\n"
+        )
+        variables = {"HF_ENDPOINT": hub.endpoint, "HF_HOME": str(project / ".cache")}
+        lock = modelstacks(project, "lock", str(spec), variables=variables)
+    assert lock.returncode == 0, lock.stderr
+
+
+def modelstacks(
+    project: Path, *words: str, timeout: float = 240, variables: Mapping[str, str] = MappingProxyType({})
+) -> subprocess.CompletedProcess[str]:
     """Run a command in a project, as a person would."""
     environment = {
         **os.environ,
+        **variables,
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
         "NO_COLOR": "1",
         "PYTHONPATH": str(project),  # the copy's toolkit, not the one that is installed
@@ -97,7 +118,13 @@ class Cloud:
         status = self.status()
         (api,) = (one for one in status.apis if one.stack == f"{deployment}-{architecture}")
         return call(
-            api, method, path, body=body, headers=headers, credentials=status.credentials, region=status.region
+            api,
+            method,
+            path,
+            body=body,
+            headers=headers,
+            credentials=status.credentials,
+            region=status.region,
         )
 
     def predict(self, deployment: str, architecture: str, body: Any) -> Answer:
@@ -125,8 +152,9 @@ class Cloud:
 
 @pytest.fixture(scope="session")
 def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cloud]:
-    """Every example spec as both architectures."""
+    """Every example spec, and a model from a hub, as both architectures."""
     project = make_project(tmp_path_factory.mktemp("e2e") / "project")
+    add_hub_model(project)
     try:
         up = modelstacks(project, "up", "--architecture", "both", "--detach", "--json", timeout=290)
         assert up.returncode == 0, up.stderr

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ruamel.yaml import YAML
+import yaml
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -24,7 +24,7 @@ class Holdout:
 
 def holdout(deployment: str) -> Holdout:
     """The held-out rows of an example spec's model."""
-    spec = YAML(typ="safe").load(REPOSITORY / "deployments" / f"{deployment}.yaml")
+    spec = yaml.safe_load((REPOSITORY / "deployments" / f"{deployment}.yaml").read_text())
     folder = REPOSITORY / spec["model"]["path"]
     predictions = json.loads((folder / "predictions.json").read_bytes())["predictions"]
     texts = folder / "holdout.json"

@@ -9,10 +9,10 @@ from urllib.parse import urlsplit
 import numpy as np
 import pytest
 import tritonclient.http as triton
-from modelstacks.core.contract import PREDICTIVE_ROUTES
-
 from e2e.conftest import ARCHITECTURES, Cloud
 from e2e.holdout import holdout, numbers
+
+from modelstacks.core.contract import PREDICTIVE_ROUTES
 
 pytestmark = [
     pytest.mark.e2e,

@@ -7,7 +7,6 @@ import json
 
 import numpy as np
 import pytest
-
 from e2e.conftest import ARCHITECTURES, EXAMPLES, Cloud
 from e2e.holdout import holdout, numbers, words
 

@@ -6,7 +6,6 @@ import json
 
 import pytest
 from botocore.exceptions import ClientError
-
 from e2e.conftest import Cloud
 from e2e.holdout import holdout
 
