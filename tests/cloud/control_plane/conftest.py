@@ -16,10 +16,16 @@ def plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
         yield running
 
 
+@pytest.fixture(scope="session")
+def whole_account(plane: ControlPlane) -> Account:
+    """boto3's clients take their time: they are made once."""
+    return Account(plane.endpoint)
+
+
 @pytest.fixture
-def account(plane: ControlPlane) -> Iterator[Account]:
+def account(whole_account: Account) -> Iterator[Account]:
     """An account; whatever a test leaves standing is deleted after it."""
-    account = Account(plane.endpoint)
-    yield account
-    for name in reversed(account.stacks):
-        account.client("cloudformation").delete_stack(StackName=name)
+    yield whole_account
+    for name in reversed(whole_account.stacks):
+        whole_account.client("cloudformation").delete_stack(StackName=name)
+    whole_account.stacks.clear()
