@@ -214,16 +214,11 @@ class InputReader:
     # The parts
 
     def _packed(self, rows: list[Any]) -> Array:
+        """Rows of plain numbers. A row at a time: the values of all at once would be one long argument list."""
         assert self.only is not None
-        dtype, width, count = self.only.dtype, self._width, len(rows)
-        buffer = bytearray(count * width * dtype.itemsize)
-        if count == 1:
-            self._row.pack_into(buffer, 0, *rows[0])
-        else:
-            if set(map(len, rows)) != {width}:
-                raise TypeError
-            struct.pack_into(f"={count * width}{self._code}", buffer, 0, *chain.from_iterable(rows))
-        return np.ndarray((count, width), dtype, buffer)
+        pack = self._row.pack
+        buffer = bytearray().join([pack(*row) for row in rows])
+        return np.ndarray((len(rows), self._width), self.only.dtype, buffer)
 
     def _by_column(self, rows: list[Any]) -> list[Any]:
         assert self._pick is not None and self.only is not None

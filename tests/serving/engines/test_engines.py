@@ -291,7 +291,7 @@ def test_two_engines_for_one_artifact_are_a_question(tmp_path: Path) -> None:
         ('{"inputs": []}', "no 'outputs'"),
         ('{"inputs": [{"name": "x", "datatype": "FP7", "shape": [-1]}], "outputs": []}', "FP7"),
         (
-            '{"inputs": [{"name": "x", "datatype": "FP32", "shape": [-1, 2], "columns": ["a"]}], "outputs": []}',
+            '{"inputs": [{"name": "x", "datatype": "FP32", "shape": [2], "columns": ["a"]}], "outputs": []}',
             "1 col",
         ),
     ],

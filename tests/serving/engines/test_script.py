@@ -106,7 +106,7 @@ def test_functions_that_are_left_out_do_as_the_toolkits_defaults(tmp_path: Path)
 def test_transform_fn_does_it_all(tmp_path: Path) -> None:
     engine = script(
         tmp_path,
-        "def model_fn(d): return 'm'\ndef transform_fn(m, body, kind, accept): return m + body.decode(), kind\n",
+        "def model_fn(d): return 'm'\ndef transform_fn(m, body, kind, a): return m + body.decode(), kind",
     )
     assert engine.invoke(b"-x", "text/plain", "*/*") == (b"m-x", "text/plain")
 
