@@ -22,9 +22,9 @@ COMMANDS = {
     "python -c pass": ["-c", "pass"],
     "floor of --help: import typer": ["-c", "import typer"],
     "modelstacks --help": ["-m", "modelstacks", "--help"],
-    "floor of validate: import typer, pydantic, ruamel.yaml": [
+    "floor of validate: import typer, pydantic, yaml": [
         "-c",
-        "import typer, ruamel.yaml; from pydantic import BaseModel, TypeAdapter",
+        "import typer, yaml; from pydantic import BaseModel, TypeAdapter",
     ],
     "modelstacks validate": ["-m", "modelstacks", "validate", SPEC],
 }

@@ -1,18 +1,38 @@
-"""YAML documents that remember on which line each value stands."""
+"""YAML documents that remember on which line each value stands.
+
+PyYAML finds the structure. What a plain word means is decided here, by YAML 1.2: `yes` is a word.
+"""
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from modelstacks.core.errors import Fault, SpecInvalid, relative
+
+if TYPE_CHECKING:
+    from yaml import Node
 
 __all__ = ["Document", "Location", "load_document"]
 
 Location = tuple[str | int, ...]
 
 LARGEST_DOCUMENT = 1 << 20  # bytes; a spec is some hundred lines
+
+_TAG = "tag:yaml.org,2002:"
+_KINDS = {"scalar": "str", "sequence": "seq", "mapping": "map"}
+_INTEGER = re.compile(r"[-+]?[0-9]{1,40}|0o[0-7]{1,40}|0x[0-9a-fA-F]{1,40}")
+_FLOAT = re.compile(
+    r"[-+]?(\.[0-9]{1,40}|[0-9]{1,40}(\.[0-9]{0,40})?)([eE][-+]?[0-9]{1,4})?"
+    r"|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)"
+)
+_WORDS = {
+    **dict.fromkeys(("", "~", "null", "Null", "NULL")),
+    **dict.fromkeys(("true", "True", "TRUE"), True),
+    **dict.fromkeys(("false", "False", "FALSE"), False),
+}
 
 
 @dataclass(frozen=True)
@@ -38,145 +58,119 @@ def load_document(path: Path) -> Document:
     """Read one YAML mapping.
 
     Raises:
-        SpecInvalid: the file cannot be read, is not UTF-8, is not YAML, repeats a key, uses aliases, or is
-            not a mapping.
+        SpecInvalid: the file cannot be read, is not UTF-8, is not YAML, repeats a key, uses aliases or tags,
+            or is not a mapping.
     """
     text = _read(path)
-    from ruamel.yaml import YAML  # 30 ms that `--help` does not need
-    from ruamel.yaml.error import MarkedYAMLError, YAMLError
+    root = _compose(path, text)
+    if root is None:
+        raise _refusal(path, 1, "the file is empty", "modelstacks init writes a spec to start from")
+    reader = _Reader(relative(path))
+    data = reader.read(root, ())
+    if reader.faults:
+        raise SpecInvalid(reader.faults)
+    if not isinstance(data, dict):
+        kind = "a list" if isinstance(data, list) else "a single value"
+        raise _refusal(path, 1, f"a spec is a mapping of keys to values, got {kind}")
+    return Document(path, data, reader.lines)
 
-    def refuse(line: int, what: str, fix: str = "") -> SpecInvalid:
-        return SpecInvalid([Fault(relative(path), line, "", what, fix=fix)])
+
+def _read(path: Path) -> str:
+    try:
+        raw = path.read_bytes()
+    except FileNotFoundError:
+        raise _refusal(path, 1, "no such file", "modelstacks init writes a spec to start from") from None
+    except IsADirectoryError:
+        raise _refusal(path, 1, "this is a folder, not a spec", "name the YAML file in it") from None
+    except OSError as error:
+        raise _refusal(path, 1, f"cannot be read: {error.strerror}") from None
+    if len(raw) > LARGEST_DOCUMENT:
+        raise _refusal(path, 1, f"the file is {len(raw)} bytes; a spec has at most {LARGEST_DOCUMENT}")
+    try:
+        return raw.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = raw.count(b"\n", 0, error.start) + 1
+        raise _refusal(path, line, "not UTF-8 text", "save the file as UTF-8") from None
+
+
+def _compose(path: Path, text: str) -> Node | None:
+    import yaml  # `--help` does without
 
     try:
-        root = YAML(typ="safe", pure=True).compose(text)
-    except MarkedYAMLError as error:
+        return yaml.compose(text, Loader=yaml.BaseLoader)
+    except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         problem = str(error.problem or error.context)
         if problem.startswith("but "):  # the other half of a sentence
             problem = f"{error.context}, {problem}"
         fix = "indent with spaces" if "\\t" in problem else ""
-        raise refuse(mark.line + 1 if mark else 1, f"not valid YAML: {problem}", fix) from None
-    except YAMLError as error:
-        line = getattr(error, "position", None)
-        raise refuse(
-            text.count("\n", 0, line) + 1 if isinstance(line, int) else 1,
-            "not valid YAML: " + str(getattr(error, "reason", None) or error).splitlines()[0],
-        ) from None
+        raise _refusal(path, mark.line + 1 if mark else 1, f"not valid YAML: {problem}", fix) from None
+    except yaml.reader.ReaderError as error:
+        line = text.count("\n", 0, error.position) + 1
+        raise _refusal(path, line, f"not valid YAML: {error.reason}") from None
     except RecursionError:
-        raise refuse(1, "not valid YAML: it is nested too deeply") from None
-    except ValueError as error:
-        raise refuse(1, f"not valid YAML: {error}") from None
-    if root is None:
-        raise refuse(1, "the file is empty", "modelstacks init writes a spec to start from")
+        raise _refusal(path, 1, "not valid YAML: it is nested too deeply") from None
+    except (yaml.YAMLError, ValueError) as error:
+        raise _refusal(path, 1, f"not valid YAML: {error}") from None
 
-    faults: list[Fault] = []
-    lines: dict[Location, int] = {}
-    seen: set[int] = set()
 
-    def build(node: Any, location: Location) -> Any:
-        lines.setdefault(location, node.start_mark.line + 1)
+class _Reader:
+    """Turns nodes into data, and keeps every line and every fault on the way."""
+
+    def __init__(self, file: str) -> None:
+        self.lines: dict[Location, int] = {}
+        self.faults: list[Fault] = []
+        self._file = file
+        self._seen: set[int] = set()
+
+    def read(self, node: Any, location: Location) -> Any:
         line = node.start_mark.line + 1
-        if node.id != "scalar":
-            if id(node) in seen:
-                faults.append(
-                    Fault(
-                        relative(path),
-                        line,
-                        _dotted(location),
-                        "YAML aliases are not allowed",
-                        fix="write the value out",
-                    )
-                )
-                return None
-            seen.add(id(node))
-        if node.id == "sequence":
-            return [build(item, (*location, index)) for index, item in enumerate(node.value)]
-        if node.id == "mapping":
-            mapping: dict[str, Any] = {}
-            for key_node, value_node in node.value:
-                key = str(key_node.value) if key_node.id == "scalar" else "?"
-                here = (*location, key)
-                key_line = key_node.start_mark.line + 1
-                if key_node.id != "scalar":
-                    faults.append(
-                        Fault(relative(path), key_line, _dotted(location), "a key must be plain text")
-                    )
-                    continue
-                if key in mapping:
-                    first = lines[here]
-                    faults.append(
-                        Fault(
-                            relative(path),
-                            key_line,
-                            _dotted(here),
-                            f"the key stands twice (first on line {first})",
-                            fix="keep one of them",
-                        )
-                    )
-                    continue
-                lines[here] = key_line
-                mapping[key] = build(value_node, here)
-            return mapping
-        try:
-            return _scalar(node.tag, node.value)
-        except ValueError as error:
-            faults.append(Fault(relative(path), line, _dotted(location), str(error)))
+        self.lines.setdefault(location, line)
+        if id(node) in self._seen:
+            self._fault(line, location, "YAML aliases are not allowed", "write the value out")
             return None
+        self._seen.add(id(node))
+        if node.tag != _TAG + _KINDS[node.id]:
+            tag = node.tag.removeprefix(_TAG).lstrip("!")
+            self._fault(line, location, f"the tag !{tag} is not allowed", "write the value as it is")
+            return None
+        if node.id == "sequence":
+            return [self.read(item, (*location, index)) for index, item in enumerate(node.value)]
+        if node.id == "mapping":
+            return self._mapping(node, location)
+        return _plain(node.value) if node.style is None else node.value
 
-    data = build(root, ())
-    if faults:
-        raise SpecInvalid(faults)
-    if not isinstance(data, dict):
-        kind = "a list" if isinstance(data, list) else "a single value"
-        raise refuse(1, f"a spec is a mapping of keys to values, got {kind}")
-    return Document(path, data, lines)
+    def _mapping(self, node: Any, location: Location) -> dict[str, Any]:
+        mapping: dict[str, Any] = {}
+        for key_node, value_node in node.value:
+            line = key_node.start_mark.line + 1
+            if key_node.id != "scalar":
+                self._fault(line, location, "a key must be plain text")
+                continue
+            key = key_node.value
+            here = (*location, key)
+            if key in mapping:
+                first = self.lines[here]
+                self._fault(line, here, f"the key stands twice (first on line {first})", "keep one of them")
+                continue
+            self.lines[here] = line
+            mapping[key] = self.read(value_node, here)
+        return mapping
 
-
-def _read(path: Path) -> str:
-    def refuse(what: str, fix: str = "") -> SpecInvalid:
-        return SpecInvalid([Fault(relative(path), 1, "", what, fix=fix)])
-
-    try:
-        raw = path.read_bytes()
-    except FileNotFoundError:
-        raise refuse("no such file", "modelstacks init writes a spec to start from") from None
-    except IsADirectoryError:
-        raise refuse("this is a folder, not a spec", "name the YAML file in it") from None
-    except OSError as error:
-        raise refuse(f"cannot be read: {error.strerror}") from None
-    if len(raw) > LARGEST_DOCUMENT:
-        raise refuse(f"the file is {len(raw)} bytes; a spec has at most {LARGEST_DOCUMENT}")
-    try:
-        return raw.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = raw.count(b"\n", 0, error.start) + 1
-        raise SpecInvalid(
-            [Fault(relative(path), line, "", "not UTF-8 text", fix="save the file as UTF-8")]
-        ) from None
-
-
-def _scalar(tag: str, text: str) -> Any:
-    """YAML 1.2's core types.
-
-    A date stays text: nothing in a spec wants a datetime. ValueError for any other tag.
-    """
-    kind = tag.removeprefix("tag:yaml.org,2002:")
-    if kind in ("str", "timestamp"):
-        return text
-    if kind == "null":
-        return None
-    if kind == "bool":
-        return text.lower() == "true"
-    if kind == "int":
-        digits = text.replace("_", "").lstrip("+")
-        return int(digits, 10 if digits.lstrip("-").isdigit() else 0)
-    if kind == "float":
-        return float(
-            text.replace("_", "").replace(".inf", "inf").replace(".Inf", "inf").replace(".nan", "nan").lower()
-        )
-    raise ValueError(f"the tag !{kind.lstrip('!')} is not allowed")
+    def _fault(self, line: int, location: Location, what: str, fix: str = "") -> None:
+        self.faults.append(Fault(self._file, line, ".".join(map(str, location)), what, fix=fix))
 
 
-def _dotted(location: Location) -> str:
-    return ".".join(map(str, location))
+def _plain(text: str) -> Any:
+    """What a word without quotes means. A date stays text: nothing in a spec wants a datetime."""
+    if text in _WORDS:
+        return _WORDS[text]
+    if _INTEGER.fullmatch(text):
+        return int(text, 0) if text.startswith(("0o", "0x")) else int(text)
+    if _FLOAT.fullmatch(text):
+        return float(text.lower().replace(".inf", "inf").replace(".nan", "nan"))
+    return text
+
+
+def _refusal(path: Path, line: int, what: str, fix: str = "") -> SpecInvalid:
+    return SpecInvalid([Fault(relative(path), line, "", what, fix=fix)])

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
-from pydantic.json_schema import GenerateJsonSchema
 from typing_extensions import TypeIs
 
 from modelstacks.core.base import PATTERN_WORDS
@@ -92,15 +91,16 @@ def check_specs(paths: Iterable[Path]) -> list[CheckedSpec]:
 
 def json_schema() -> dict[str, Any]:
     """The JSON Schema (2020-12) of a spec, for editors: docs/schema/spec.schema.json."""
-    schema = spec_type().model_json_schema(by_alias=True, schema_generator=_Untitled)
+    from pydantic.json_schema import GenerateJsonSchema
+
+    class Untitled(GenerateJsonSchema):
+        """Leaves out the titles that pydantic makes of keys: they say nothing more."""
+
+        def field_title_should_be_set(self, _: Any) -> bool:
+            return False
+
+    schema = spec_type().model_json_schema(by_alias=True, schema_generator=Untitled)
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
-
-
-class _Untitled(GenerateJsonSchema):
-    """Leaves out the titles that pydantic makes of field names: they say nothing that the key does not."""
-
-    def field_title_should_be_set(self, _: Any) -> bool:
-        return False
 
 
 def _check(path: Path) -> CheckedSpec:
