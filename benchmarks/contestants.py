@@ -45,14 +45,27 @@ class Contestant:
     optional: bool = False
     needs: str = ""  # a program that has to be on the PATH
     python: str = sys.executable  # what its environment is made from
+    headers: dict[str, str] = field(default_factory=dict)  # sent with every request, beside the usual
 
 
-def ours(workers: int, name: str) -> Contestant:
+def sink() -> Contestant:
+    """A server that reads a body to its end and does nothing with it."""
+    return Contestant(
+        name="byte sink",
+        about="uvloop reads the body to its end and answers with two bytes",
+        path="/",
+        protocol="none",
+        command=lambda port, _model: [sys.executable, str(PEERS / "baseline" / "byte_sink.py"), str(port)],
+    )
+
+
+def ours(workers: int, name: str, headers: dict[str, str] | None = None) -> Contestant:
     """The model server as a container runs it, with `workers` processes (0: it chooses)."""
     return Contestant(
         name=name,
         about="validation, limits, metrics, request ids on; "
-        + (f"{workers} worker" if workers else "MODEL_SERVER_WORKERS left to its default"),
+        + (f"{workers} worker" if workers else "MODEL_SERVER_WORKERS left to its default")
+        + (f"; every request carries {', '.join(headers)}" if headers else ""),
         path="/invocations",
         protocol="instances",
         command=lambda port, model: [
@@ -66,6 +79,7 @@ def ours(workers: int, name: str) -> Contestant:
             "MODEL_SERVER_WORKERS": str(workers),
             "MODEL_SERVER_LOG_LEVEL": "warning",
         },
+        headers=headers or {},
     )
 
 

@@ -14,7 +14,7 @@ from typing import cast
 
 import uvloop
 
-WARM_UP_SECONDS = 0.3
+WARM_UP_SECONDS = 0.15
 _HEAD_END = b"\r\n\r\n"
 _LENGTH = b"content-length:"
 
