@@ -116,7 +116,7 @@ class Generator(Engine):
 
     def _empty(self, row: int) -> list[int]:
         if self.begin is None:
-            raise invalid(Fault("the text is empty", TEXT.name, row))
+            raise invalid(Fault("the text gives no tokens", TEXT.name, row))
         return [self.begin]
 
     def _continue(self, prompts: list[list[int]], sampling: Sampling) -> list[list[int]]:
@@ -130,7 +130,6 @@ class Generator(Engine):
         while live:
             logits, past = self.network.step(ids, mask, past)
             ids = np.zeros((len(prompts), 1), np.int64)
-            mask = np.concatenate((mask, np.ones_like(ids)), axis=1)
             for row in sorted(live):
                 before = prompts[row] + tokens[row]
                 token = _choose(logits[row].astype(np.float64), before, sampling, generators[row])
@@ -139,6 +138,9 @@ class Generator(Engine):
                 most = min(sampling.max_new_tokens, self.text.limit - len(prompts[row]))
                 if token in self.ends or len(tokens[row]) == most:
                     live.remove(row)
+            # What has ended grows no further: its positions would leave the context.
+            growing = np.array([[int(row in live)] for row in range(len(prompts))], np.int64)
+            mask = np.concatenate((mask, growing), axis=1)
         return tokens
 
 

@@ -96,6 +96,11 @@ class Encoder(Engine):
         if self.prompt:
             texts = np.array([self.prompt + text for text in texts], dtype=object)
         ids, types = self.text.encode(texts, cut=cut)
+        empty = [
+            Fault("the text gives no tokens", TEXT.name, row) for row, found in enumerate(ids) if not found
+        ]
+        if empty:
+            raise invalid(*empty)
         mask = pad([[1] * len(row) for row in ids], 0)
         return self.compute(self.network.run(pad(ids, self.text.pad), mask, pad(types, 0)), mask)
 

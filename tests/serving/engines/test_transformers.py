@@ -162,6 +162,28 @@ def test_each_pooling_ignores_padding(mode: str, copy: Callable[..., Path]) -> N
     assert not same(answer(engine, TEXTS), answer(load(ENCODER), TEXTS))
 
 
+def test_an_export_that_holds_the_pooling_is_taken_at_its_word(copy: Callable[..., Path]) -> None:
+    import onnx
+
+    folder = copy(ENCODER, without=("modules.json",))
+    model = onnx.load(folder / "model.onnx")
+    model.graph.node.append(
+        onnx.helper.make_node(
+            "ReduceMax", ["last_hidden_state"], ["sentence_embedding"], axes=[1], keepdims=0
+        )
+    )
+    pooled = onnx.helper.make_tensor_value_info("sentence_embedding", onnx.TensorProto.FLOAT, ["batch", 32])
+    model.graph.output.append(pooled)
+    onnx.save(model, folder / "model.onnx")
+    (folder / "1_Pooling" / "config.json").unlink()
+    engine = load(folder)
+    one = engine.predict({"text": np.array(TEXTS[:1], dtype=object)}, {})["embedding"]
+    ids, types = engine.text.encode(np.array(TEXTS[:1], dtype=object), cut=False)  # type: ignore[attr-defined]
+    inputs = (np.array(ids), np.ones_like(ids), np.array(types))
+    hidden = engine.network.run(*inputs)["last_hidden_state"]  # type: ignore[attr-defined]
+    np.testing.assert_allclose(one, hidden.max(axis=1), atol=1e-6)
+
+
 def test_open_inference_clients_get_every_class_s_score(engines: dict[Path, Engine]) -> None:
     outputs = engines[CLASSIFIER].predict({"text": np.array(TEXTS, dtype=object)}, {})
     np.testing.assert_allclose(outputs["scores"].sum(axis=1), 1, atol=1e-6)
@@ -225,6 +247,12 @@ def test_generation_ends_at_the_end_of_the_context(engines: dict[Path, Engine]) 
     assert len(tokenizer.encode("The data").ids) + len(tokenizer.encode(new).ids) <= 128
 
 
+def test_a_text_at_the_end_of_its_context_does_not_disturb_its_company(engines: dict[Path, Engine]) -> None:
+    texts = ["The data set contains " * 12, "Iris", "a"]
+    together = generate(engines[GENERATOR], texts, max_new_tokens=100)
+    assert together == [generate(engines[GENERATOR], [text], max_new_tokens=100)[0] for text in texts]
+
+
 def test_generation_ends_at_the_model_s_end_token(copy: Callable[..., Path]) -> None:
     engine = load(GENERATOR)
     tokens = engine.text.tokenizer.encode(generate(engine, ["The data"], max_new_tokens=6)[0]).ids  # type: ignore[attr-defined]
@@ -264,6 +292,15 @@ def test_a_parameter_that_would_be_ignored_or_makes_no_sense_is_refused(
         answer(engines[folder], ["a"], parameters)
     assert caught.value.status == 422
     assert [fault.field for fault in caught.value.errors] == [field]
+
+
+def test_a_text_that_gives_no_tokens_is_refused_by_its_row(copy: Callable[..., Path]) -> None:
+    bare = load(copy(CLASSIFIER, tokenizer={"post_processor": None}))  # no [CLS] and [SEP] around a text
+    endless = load(copy(GENERATOR, generation_config={"bos_token_id": None}, config={"bos_token_id": None}))
+    for engine in (bare, endless):
+        with pytest.raises(ProblemError, match="row 1, field 'text': the text gives no tokens") as caught:
+            answer(engine, ["good", ""])
+        assert caught.value.status == 422
 
 
 @pytest.mark.parametrize("folder", [CLASSIFIER, GENERATOR], ids=lambda folder: folder.name)
