@@ -1,4 +1,4 @@
-"""The daemon: `python -m modelstacks.cloud --project DIR [--port PORT]`; modelstacks.cloud.client starts it."""
+"""The daemon: `python -m modelstacks.cloud --project DIR [--port PORT]`. modelstacks.cloud.client runs it."""
 
 from __future__ import annotations
 

@@ -104,6 +104,7 @@ class Daemon:
         ready.write(json.dumps({"ready": self._endpoint_url}) + "\n")
         ready.flush()
         watch = asyncio.create_task(self._watch_control_plane())
+        self._follow()  # nothing is deployed yet, but boto3's clients take a second to make
         try:
             await self._stop.wait()
         finally:
@@ -308,6 +309,8 @@ def main(arguments: Sequence[str]) -> int:
             raise EnvironmentFault(f"another embedded cloud is running in {state.project}")
         with lock:
             os.environ[MARKER] = str(state.root)
+            if options.port:
+                asyncio.run(_try_port(options.port))  # before the control plane takes seconds to start
             with control_plane.start(log=state.control_plane_log) as plane:
                 asyncio.run(_run(state, plane, options.port, ready))
             state.forget()
@@ -321,6 +324,13 @@ def main(arguments: Sequence[str]) -> int:
 
 async def _run(state: StateDirectory, plane: control_plane.ControlPlane, port: int, ready: IO[str]) -> None:
     await Daemon(state, plane, port).run(ready)
+
+
+async def _try_port(port: int) -> None:
+    async def nobody(request: Request) -> Response:
+        return Response(503, body=request.body)
+
+    await (await listen(nobody, port=port)).close()
 
 
 def _take_stdout() -> IO[str]:

@@ -1,4 +1,4 @@
-"""REST APIs of API Gateway: one port of this machine for each, with AWS's own paths: http://127.0.0.1:PORT/STAGE/...
+"""REST APIs of API Gateway, each on a port of this machine, with AWS's own paths: /STAGE/ROUTE.
 
 A request goes through what a deployed API would do with it, in the same order and with the same answers:
 stage, route, authorization, API key, usage plan, validation, integration. Where a rule of the network stops
@@ -537,7 +537,7 @@ def _validate_body(call: _Call) -> None:
 
 
 def _parameter(call: _Call, name: str) -> str | None:
-    """The value of method.request.{path,header,querystring}.NAME, context.X, stageVariables.X or a literal."""
+    """The value of method.request.PLACE.NAME, context.NAME, stageVariables.NAME or a literal."""
     if name.startswith("'"):
         return name.strip("'")
     if name.startswith("stageVariables."):

@@ -85,6 +85,8 @@ class _Environment:
         return f"127.0.0.1:{self._listener.port}"
 
     async def close(self) -> None:
+        """Stop serving."""
+        self._handed.set()
         if self._listener is not None:
             await self._listener.close()
 
@@ -112,7 +114,8 @@ class _Environment:
             await self._handed.wait()
             self._handed.clear()
             invocation = self.current
-            assert invocation is not None
+            if invocation is None:  # the environment is closed: nobody reads this any more
+                return Response(410, JSON)
             return Response(
                 200,
                 [

@@ -142,7 +142,7 @@ class Replica:
         self.ended.set()
         if self.state != "draining":
             self.state = "failed"
-            self.reason = self.reason or self._last_words()
+            self.reason = self._last_words()
         else:
             self.state = "stopped"
         on_end(self)

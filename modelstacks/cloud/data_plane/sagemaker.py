@@ -289,7 +289,9 @@ class Endpoints:
         """Wait until every instance answers its pings."""
         deadline = asyncio.get_running_loop().time() + instances.variant.startup_timeout
         while len(instances.healthy()) < instances.wanted:
-            if instances.deaths >= FAILURES or asyncio.get_running_loop().time() > deadline:
+            late = asyncio.get_running_loop().time() > deadline
+            deaf = any(one.container_port != CONTAINER_PORT and one.reason for one in instances.replicas)
+            if instances.deaths >= FAILURES or late or deaf:
                 why = instances.cause or self._why_unhealthy(instances)
                 raise StartFailedError(
                     f"the primary container for production variant {instances.variant.name} "

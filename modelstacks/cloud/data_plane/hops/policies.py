@@ -130,7 +130,7 @@ def authorize(
 
 
 def trusts(role: Role, service: str, *, source: str) -> Refused | None:
-    """Whether a service ("ecs-tasks.amazonaws.com") may assume the role on behalf of its resource `source`."""
+    """Whether a service ("ecs-tasks.amazonaws.com") may assume the role on behalf of resource `source`."""
     context = {
         "aws:SourceArn": source,
         "aws:SourceAccount": source.split(":")[4],
