@@ -122,7 +122,7 @@ EVENTS = """
 console.error("s: start: Building Image");
 console.error("s | 1/3 | 3:31:12 AM | CREATE_IN_PROGRESS | AWS::IAM::Role | Role (Role1) ");
 console.error("s | 1/3 | 3:31:12 AM | CREATE_FAILED | AWS::KMS::Key | Key (Key1) it locks us out");
-console.error("s | 1/3 | 3:31:12 AM | CREATE_FAILED | AWS::IAM::Role | Role (R1) Resource creation cancelled");
+console.error("s | 1/3 | 3:31:12 AM | CREATE_FAILED | AWS::IAM::Role | R (R1) Resource creation cancelled");
 console.error("\\u274c  s failed: and much more");
 process.exit(1);
 """
