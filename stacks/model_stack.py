@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Final
-
 from aws_cdk import CfnOutput, Environment, Stack, Tags
 from constructs import Construct
 
@@ -12,16 +10,13 @@ from modelstacks.core.plan import Plan
 from stacks.constructs.encryption import customer_key
 from stacks.constructs.model_data import ModelData
 from stacks.constructs.rest_api import RestApi
-from stacks.targets import Foundation, builder
+from stacks.targets import Foundation, Output, builder
 
 __all__ = ["ModelStack"]
 
 
 class ModelStack(Stack):
     """A model behind its REST API. It fits any account and region unless the spec's `aws` block names one."""
-
-    API_URL: Final = "ApiUrl"
-    API_KEY_ID: Final = "ApiKeyId"
 
     def __init__(self, scope: Construct, plan: Plan) -> None:
         super().__init__(
@@ -35,16 +30,15 @@ class ModelStack(Stack):
         api = RestApi(self, "Api", plan=plan, routes=PREDICTIVE_ROUTES, integrate=backend.integrate, key=key)
         backend.admit(api.execute_arn)
 
-        self._output(self.API_URL, "address of the API", api.url)
-        self._output("ApiId", "REST API", api.api_id)
+        outputs = [
+            Output("ApiUrl", "address of the API", api.url),
+            Output("ApiId", "REST API", api.api_id),
+            *backend.outputs,
+        ]
         if api.api_key_id:
-            self._output(
-                self.API_KEY_ID, "aws apigateway get-api-key --include-value --api-key <this>", api.api_key_id
-            )
-        for name, (description, value) in backend.outputs.items():
-            self._output(name, description, value)
+            how = "aws apigateway get-api-key --include-value --query value --api-key <this>"
+            outputs.append(Output("ApiKeyId", how, api.api_key_id))
+        for output in outputs:
+            CfnOutput(self, output.name, description=output.description, value=output.value)
         for tag, value in sorted(plan.tags.items()):
             Tags.of(self).add(tag, value)
-
-    def _output(self, name: str, description: str, value: str) -> None:
-        CfnOutput(self, name, description=description, value=value)

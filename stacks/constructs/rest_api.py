@@ -46,8 +46,7 @@ _ACCESS_LOG = {
 
 
 class RestApi(Construct):
-    """A regional REST API with one stage, throttled, logged and traced; callers need an API key or sign with
-    IAM.
+    """A regional REST API with one stage, throttled, logged and traced. Callers show an API key or sign.
 
     Args:
         integrate: what answers a route.
@@ -111,8 +110,7 @@ class RestApi(Construct):
     def _method(self, route: Route, integration: Integration) -> apigateway.CfnMethod:
         needs_key = self._plan.api.auth == "api-key"
         required = {f"method.request.path.{name}": True for name in route.parameters}
-        if route.method == "POST":
-            required["method.request.header.Content-Type"] = True
+        required |= {f"method.request.header.{name}": True for name in route.headers}
         method = apigateway.CfnMethod(
             self,
             f"{route.method.capitalize()}{route.path}".replace("/", "-").replace("{", "").replace("}", ""),

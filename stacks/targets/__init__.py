@@ -6,10 +6,10 @@ it, so that a stack loads no more of the CDK than it uses.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 from importlib import import_module
-from typing import TYPE_CHECKING, Protocol, cast
+from typing import TYPE_CHECKING, Literal, Protocol, cast
 
 from aws_cdk import aws_kms as kms
 from constructs import Construct
@@ -21,7 +21,7 @@ from stacks.constructs.model_data import ModelData
 if TYPE_CHECKING:
     from stacks.constructs.rest_api import Integration
 
-__all__ = ["Backend", "Build", "Foundation", "builder"]
+__all__ = ["Backend", "Build", "Foundation", "Output", "OutputName", "builder"]
 
 
 @dataclass(frozen=True)
@@ -32,17 +32,40 @@ class Foundation:
     model_data: ModelData
 
 
+# Every output that a stack may have. Scripts read them by these names, so a name stays what it is.
+OutputName = Literal[
+    "ApiId",
+    "ApiKeyId",
+    "ApiUrl",
+    "ClusterName",
+    "EndpointName",
+    "FunctionLogGroupName",
+    "FunctionName",
+    "LogGroupName",
+    "ServiceName",
+]
+
+
+@dataclass(frozen=True)
+class Output:
+    """One stack output; `value` is a token until the stack is deployed."""
+
+    name: OutputName
+    description: str
+    value: str
+
+
 @dataclass(frozen=True)
 class Backend:
     """What a target hands back.
 
     `integrate` says how a route is answered; `admit` lets an API in, by its execute-api ARN, where the target
-    has to allow that itself; `outputs` maps the name of a stack output to its description and value.
+    has to allow that itself; `outputs` are what a person will want to know of it.
     """
 
     integrate: Callable[[Route], Integration]
     admit: Callable[[str], None] = lambda _: None
-    outputs: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    outputs: tuple[Output, ...] = ()
 
 
 class Build(Protocol):

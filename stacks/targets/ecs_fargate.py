@@ -17,7 +17,7 @@ from stacks.constructs.nag import acknowledge
 from stacks.constructs.network import HTTPS, Hop, Network, SecurityGroup
 from stacks.constructs.private_integration import PrivateIntegration
 from stacks.constructs.serving_image import ServingImage
-from stacks.targets import Backend, Foundation
+from stacks.targets import Backend, Foundation, Output
 
 CONTAINER = "model-server"
 # Where the container may write; everything else of its file system is read-only.
@@ -164,11 +164,11 @@ def build(scope: Construct, plan: Plan, foundation: Foundation) -> Backend:
     _autoscale(scope, plan, front, f"service/{cluster.ref}/{service.attr_name}")
     return Backend(
         integrate=front.integrate,
-        outputs={
-            "ClusterName": ("ECS cluster", cluster.ref),
-            "ServiceName": ("ECS service", service.attr_name),
-            "LogGroupName": ("what the model servers write", logs_of_tasks.ref),
-        },
+        outputs=(
+            Output("ClusterName", "ECS cluster", cluster.ref),
+            Output("ServiceName", "ECS service", service.attr_name),
+            Output("LogGroupName", "what the model servers write", logs_of_tasks.ref),
+        ),
     )
 
 

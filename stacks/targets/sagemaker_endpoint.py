@@ -18,7 +18,7 @@ from stacks.constructs.logs import log_group
 from stacks.constructs.nag import acknowledge
 from stacks.constructs.network import Network, SecurityGroup
 from stacks.constructs.serving_image import ServingImage
-from stacks.targets import Backend, Foundation
+from stacks.targets import Backend, Foundation, Output
 
 VARIANT = "AllTraffic"
 
@@ -181,12 +181,12 @@ def build(scope: Construct, plan: Plan, foundation: Foundation) -> Backend:
     return Backend(
         integrate=function.integrate,
         admit=function.admit,
-        outputs={
-            "EndpointName": ("SageMaker endpoint", endpoint.attr_endpoint_name),
-            "FunctionName": ("function in front of the endpoint", function.function_name),
-            "LogGroupName": ("what the model servers write", logs_of_model.ref),
-            "FunctionLogGroupName": ("what the function writes", function.log_group.ref),
-        },
+        outputs=(
+            Output("EndpointName", "SageMaker endpoint", endpoint.attr_endpoint_name),
+            Output("FunctionName", "function in front of the endpoint", function.function_name),
+            Output("LogGroupName", "what the model servers write", logs_of_model.ref),
+            Output("FunctionLogGroupName", "what the function writes", function.log_group.ref),
+        ),
     )
 
 

@@ -83,8 +83,17 @@ def test_every_method_wants_a_key_and_validates_what_it_is_sent(template: Templa
     for method in template.all("AWS::ApiGateway::Method").values():
         assert method["ApiKeyRequired"] is True
         assert method["RequestValidatorId"] == {"Ref": validator}
-        if method["HttpMethod"] == "POST":
-            assert method["RequestParameters"]["method.request.header.Content-Type"] is True
+
+    # An Open Inference client sends no content type with its JSON; /invocations cannot be read without one.
+    wants_type = [
+        method["ResourceId"]
+        for method in template.all("AWS::ApiGateway::Method").values()
+        if "method.request.header.Content-Type" in method["RequestParameters"]
+    ]
+    (invocations,) = [
+        id for id, r in template.all("AWS::ApiGateway::Resource").items() if r["PathPart"] == "invocations"
+    ]
+    assert wants_type == [{"Ref": invocations}]
 
 
 @pytest.mark.parametrize("architecture", ["self-hosted", "managed"])
