@@ -33,11 +33,12 @@ ROUTE_ATTRIBUTE = "modelstacks-route"
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """One method on one path; `{name}` is a path parameter."""
+    """One method on one path; `{name}` is a path parameter. A request without one of `headers` is refused."""
 
     method: Literal["GET", "POST"]
     path: str
     summary: str
+    headers: tuple[str, ...] = ()
 
     @property
     def parameters(self) -> tuple[str, ...]:
@@ -47,7 +48,7 @@ class Route:
 
 PREDICTIVE_ROUTES: tuple[Route, ...] = (
     Route("GET", "/ping", "200 when the model is ready, 503 while it loads or drains"),
-    Route("POST", "/invocations", "predict, in the content type of the request"),
+    Route("POST", "/invocations", "predict, in the content type of the request", headers=("Content-Type",)),
     Route("GET", "/v2", "Open Inference Protocol: server metadata"),
     Route("GET", "/v2/health/live", "Open Inference Protocol: liveness"),
     Route("GET", "/v2/health/ready", "Open Inference Protocol: readiness"),
