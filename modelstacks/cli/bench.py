@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -96,6 +97,7 @@ class Bench:
     debug: bool = False
     cdk_arguments: tuple[str, ...] = ()  # what stood behind `--` on the command line of `deploy`
     _opened: dict[str, object] = field(default_factory=dict)
+    _opening: threading.Lock = field(default_factory=threading.Lock)
 
     @classmethod
     def real(cls) -> Self:
@@ -125,8 +127,9 @@ class Bench:
         return self._open("ports", partial(self.open_ports, self.project))
 
     def _open(self, name: str, door: Callable[[], T]) -> T:
-        if name not in self._opened:
-            self._opened[name] = door()
+        with self._opening:  # `up` comes here from several threads, which must meet behind the same door
+            if name not in self._opened:
+                self._opened[name] = door()
         return self._opened[name]  # type: ignore[return-value]
 
 
