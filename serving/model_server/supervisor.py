@@ -68,6 +68,7 @@ class Supervisor:
         return 0.05 if not all(self._metrics.each(metrics.READY)[: self._workers]) else None
 
     def _start(self, slot: int) -> None:
+        supervisor = os.getpid()
         pid = os.fork()
         if pid:
             self._running[pid] = slot
@@ -79,7 +80,7 @@ class Supervisor:
                 signal.signal(number, signal.SIG_DFL)
             from model_server import worker
 
-            code = worker.run(self._settings, self._listener, self._metrics.worker(slot))
+            code = worker.run(self._settings, self._listener, self._metrics.worker(slot), supervisor)
         except BaseException as error:
             logging.getLogger("model_server").exception("worker died")
             event(logging.ERROR, f"worker died: {type(error).__name__}: {error}")

@@ -214,7 +214,7 @@ class InputReader:
     # The parts
 
     def _packed(self, rows: list[Any]) -> Array:
-        """Rows of plain numbers. A row at a time: the values of all at once would be one long argument list."""
+        """Rows of plain numbers, one at a time: all at once would be one very long argument list."""
         assert self.only is not None
         pack = self._row.pack
         buffer = bytearray().join([pack(*row) for row in rows])

@@ -36,13 +36,17 @@ def run(settings: Settings, listener: socket.socket, counters: metrics.WorkerMet
 
 
 class Worker:
-    def __init__(self, settings: Settings, listener: socket.socket, counters: metrics.WorkerMetrics) -> None:
+    def __init__(
+        self, settings: Settings, listener: socket.socket, counters: metrics.WorkerMetrics, supervisor: int
+    ) -> None:
         self._settings, self._listener, self._counters = settings, listener, counters
         self._application = Application(settings, counters)
         self._server = http.Server(self._application, settings, counters)
         self._application.server = self._server
         self._stop = asyncio.Event()
         self._exit = 0
+        self._open = True
+        self._supervisor = supervisor
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def serve(self) -> int:
@@ -66,6 +70,8 @@ class Worker:
 
     def _tick(self) -> None:
         self._server.tick()
+        if os.getppid() != self._supervisor:  # the supervisor was killed: a new one must find the port free
+            self._stop.set()
         self._loop.call_later(1.0, self._tick)
 
     # Connections
@@ -93,7 +99,7 @@ class Worker:
         self._accept_one()
 
     def _accept_anyway(self) -> None:
-        if self._listener.fileno() >= 0:
+        if self._open:
             self._accept_one()
             self._accepting(on=True)
 
@@ -105,7 +111,7 @@ class Worker:
         except OSError as error:  # out of file descriptors: a pause, in which some are given back
             event(logging.WARNING, "cannot accept a connection", error=str(error))
             self._accepting(on=False)
-            self._loop.call_later(0.1, lambda: self._accepting(on=True))
+            self._loop.call_later(0.1, self._accept_anyway)
             return
         client.setblocking(False)
         client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -181,6 +187,7 @@ class Worker:
             if now - max(server.last_request, started) >= QUIET_SECONDS:
                 break
             await asyncio.sleep(0.01)
+        self._open = False
         self._accepting(on=False)
         self._accept_backlog()
         self._listener.close()

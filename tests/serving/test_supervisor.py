@@ -249,6 +249,33 @@ def test_a_worker_that_dies_before_it_is_ready_ends_the_server(
     assert "killed by SIGKILL" in message
 
 
+def test_workers_leave_when_their_supervisor_was_killed(start: Callable[..., ModelServer]) -> None:
+    server = start(DIGITS, workers=2)
+    wait_for(lambda: len(server.workers) == 2, 30)
+    workers = server.workers
+    server.process.kill()
+    server.process.wait(10)
+    wait_for(lambda: not any(w.is_running() and w.status() != psutil.STATUS_ZOMBIE for w in workers), 30)
+
+
+def test_sigterm_while_the_model_loads_is_an_exit_with_0(
+    start: Callable[..., ModelServer], tmp_path: Path
+) -> None:
+    (tmp_path / "inference.py").write_text(
+        "import time\ndef model_fn(d):\n    while True: time.sleep(0.01)\n", encoding="utf-8"
+    )
+    server = start(tmp_path, wait=False)
+    wait_for(lambda: len(server.workers) == 1 and is_open(server.port), 30)
+    assert server.terminate() == 0
+
+
+def is_open(port: int) -> bool:
+    try:
+        return httpx.get(f"http://127.0.0.1:{port}/v2/health/live").status_code == 200
+    except httpx.TransportError:
+        return False
+
+
 def test_sagemakers_port_wins(start: Callable[..., ModelServer]) -> None:
     port = free_port()
     server = start(DIGITS, wait=False, environment={"SAGEMAKER_BIND_TO_PORT": str(port)})

@@ -16,31 +16,20 @@ from model_server.signature import Tensor
 Json = dict[str, Any]
 
 TEXT = Tensor("text", "BYTES", (-1,))
+WORDPIECE = ("bert", "distilbert", "electra", "mobilebert")  # model types whose vocab.txt is BERT's
 
 
 class Text:
-    """Texts to token ids and back, with the tokenizer.json that every fast tokenizer is."""
+    """Texts to token ids and back, with the tokenizer.json that every fast tokenizer has."""
 
     def __init__(self, directory: Path, config: Json) -> None:
-        from tokenizers import Tokenizer
-
-        path = directory / "tokenizer.json"
-        if not path.is_file():
-            raise ModelRefusedError(
-                "there is no tokenizer.json; save one with "
-                'AutoTokenizer.from_pretrained("...").save_pretrained("DIR") in the transformers library'
-            )
-        try:
-            self.tokenizer, self.cutter = (Tokenizer.from_file(str(path)) for _ in range(2))
-        except Exception as error:  # the library raises Exception itself
-            raise ModelRefusedError(f"tokenizer.json cannot be read: {first_line(error)}") from error
         settings = read_json(directory, "tokenizer_config.json", default={})
+        self.tokenizer, self.cutter = (_tokenizer(directory, config, settings) for _ in range(2))
         sentence = read_json(directory, "sentence_bert_config.json", default={})
         self.lower = bool(sentence.get("do_lower_case"))
         self.limit = _most_tokens(config, settings, sentence)
-        self.cuts = (
-            "max_seq_length" in sentence
-        )  # sentence-transformers cuts long texts off; a pipeline does not
+        # sentence-transformers cuts long texts off; a pipeline of the transformers library does not
+        self.cuts = "max_seq_length" in sentence
         self.tokenizer.no_padding()
         self.tokenizer.no_truncation()
         self.cutter.no_padding()
@@ -70,6 +59,30 @@ class Text:
 
     def decode(self, ids: Sequence[int]) -> str:
         return str(self.tokenizer.decode(list(ids), skip_special_tokens=True))
+
+
+def _tokenizer(directory: Path, config: Json, settings: Json) -> Any:
+    """The tokenizer in tokenizer.json; older BERT repositories have the vocabulary alone, which says as much."""
+    import tokenizers
+
+    path, vocabulary = directory / "tokenizer.json", directory / "vocab.txt"
+    try:
+        if path.is_file():
+            return tokenizers.Tokenizer.from_file(str(path))
+        if vocabulary.is_file() and config.get("model_type") in WORDPIECE:
+            path = vocabulary
+            return tokenizers.BertWordPieceTokenizer(
+                str(path),
+                lowercase=settings.get("do_lower_case", True),
+                strip_accents=settings.get("strip_accents"),
+                handle_chinese_chars=settings.get("tokenize_chinese_chars", True),
+            )
+    except Exception as error:  # the library raises Exception itself
+        raise ModelRefusedError(f"{path.name} cannot be read: {first_line(error)}") from error
+    raise ModelRefusedError(
+        "there is no tokenizer.json; save one with "
+        'AutoTokenizer.from_pretrained("...").save_pretrained("DIR") in the transformers library'
+    )
 
 
 def pad(rows: Sequence[Sequence[int]], value: int, *, left: bool = False) -> Array:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -27,11 +28,13 @@ def accepts(directory: Path) -> bool:
 
 
 def load(directory: Path, settings: Settings) -> Engine:
+    threads = settings.threads or 1
+    # OpenMP's limit belongs to each thread, and only its environment reaches them all; BLAS is limited below.
+    os.environ["OMP_NUM_THREADS"] = str(threads)
     import sklearn
     from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
     estimator = _read(_artifact(directory), allow_pickle=settings.allow_pickle)
-    threads = settings.threads or 1
     threadpool_limits(limits=threads)
     if hasattr(estimator, "get_params"):  # a pool of threads a call costs more than a few rows do
         jobs = [name for name in estimator.get_params(deep=True) if name.split("__")[-1] == "n_jobs"]
