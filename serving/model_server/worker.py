@@ -27,12 +27,11 @@ REFUSED = 78  # EX_CONFIG: the model or the settings are wrong, and starting aga
 QUIET_SECONDS = 0.25  # without a request, while draining: the load balancer has noticed
 
 
-def run(settings: Settings, listener: socket.socket, counters: metrics.WorkerMetrics) -> int:
-    """The worker's whole life. Returns its exit code."""
+def run(settings: Settings, listener: socket.socket, counters: metrics.WorkerMetrics, supervisor: int) -> int:
+    """The worker's whole life, which ends with its supervisor's (a process id). Returns its exit code."""
     http.renew_process()
-    return asyncio.Runner(loop_factory=uvloop.new_event_loop).run(
-        Worker(settings, listener, counters).serve()
-    )
+    worker = Worker(settings, listener, counters, supervisor)
+    return asyncio.Runner(loop_factory=uvloop.new_event_loop).run(worker.serve())
 
 
 class Worker:
