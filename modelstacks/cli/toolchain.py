@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from modelstacks.adapters.cdk_toolchain import CdkToolchain, EmulatedAccount, ResourceEvent
+from modelstacks.adapters.cdk_toolchain import CdkToolchain, EmulatedAccount, ResourceEvent, stack_names
 from modelstacks.cli.ports import image_store
+from modelstacks.cli.synthesis import fingerprint, forget, recall, remember
 from modelstacks.cloud.docker import write_launcher
 
 if TYPE_CHECKING:
@@ -35,7 +36,14 @@ class CdkCli:
         return str(self._toolchain.cli())
 
     def synth(self, context: Mapping[str, str], output: Path, note: Event) -> Sequence[str]:
-        return self._toolchain.synth(context, output, note)
+        inputs = fingerprint(self._project, context)
+        if recall(output, inputs):
+            note("unchanged")
+            return stack_names(output)
+        forget(output)
+        stacks = self._toolchain.synth(context, output, note)
+        remember(output, inputs)
+        return stacks
 
     def environment(self, status: Status) -> Mapping[str, str]:
         write_launcher(self._toolchain.docker)
