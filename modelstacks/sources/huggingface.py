@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -115,7 +115,7 @@ def resolve(spec: HuggingFace, place: Workplace) -> Pinned:
             f"model.id: {found.id} brings code of its own (auto_map in config.json), which never runs here",
             fix="choose a model that the transformers library knows, or one that has ONNX weights",
         )
-    files = tuple(_fetch(found.id, found.commit, file, place, token) for file in chosen)
+    files = tuple(_fetch(found, path, file, place, token) for path, file in chosen.items())
     return Pinned(
         revision=found.commit,
         origin={
@@ -137,8 +137,9 @@ def fetch(model: LockedModel, place: Workplace) -> Path:
     secret = model.origin.get("token_secret")
     token = place.ports.secrets.get(secret) if secret else None
     for file in model.files:
+        path = file.origin.get("path", file.path)
         place.ports.hub.download(
-            model.origin["id"], model.origin["commit"], file.path, place.work / file.path, token
+            model.origin["id"], model.origin["commit"], path, place.work / file.path, token
         )
     return place.work
 
@@ -148,12 +149,13 @@ def drift(spec: HuggingFace, model: LockedModel, project: Path) -> str | None:  
     return None
 
 
-def _choose(spec: HuggingFace, found: HubModel) -> tuple[Weights | None, list[HubFile]]:
-    """The form of the weights, and the files to take."""
+def _choose(spec: HuggingFace, found: HubModel) -> tuple[Weights | None, dict[str, HubFile]]:
+    """The form of the weights, and the files to take, by the paths that they get."""
     for file in found.files:
         if file.path.startswith("/") or "\\" in file.path or {"", ".", ".."} & set(file.path.split("/")):
             raise UsageError(f"model.id: {found.id} lists a file whose path is not safe", got=repr(file.path))
-    paths = [file.path for file in found.files]
+    files = {file.path: file for file in found.files}
+    paths = list(files)
     if spec.include:
         for pattern in spec.include:
             if not any(fnmatchcase(path, pattern) for path in paths):
@@ -164,7 +166,7 @@ def _choose(spec: HuggingFace, found: HubModel) -> tuple[Weights | None, list[Hu
         form: Weights | None = (
             None if any(path.endswith((".safetensors", ".bin")) for path in taken) else "onnx"
         )
-        return form, [file for file in found.files if file.path in taken]
+        return form, {path: files[path] for path in sorted(taken)}
     held: dict[Weights, list[str]] = {}
     for name, alternatives in WEIGHTS.items():
         for pattern in alternatives:
@@ -190,34 +192,35 @@ def _choose(spec: HuggingFace, found: HubModel) -> tuple[Weights | None, list[Hu
             "trust its owner",
         )
     beside = [path for path in paths if any(fnmatchcase(path, pattern) for pattern in BESIDE)]
-    for needed, why in (
-        ("config.json", "it says which network this is"),
-        ("tokenizer.json", "the fast tokenizer"),
-    ):
-        if needed not in beside:
-            raise UsageError(
-                f"model.id: {found.id} has no {needed} ({why}), and is not served without",
-                got=_some(paths),
-                fix="load it with transformers, save_pretrained(DIR), and deploy DIR with source: artifact",
-            )
-    wanted = {*held[form], *beside}
-    return form, [file for file in found.files if file.path in wanted]
+    chosen = {path: files[path] for path in sorted({*held[form], *beside})}
+    if "tokenizer.json" not in chosen:  # an export often holds what the repository itself never had
+        for path, place in (("onnx/tokenizer.json", "tokenizer.json"), ("vocab.txt", "vocab.txt")):
+            if path in files:
+                chosen[place] = files[path]
+                break
+    if "config.json" not in chosen or not {"tokenizer.json", "vocab.txt"} & chosen.keys():
+        needed = "tokenizer.json" if "config.json" in chosen else "config.json"
+        raise UsageError(
+            f"model.id: {found.id} has no {needed}, and is not served without",
+            got=_some(paths),
+            fix="load it with transformers, save_pretrained(DIR), and deploy DIR with source: artifact",
+        )
+    return form, dict(sorted(chosen.items()))
 
 
 def _config(
-    found: HubModel, chosen: Collection[HubFile], place: Workplace, token: str | None
+    found: HubModel, chosen: Mapping[str, HubFile], place: Workplace, token: str | None
 ) -> dict[str, Any]:
-    file = next((file for file in chosen if file.path == "config.json"), None)
-    if file is None:
+    if "config.json" not in chosen:
         return {}
-    _fetch(found.id, found.commit, file, place, token)
+    _fetch(found, "config.json", chosen["config.json"], place, token)
     try:
         config = json.loads((place.work / "config.json").read_bytes())
     except ValueError:
         config = None
     if not isinstance(config, dict):
         raise UsageError(f"model.id: config.json of {found.id} is not a JSON object")
-    return config | {"sentence_transformers": any(file.path == "modules.json" for file in chosen)}
+    return config | {"sentence_transformers": "modules.json" in chosen}
 
 
 def _task(spec: HuggingFace, found: HubModel, config: dict[str, Any]) -> Task | None:
@@ -249,20 +252,21 @@ def _task(spec: HuggingFace, found: HubModel, config: dict[str, Any]) -> Task | 
     return task
 
 
-def _fetch(id: str, commit: str, file: HubFile, place: Workplace, token: str | None) -> LockedFile:  # noqa: A002
+def _fetch(found: HubModel, path: str, file: HubFile, place: Workplace, token: str | None) -> LockedFile:
     """One file, unless it is there already; its bytes must be those that the hub's listing promised."""
-    destination = place.work / file.path
+    destination = place.work / path
     if not destination.is_file():
-        place.ports.hub.download(id, commit, file.path, destination, token)
+        place.ports.hub.download(found.id, found.commit, file.path, destination, token)
     size, sha256 = destination.stat().st_size, file_sha256(destination)
     if size != file.size or file.sha256 not in (None, sha256):
         raise EnvironmentFault(
-            f"{file.path} of {id} did not arrive as the hub lists it",
+            f"{file.path} of {found.id} did not arrive as the hub lists it",
             got=f"{size} bytes, sha256 {sha256}",
             allowed=f"{file.size} bytes" + (f", sha256 {file.sha256}" if file.sha256 else ""),
             fix="remove it from the cache (hf cache rm), and lock again",
         )
-    return LockedFile(path=file.path, size=size, sha256=sha256)
+    origin = {} if path == file.path else {"path": file.path}
+    return LockedFile(path=path, size=size, sha256=sha256, origin=origin)
 
 
 def _some(paths: Collection[str], most: int = 8) -> str:

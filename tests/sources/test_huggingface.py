@@ -7,6 +7,7 @@ import hashlib
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -124,6 +125,24 @@ def test_what_the_engine_does_not_read_is_left_on_the_hub(tmp_path: Path) -> Non
     assert pinned.task == "feature-extraction"  # modules.json: sentence-transformers
 
 
+@pytest.mark.parametrize(
+    ("held", "name"), [("onnx/tokenizer.json", "tokenizer.json"), ("vocab.txt", "vocab.txt")]
+)
+def test_a_tokenizer_is_taken_from_where_an_older_repository_has_it(
+    tmp_path: Path, held: str, name: str
+) -> None:
+    files = {"config.json": CONFIG, "onnx/model.onnx": b"weights", held: b"tokens"}
+    pinned = resolve(tmp_path, files)
+    assert taken(pinned) == {"config.json", "onnx/model.onnx", name}
+    assert (pinned.directory / name).read_bytes() == b"tokens"
+
+    locked = SimpleNamespace(files=pinned.files, origin=pinned.origin)
+    (tmp_path / "again").mkdir()
+    hub = MemoryPorts(hub=MemoryHub(repositories={ID: {"a" * 40: files}}))
+    again = huggingface.fetch(locked, Workplace(tmp_path, tmp_path / "again", hub.ports()))  # type: ignore[arg-type]
+    assert (again / name).read_bytes() == b"tokens"
+
+
 def test_include_takes_exactly_what_it_names(tmp_path: Path) -> None:
     files = SMALL | {"onnx/model_quantized.onnx": b"weights", "model.onnx": b"weights"}
     pinned = resolve(tmp_path, files, include=["*.json", "onnx/model_quantized.onnx"])
@@ -167,7 +186,7 @@ def test_the_task_is_what_the_network_was_made_for(tmp_path: Path, architecture:
             "model.weights: .* has none; got safetensors; allowed: onnx",
         ),
         ({"tokenizer.json": b"{}", "model.onnx": b"w"}, {}, "has no config.json"),
-        ({"config.json": CONFIG, "model.onnx": b"w"}, {}, "has no tokenizer.json .*save_pretrained"),
+        ({"config.json": CONFIG, "model.onnx": b"w"}, {}, "has no tokenizer.json, .*save_pretrained"),
         (
             SMALL | {"model.onnx": b"w"},
             {"include": ["*.bin"]},

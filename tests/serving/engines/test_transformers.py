@@ -124,6 +124,60 @@ def test_scores_are_those_of_the_library_s_pipeline(problem: str, copy: Callable
 
 
 @needs_torch
+@pytest.mark.parametrize("family", ["DistilBert", "Roberta", "MPNet", "Electra"])
+def test_other_families_of_classifiers_answer_as_in_the_library(
+    family: str, copy: Callable[..., Path]
+) -> None:
+    import torch
+    import transformers
+
+    folder = copy(CLASSIFIER, without=("*.onnx", "*.safetensors"))
+    config = getattr(transformers, f"{family}Config")(
+        vocab_size=200, hidden_size=32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=64,
+        dim=32, n_layers=2, n_heads=4, hidden_dim=64, max_position_embeddings=66, pad_token_id=0,
+        num_labels=3,
+    )  # fmt: skip
+    torch.manual_seed(0)
+    getattr(transformers, f"{family}ForSequenceClassification")(config).save_pretrained(folder)
+    pipeline = transformers.pipeline("text-classification", model=str(folder))
+    assert same(answer(load(folder), TEXTS), pipeline(TEXTS))
+
+
+@needs_torch
+@pytest.mark.parametrize("family", ["Llama", "Qwen2", "GPTNeoX", "OPT"])
+def test_other_families_of_language_models_answer_as_in_the_library(
+    family: str, copy: Callable[..., Path]
+) -> None:
+    import torch
+    import transformers
+
+    folder = copy(GENERATOR, without=("*.onnx", "*.safetensors"))
+    config = getattr(transformers, f"{family}Config")(
+        vocab_size=448, hidden_size=32, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2,
+        intermediate_size=64, ffn_dim=64, word_embed_proj_dim=32, max_position_embeddings=128,
+        bos_token_id=0, eos_token_id=0, pad_token_id=0,
+    )  # fmt: skip
+    torch.manual_seed(0)
+    getattr(transformers, f"{family}ForCausalLM")(config).save_pretrained(folder)
+    parameters = {"max_new_tokens": 10, "do_sample": False}
+    pipeline = transformers.pipeline("text-generation", model=str(folder))
+    texts = ["The data set", "Iris", "The number of instances is"]
+    expected = [pipeline(text, **parameters)[0] for text in texts]
+    assert same(answer(load(folder), texts, parameters), expected)
+
+
+def test_a_bert_vocabulary_alone_says_as_much_as_a_tokenizer(
+    engines: dict[Path, Engine], copy: Callable[..., Path]
+) -> None:
+    folder = copy(CLASSIFIER)
+    vocabulary = json.loads((folder / "tokenizer.json").read_text())["model"]["vocab"]
+    (folder / "tokenizer.json").unlink()
+    (folder / "vocab.txt").write_text("\n".join(sorted(vocabulary, key=vocabulary.__getitem__)) + "\n")
+    texts = [*TEXTS, "The Film was NOT good!"]
+    assert same(answer(load(folder), texts), answer(engines[CLASSIFIER], texts))
+
+
+@needs_torch
 def test_feature_extraction_without_sentence_transformers_files_is_the_mean_of_the_pipeline_s_tokens(
     copy: Callable[..., Path],
 ) -> None:
