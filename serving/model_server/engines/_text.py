@@ -62,7 +62,7 @@ class Text:
 
 
 def _tokenizer(directory: Path, config: Json, settings: Json) -> Any:
-    """The tokenizer in tokenizer.json; of older BERTs there may be the vocabulary alone, which says as much."""
+    """The tokenizer in tokenizer.json; older BERTs may have their vocabulary alone, which says as much."""
     import tokenizers
 
     path, vocabulary = directory / "tokenizer.json", directory / "vocab.txt"
