@@ -11,13 +11,14 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field, StringConstraints, ValidationError
 
 from modelstacks.core.base import Frozen
-from modelstacks.core.errors import LockInvalid, relative
+from modelstacks.core.errors import EnvironmentFault, LockInvalid, relative
 from modelstacks.core.signature import Signature
 from modelstacks.core.spec import Spec
 
@@ -120,19 +121,26 @@ def read_lock(path: Path, fix: str = "") -> Lock:
     except OSError as error:
         raise LockInvalid(f"{relative(path)}: cannot be read: {error.strerror}", fix=fix) from None
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"])) or "the document"
-        raise LockInvalid(
-            f"{relative(path)}: the lock file is damaged at {where}: {first['msg'].lower()}", fix=fix
-        ) from None
+        where = ".".join(map(str, error.errors()[0]["loc"])) or "the document"
+        what = "was written by another version" if where == "lock_version" else f"is damaged at {where}"
+        raise LockInvalid(f"{relative(path)}: the lock file {what}", fix=fix) from None
 
 
 def write_lock(path: Path, lock: Lock) -> bool:
-    """Write a lock file atomically; return whether its bytes changed."""
+    """Write a lock file atomically; return whether its bytes changed.
+
+    Raises:
+        EnvironmentFault: it cannot be written; a lock that was there is as it was.
+    """
     text = lock.model_dump_json(indent=2) + "\n"
-    if path.is_file() and path.read_text() == text:
+    if path.is_file() and path.read_bytes() == text.encode():
         return False
-    temporary = path.with_name(path.name + ".part")
-    temporary.write_text(text)
-    temporary.replace(path)
+    temporary = path.with_name(f".{path.name}.part")
+    try:
+        temporary.write_text(text, encoding="utf-8")
+        temporary.replace(path)
+    except OSError as error:
+        with suppress(OSError):
+            temporary.unlink()
+        raise EnvironmentFault(f"{relative(path)} cannot be written: {error.strerror}") from None
     return True

@@ -59,7 +59,7 @@ def lock(
         made, sha256, size = make_archive(pinned.directory, [file.path for file in pinned.files], project)
         try:
             report(f"loading it in the {detected.engine} engine")
-            inspection = _inspect(spec, detected, made, place.work, ports)
+            inspection = _inspect(spec, detected, made, pinned.task, place.work, ports)
             report("looking up AWS's images")
             images = ports.images.serving_images(inspection.framework, inspection.framework_version)
             keep_archive(made, sha256, project)
@@ -112,12 +112,19 @@ def _refuse_hidden_code(
         )
 
 
-def _inspect(spec: Spec, detected: Detected, made: Path, work: Path, ports: Ports) -> Inspection:
+def _inspect(
+    spec: Spec, detected: Detected, made: Path, task: str | None, work: Path, ports: Ports
+) -> Inspection:
     """Load what the archive holds: a file that was left out by mistake is missed here, not in AWS."""
     served = work / ".served"
     served.mkdir()
     unpack(made, served, where=_where(spec))
     inspection = ports.inspector.inspect(served, detected.engine, allow_pickle=bool(detected.pickles))
+    if task is not None and inspection.task != task:
+        raise UsageError(
+            f"{_where(spec)}: the source says it is for {task}, the engine serves {inspection.task}",
+            fix=f"set model.task: {inspection.task}, or choose another model",
+        )
     if inspection.engine != detected.engine:
         raise UsageError(f"{_where(spec)}: looks like {detected.engine}, but loads in {inspection.engine}")
     return inspection

@@ -8,8 +8,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 HEAVY = (
-    "aws_cdk", "boto3", "botocore", "httpx", "huggingface_hub", "jsii", "moto", "numpy", "picklescan", "requests",
-    "rich", "sagemaker", "torch", "transformers", "urllib3",
+    "aws_cdk", "boto3", "botocore", "httpx", "huggingface_hub", "jsii", "moto", "numpy", "picklescan",
+    "requests", "rich", "sagemaker", "torch", "transformers", "urllib3",
 )  # fmt: skip
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from support.project import MODEL, Project
 
-from modelstacks.core.errors import LockInvalid
+from modelstacks.core.errors import EnvironmentFault, LockInvalid
 from modelstacks.core.lock import lock_path, model_digest, read_lock
 from modelstacks.core.validation import read_spec
 
@@ -21,7 +21,7 @@ def test_a_lock_lies_beside_its_spec() -> None:
     [
         ("", "deployments/churn.lock.json: the lock file is damaged at the document"),
         ("{}", "deployments/churn.lock.json: the lock file is damaged at spec"),
-        ('{"lock_version": 2}', "deployments/churn.lock.json: the lock file is damaged at lock_version"),
+        ('{"lock_version": 2}', "deployments/churn.lock.json: the lock file was written by another version"),
         ("<<<<<<< HEAD\n{}", "deployments/churn.lock.json: the lock file is damaged at the document"),
     ],
     ids=["empty", "bare", "newer", "merge conflict"],
@@ -52,3 +52,13 @@ def test_the_digest_moves_with_the_model_block_alone(project: Project) -> None:
     written_out = MODEL.replace("license", "allow_pickle: false, include: [], license")
     assert digest == model_digest(read_spec(project.spec(model=written_out)))  # defaults, spelt out
     assert digest != model_digest(read_spec(project.spec(model=MODEL.replace("MIT", "Apache-2.0"))))
+
+
+def test_a_lock_that_cannot_be_written_leaves_the_old_one(project: Project) -> None:
+    outcome = project.lock(project.spec())
+    before = outcome.path.read_bytes()
+    (outcome.path.parent / f".{outcome.path.name}.part").mkdir()  # where it would be written first
+    project.write("models/churn/signature.json", "{}")
+    with pytest.raises(EnvironmentFault, match=r"deployments/churn.lock.json cannot be written: "):
+        project.lock(project.spec())
+    assert outcome.path.read_bytes() == before

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from support.ports import CLASSIFIER
 from support.project import MODEL, XGBOOST, Project
 
 from modelstacks.core.archive import file_sha256
 from modelstacks.core.errors import SpecInvalid, UsageError
 from modelstacks.core.lock import read_lock
 from modelstacks.core.packaging import archive_path
+
+ONNX = Path(__file__).parents[2] / "model_artifacts/digits-onnx/model.onnx"
 
 
 def refusal(project: Project, spec: Path) -> str:
@@ -88,6 +92,20 @@ def test_a_spec_with_faults_is_not_locked(project: Project) -> None:
 def test_a_model_that_the_engine_cannot_load_is_refused(project: Project) -> None:
     project.ports.inspector.refuses = "the xgboost engine cannot load the model: it has no trees"
     assert refusal(project, project.spec()) == "the xgboost engine cannot load the model: it has no trees"
+
+
+def test_a_model_that_the_engine_serves_for_another_task_is_refused(project: Project) -> None:
+    config = b'{"architectures": ["BertForSequenceClassification"], "model_type": "bert"}'
+    project.ports.hub.repositories["org/bert"] = {
+        "a" * 40: {"config.json": config, "model.onnx": ONNX.read_bytes(), "tokenizer.json": b"{}"}
+    }
+    project.ports.inspector.inspection = replace(CLASSIFIER, task="feature-extraction")
+    model = "model: {source: huggingface, id: org/bert, task: text-classification, license: MIT}\n"
+    message = refusal(project, project.spec(model=model))
+    assert message == (
+        "org/bert: the source says it is for text-classification, the engine serves "
+        "feature-extraction; fix: set model.task: feature-extraction, or choose another model"
+    )
 
 
 def test_a_pickle_needs_an_explicit_yes(project: Project) -> None:
