@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping
 from graphlib import CycleError, TopologicalSorter
 from typing import Any, Protocol
 
-import yaml  # type: ignore[import-untyped]
+import yaml
 
 __all__ = ["Scope", "TemplateError", "condition_holds", "creation_order", "parse", "references", "resolve"]
 

@@ -185,3 +185,49 @@ def test_a_transform_is_refused_by_name(account: Account) -> None:
     body = account.template({"G": GROUP}, Transform="AWS::Serverless-2016-10-31")
     with pytest.raises(ClientError, match="transforms are not emulated: AWS::Serverless"):
         account.client("cloudformation").create_stack(StackName="sam", TemplateBody=body)
+
+
+def test_a_stack_within_a_stack_gives_its_outputs(account: Account) -> None:
+    s3 = account.client("s3")
+    s3.create_bucket(Bucket="templates", CreateBucketConfiguration={"LocationConstraint": REGION})
+
+    def nested(days: object) -> dict[str, object]:
+        inner = {
+            "Type": "AWS::Logs::LogGroup",
+            "Properties": {"LogGroupName": "/in", "RetentionInDays": {"Ref": "Days"}},
+        }
+        text = account.template(
+            {"G": inner}, Parameters={"Days": {"Type": "Number"}}, Outputs={"Name": {"Value": {"Ref": "G"}}}
+        )
+        s3.put_object(Bucket="templates", Key="inner.json", Body=text)
+        url = f"{account.endpoint}/templates/inner.json"
+        return {
+            "Type": "AWS::CloudFormation::Stack",
+            "Properties": {"TemplateURL": url, "Parameters": {"Days": days}},
+        }
+
+    outer = {"Inner": nested(7), "P": parameter("/outer", {"Fn::GetAtt": ["Inner", "Outputs.Name"]})}
+    account.create("outer", outer)
+    assert account.client("ssm").get_parameter(Name="/outer")["Parameter"]["Value"] == "/in"
+    account.update("outer", {**outer, "Inner": nested(14)})
+    group = account.client("logs").describe_log_groups(logGroupNamePrefix="/in")["logGroups"][0]
+    assert group["retentionInDays"] == 14
+    account.delete("outer")
+    assert account.client("logs").describe_log_groups(logGroupNamePrefix="/in")["logGroups"] == []
+
+
+def test_a_nested_stack_that_fails_names_its_own_cause(account: Account) -> None:
+    s3 = account.client("s3")
+    s3.create_bucket(Bucket="broken-templates", CreateBucketConfiguration={"LocationConstraint": REGION})
+    text = account.template({"Lost": parameter("/x", {"Fn::ImportValue": "nowhere"})})
+    s3.put_object(Bucket="broken-templates", Key="inner.json", Body=text)
+    url = f"{account.endpoint}/broken-templates/inner.json"
+    account.stacks.append("around")
+    body = account.template(
+        {"Inner": {"Type": "AWS::CloudFormation::Stack", "Properties": {"TemplateURL": url}}}
+    )
+    account.client("cloudformation").create_stack(StackName="around", TemplateBody=body)
+    assert account.status("around") == "ROLLBACK_COMPLETE"
+    assert account.reasons("around")["Inner"] == (
+        "the nested stack ended in ROLLBACK_COMPLETE: Lost: No export named nowhere found."
+    )

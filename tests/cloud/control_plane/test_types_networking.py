@@ -136,6 +136,10 @@ def test_rules_between_groups_are_resources_of_their_own(account: Account) -> No
     ]
     assert out["UserIdGroupPairs"][0]["GroupId"] == ids["Target"]
 
+    described = changed(resources, "In", Description="still one hop")
+    assert account.update("rules", described)["In"] == ids["In"]
+    (rule,) = rules(account, ids["Target"], "IpPermissions")
+    assert rule["UserIdGroupPairs"][0]["Description"] == "still one hop"
     account.update("rules", changed(resources, "In", FromPort=9090, ToPort=9090))
     assert [rule["FromPort"] for rule in rules(account, ids["Target"], "IpPermissions")] == [9090]
     without = {name: value for name, value in resources.items() if name not in ("In", "Out")}

@@ -124,7 +124,7 @@ def _less(rules: list[Any], others: list[Any]) -> list[Any]:
 
 
 class _Rule(ResourceType):
-    """One rule of a group, as a resource of its own. Any change makes a new one."""
+    """One rule of a group, as a resource of its own. Any change but of its description makes a new one."""
 
     direction: ClassVar[str]
 
@@ -133,6 +133,17 @@ class _Rule(ResourceType):
         answer = authorize(GroupId=self._group(request), IpPermissions=[_permission(request.properties)])
         made = answer.get("SecurityGroupRules") or [{"SecurityGroupRuleId": request.generated_name()}]
         return Provisioned(made[0]["SecurityGroupRuleId"], {"Id": made[0]["SecurityGroupRuleId"]})
+
+    def update(self, request: Request, current: Provisioned, before: Properties) -> Provisioned | None:
+        if {**before, "Description": None} != {**request.properties, "Description": None}:
+            return None
+        # Said anew rather than described anew: moto's call for that does not reach rules between groups.
+        group, ec2 = self._group(request), request.client("ec2")
+        getattr(ec2, f"revoke_security_group_{self.direction}")(
+            GroupId=group, IpPermissions=[_permission(before)]
+        )
+        self.create(request)
+        return current
 
     def delete(self, request: Request, current: Provisioned) -> None:
         revoke = getattr(request.client("ec2"), f"revoke_security_group_{self.direction}")
