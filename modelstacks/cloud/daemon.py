@@ -161,6 +161,8 @@ class Daemon:
             await self.data_plane.reconcile()
         except ModelstacksError as error:
             log.warning("%s", error)
+        if self.data_plane.unfinished:
+            self._stack_changed()
 
     async def _watch_control_plane(self) -> None:
         while self._plane.alive():  # noqa: ASYNC110  a process of subprocess tells no event

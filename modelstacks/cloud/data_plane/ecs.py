@@ -75,7 +75,7 @@ class _ServiceState:
         self.service = service
         self.active: _Deployment | None = None
         self.coming: _Deployment | None = None
-        self.failed_blueprint: object = None
+        self.failed: object = None  # the blueprint that failed, and the world in which it did
         self.state = "starting"
         self.reason: str | None = None
         self.desired = service.desired
@@ -99,7 +99,8 @@ class Services:
         for arn in [arn for arn in self._states if arn not in wanted]:
             await self._remove(self._states.pop(arn))
         for arn, service in wanted.items():
-            await self._update(arn, service)
+            if not self._context.topology.unfinished(arn, service.name):
+                await self._update(arn, service)
 
     async def _update(self, arn: str, service: ClusterService) -> None:
         state = self._states.setdefault(arn, _ServiceState(service))
@@ -110,10 +111,11 @@ class Services:
         state.service = service
         blueprint = self._blueprint(service)
         current = state.coming or state.active
-        if state.loop is not None and blueprint in (
-            state.failed_blueprint,
-            current.blueprint if current else None,
-        ):
+        if state.failed == (blueprint, self._world(service)):
+            return  # it failed, and nothing that could have been the reason has changed
+        if current is not None and current.blueprint == blueprint:
+            if state.failed is not None:  # back to what the failed deployment was to replace
+                state.state, state.reason, state.failed = "starting", None, None
             return
         if state.coming is not None:
             await self._stop(state.coming)
@@ -128,7 +130,7 @@ class Services:
                 public_address=service.public_address,
             ),
         )
-        state.state, state.reason, state.failed_blueprint = "starting", None, None
+        state.state, state.reason, state.failed = "starting", None, None
         state.coming = _Deployment(service, definition, blueprint, gateway)
         try:
             await gateway.open()
@@ -138,17 +140,23 @@ class Services:
             state.loop = asyncio.create_task(self._run(state), name=f"service {service.name}")
 
     def _blueprint(self, service: ClusterService) -> object:
-        """What a deployment is made from. After a failure the network counts too: mending it is a new try."""
+        """What a deployment is made from: another one is another deployment."""
+        definition = self._context.topology.task_definitions[service.task_definition_arn]
+        return repr((definition, service.network, service.bindings))
+
+    def _world(self, service: ClusterService) -> object:
+        """What else decides whether a deployment succeeds: mending it is worth a new try."""
         topology = self._context.topology
         definition = topology.task_definitions[service.task_definition_arn]
         roles = [topology.roles.get(arn) for arn in (definition.task_role_arn, definition.execution_role_arn)]
-        network = (topology.security_groups, topology.route_tables, topology.vpc_endpoints)
         groups = [topology.target_groups.get(binding.target_group_arn) for binding in service.bindings]
-        key = (definition, service.network, service.bindings, roles, groups)
-        failed = next((one for one in self._states.values() if one.service.arn == service.arn), None)
-        if failed is not None and failed.state == "failed":
-            return repr((key, network))
-        return repr(key)
+        network = (
+            topology.security_groups,
+            topology.route_tables,
+            topology.vpc_endpoints,
+            topology.listeners,
+        )
+        return repr((roles, groups, network, topology.buckets, self._context.faults.active))
 
     def _bounds(self, service: ClusterService) -> tuple[int, int]:
         name = f"service/{service.cluster}/{service.name}"
@@ -227,7 +235,7 @@ class Services:
         before = state.active if state.coming is deployment else None
         if state.coming is deployment:
             state.active, state.coming = deployment, None
-        if state.state != "stable" and not (state.state == "failed" and state.failed_blueprint is not None):
+        if state.state != "stable" and state.failed is None:
             state.state, state.reason = "stable", None
             self._context.changed()
         if before is not None:
@@ -245,7 +253,7 @@ class Services:
             if deployment.failures < 1_000
             else "tasks cannot be started"
         )
-        state.failed_blueprint = deployment.blueprint
+        state.failed = (deployment.blueprint, self._world(deployment.service))
         state.coming = None
         self._fail(state, f"ECS deployment circuit breaker: {count}: {deployment.cause}{after}")
         await self._stop(deployment)

@@ -199,7 +199,7 @@ class FrontDoor:
                 return refusal(
                     "sagemaker",
                     "ValidationError",
-                    f"the embedded cloud does not serve {request.path} yet",
+                    f"the embedded cloud serves InvokeEndpoint, not {request.path}",
                     400,
                 )
             return await self._context.invoke_endpoint(request, invocation[1])

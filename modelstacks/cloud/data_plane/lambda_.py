@@ -22,16 +22,15 @@ import sys
 import tempfile
 import time
 import zipfile
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from urllib.parse import urlsplit
 from uuid import uuid4
-
-import httpx
 
 from modelstacks.cloud import api
 from modelstacks.cloud.data_plane.context import Context
-from modelstacks.cloud.data_plane.gateway import Gateway
+from modelstacks.cloud.data_plane.gateway import Gateway, to_control_plane
 from modelstacks.cloud.data_plane.hops import policies
 from modelstacks.cloud.data_plane.hops.calls import ApiCall, Caller, may_call
 from modelstacks.cloud.data_plane.replicas import Command, Replica, log_path
@@ -173,10 +172,12 @@ class Functions:
         await asyncio.gather(*(self._prepare(function) for function in functions.values()))
 
     async def _prepare(self, function: Function) -> None:
-        role = self._context.topology.roles.get(function.role_arn)
-        blueprint = (repr(function), repr(role))
+        if self._context.topology.unfinished(function.name, function.arn):
+            return
+        blueprint = replace(function, code_location="", policy=None, reserved_concurrency=None)
         state = self._states.get(function.name)
         if state is not None and state.blueprint == blueprint and state.reason is None:
+            state.function = function
             return
         fresh = _FunctionState(function)
         fresh.blueprint = blueprint
@@ -218,8 +219,22 @@ class Functions:
     async def _unpack(self, function: Function) -> Path:
         directory = self._context.state.work / "functions" / _digest(function)
         if not directory.exists():
-            await self._context.blocking(_fetch_and_unpack, function, directory)
+            await self._context.blocking(_unpack, function, await self._code(function), directory)
         return directory
+
+    async def _code(self, function: Function) -> bytes:
+        """The deployed zip, from where GetFunction says that it lies."""
+        where = urlsplit(function.code_location)
+        answer = await to_control_plane(self._context, Request("GET", where.path, where.query))
+        body = await answer.read()
+        digest = base64.b64encode(hashlib.sha256(body).digest()).decode()
+        if answer.status != 200 or digest != function.code_sha256:
+            raise EnvironmentFault(
+                f"lambda {function.name}: its code cannot be read back from {function.code_location}",
+                got=f"status {answer.status}, sha256 {digest}",
+                allowed=f"sha256 {function.code_sha256}",
+            )
+        return body
 
     async def close(self) -> None:
         """End every environment."""
@@ -427,8 +442,7 @@ def _digest(function: Function) -> str:
     return hashlib.sha256(f"{function.arn} {function.code_sha256}".encode()).hexdigest()[:32]
 
 
-def _fetch_and_unpack(function: Function, directory: Path) -> None:
-    archive = _code(function)
+def _unpack(function: Function, archive: bytes, directory: Path) -> None:
     try:
         directory.parent.mkdir(parents=True, exist_ok=True)
         staging = Path(tempfile.mkdtemp(dir=directory.parent, prefix=".unpacking-"))
@@ -444,23 +458,6 @@ def _fetch_and_unpack(function: Function, directory: Path) -> None:
     except OSError as error:
         if not directory.exists():
             raise disk_fault(error, directory) from error
-
-
-def _code(function: Function) -> bytes:
-    """The deployed zip, from where GetFunction says that it lies."""
-    try:
-        with httpx.Client(trust_env=False, timeout=60) as http:
-            answer = http.get(function.code_location).raise_for_status()
-    except httpx.HTTPError as error:
-        raise EnvironmentFault(f"lambda {function.name}: its code cannot be read back: {error}") from error
-    digest = base64.b64encode(hashlib.sha256(answer.content).digest()).decode()
-    if digest != function.code_sha256:
-        raise EnvironmentFault(
-            f"lambda {function.name}: its code is not what was deployed",
-            got=f"sha256 {digest}",
-            allowed=function.code_sha256,
-        )
-    return answer.content
 
 
 def _runtime_packages(directory: Path) -> Path:

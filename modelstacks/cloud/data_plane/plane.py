@@ -62,6 +62,11 @@ class DataPlane:
             await self._apis.reconcile()
             context.changed()
 
+    @property
+    def unfinished(self) -> bool:
+        """Whether a stack was being made or changed when the account was last read."""
+        return any(one.status.endswith("_IN_PROGRESS") for one in self.context.topology.stacks)
+
     async def close(self) -> None:
         """Stop every process and close every port."""
         await self._apis.close()

@@ -91,8 +91,8 @@ class _Fleet:
 
 
 class _EndpointState:
-    def __init__(self, name: str) -> None:
-        self.name = name
+    def __init__(self, endpoint: Endpoint) -> None:
+        self.name, self.arn = endpoint.name, endpoint.arn
         self.serving: _Fleet | None = None
         self.coming: _Fleet | None = None
         self.state: str = "starting"
@@ -113,7 +113,9 @@ class Endpoints:
         for name in [name for name in self._states if name not in topology.endpoints]:
             await self._remove(self._states.pop(name))
         for name, endpoint in topology.endpoints.items():
-            state = self._states.setdefault(name, _EndpointState(name))
+            if topology.unfinished(name, endpoint.arn):
+                continue
+            state = self._states.setdefault(name, _EndpointState(endpoint))
             blueprint = _blueprint(topology, endpoint)
             current = state.coming or state.serving
             if current is not None and current.blueprint == blueprint and state.state != "failed":
@@ -143,7 +145,7 @@ class Endpoints:
             {
                 "kind": "sagemaker-endpoint",
                 "name": state.name,
-                "stack": self._context.topology.owner(state.name, goal.endpoint.arn if goal else ""),
+                "stack": self._context.topology.owner(state.name, state.arn),
                 "desired": desired,
                 "state": state.state,
                 "reason": state.reason,
@@ -449,9 +451,8 @@ class Endpoints:
 
 def _blueprint(topology: Topology, endpoint: Endpoint) -> object:
     models = tuple(topology.models.get(variant.model) for variant in endpoint.variants)
-    roles = tuple(topology.roles.get(model.role_arn) if model else None for model in models)
     counts = tuple(_wanted(topology, endpoint, variant) for variant in endpoint.variants)
-    return endpoint, repr(models), repr(roles), counts
+    return endpoint, repr(models), counts
 
 
 def _wanted(topology: Topology, endpoint: Endpoint, variant: Variant) -> int:

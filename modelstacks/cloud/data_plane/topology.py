@@ -477,6 +477,11 @@ class Topology:
         """The stack that made a resource, looked up by any of its names."""
         return next((self.owners[one] for one in physical_ids if one in self.owners), None)
 
+    def unfinished(self, *physical_ids: str) -> bool:
+        """Whether the stack that a resource belongs to is still being made or changed."""
+        stack = self.owner(*physical_ids)
+        return any(one.name == stack and one.status.endswith("_IN_PROGRESS") for one in self.stacks)
+
     @cached_property
     def prefix_list_ids(self) -> Mapping[str, str]:
         """Prefix list name -> id."""
