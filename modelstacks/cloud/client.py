@@ -30,7 +30,7 @@ from modelstacks.core.errors import EnvironmentFault, UsageError
 
 __all__ = ["Session", "attach", "clean", "running", "start"]
 
-START_SECONDS = 60.0
+START_SECONDS = 180.0  # some seconds on an idle machine; a busy one should not fail for being slow
 _fault: TypeAdapter[Fault] = TypeAdapter(Fault)
 
 

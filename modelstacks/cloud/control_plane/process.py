@@ -83,7 +83,7 @@ class ControlPlane:
         self.stop()
 
 
-def start(port: int | None = None, *, log: Path, timeout: float = 60.0) -> ControlPlane:
+def start(port: int | None = None, *, log: Path, timeout: float = 150.0) -> ControlPlane:
     """Start a control plane on localhost:`port` (default: a free one) and wait until it answers.
 
     `log` receives what the server has to say; what it printed last is in the error when it does not start.
