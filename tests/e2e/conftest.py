@@ -1,4 +1,4 @@
-"""One embedded cloud for all end-to-end tests: every example spec, deployed as both architectures by the real CDK CLI."""
+"""One embedded cloud for all end-to-end tests: every example spec as both architectures, by the real CDK CLI."""
 
 from __future__ import annotations
 
@@ -23,24 +23,21 @@ from modelstacks.cloud import client
 from modelstacks.cloud.api import Api, Status, Workload
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-COPIED = (
-    "app.py", "cdk.json", "package.json", "deployments", "lambda", "model_artifacts", "modelstacks", "serving", "stacks",
-)  # fmt: skip
+FOLDERS = ("deployments", "lambda", "model_artifacts", "modelstacks", "serving", "stacks")
+FILES = ("app.py", "cdk.json", "package.json")
 EXAMPLES = sorted(path.stem for path in (REPOSITORY / "deployments").glob("*.yaml"))
 ARCHITECTURES = ("self-hosted", "managed")
 HUB_MODEL = "writer"  # a deployment whose model comes from a hub; test_hub_model.py asks it
 
 
 def make_project(folder: Path) -> Path:
-    """A project of its own to deploy from: a copy of this one that shares its tools and its installed images."""
+    """A project of its own to deploy from: a copy that shares this one's tools and installed images."""
     folder.mkdir(parents=True, exist_ok=True)
     ignored = shutil.ignore_patterns("__pycache__", "*.pyc")
-    for name in COPIED:
-        source = REPOSITORY / name
-        if source.is_dir():
-            shutil.copytree(source, folder / name, ignore=ignored)
-        else:
-            shutil.copy2(source, folder / name)
+    for name in FOLDERS:
+        shutil.copytree(REPOSITORY / name, folder / name, ignore=ignored)
+    for name in FILES:
+        shutil.copy2(REPOSITORY / name, folder / name)
     (folder / "node_modules").symlink_to(REPOSITORY / "node_modules")
     images = REPOSITORY / ".modelstacks" / "images"
     images.mkdir(parents=True, exist_ok=True)
@@ -165,3 +162,27 @@ def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cloud]:
     finally:
         down = modelstacks(project, "down")
         assert down.returncode == 0, down.stderr
+
+
+Template = dict[str, Any]
+
+
+def template_of(cloud: Cloud, stack: str) -> Template:
+    """The template that `cdk synth` wrote and `cdk deploy` sent, byte for byte."""
+    document: Template = json.loads(
+        (cloud.project / ".modelstacks" / "cdk.out" / f"{stack}.template.json").read_bytes()
+    )
+    return document
+
+
+def deploy(cloud: Cloud, stack: str, template: Template) -> None:
+    """Update a stack to a template, and wait until the data plane has followed."""
+    cloudformation = cloud.boto3("cloudformation")
+    cloudformation.update_stack(
+        StackName=stack, TemplateBody=json.dumps(template), Capabilities=["CAPABILITY_NAMED_IAM"]
+    )
+    cloudformation.get_waiter("stack_update_complete").wait(
+        StackName=stack, WaiterConfig={"Delay": 1, "MaxAttempts": 60}
+    )
+    for _ in cloud.session.reconcile():
+        pass

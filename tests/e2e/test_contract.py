@@ -1,4 +1,4 @@
-"""One HTTP contract, whatever stands behind it: routes, errors and limits are the same in both architectures."""
+"""One HTTP contract, whatever stands behind it: the same routes, errors and limits in both architectures."""
 
 from __future__ import annotations
 

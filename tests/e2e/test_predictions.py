@@ -24,7 +24,9 @@ def test_answers_as_its_trainer_did(cloud: Cloud, deployment: str, architecture:
     assert answer.status == 200, answer.text
     predictions = json.loads(answer.body)["predictions"]
     assert len(predictions) == len(held_out.predictions)
-    np.testing.assert_allclose(numbers(predictions), numbers(held_out.predictions), rtol=TOLERANCE, atol=TOLERANCE)
+    np.testing.assert_allclose(
+        numbers(predictions), numbers(held_out.predictions), rtol=TOLERANCE, atol=TOLERANCE
+    )
     assert words(predictions) == words(held_out.predictions)
 
 

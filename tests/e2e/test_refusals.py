@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import copy
 import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import pytest
 from botocore.exceptions import ClientError
-from e2e.conftest import Cloud
+from e2e.conftest import Cloud, Template, deploy, template_of
 from e2e.holdout import holdout
 
+from modelstacks.cloud.api import KillReplica, PoisonDeploys
+
 pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("e2e")]
+
+ARCHITECTURE_OF_KIND = {"ecs-service": "self-hosted", "sagemaker-endpoint": "managed"}
 
 
 def test_an_unknown_endpoint_is_refused_in_sagemakers_words(cloud: Cloud) -> None:
@@ -28,5 +35,130 @@ def test_boto3_invokes_the_endpoint_directly(cloud: Cloud) -> None:
         EndpointName=endpoint, Body=json.dumps(held_out.body), ContentType="application/json"
     )
     direct = json.loads(answer["Body"].read())
-    through_the_api = json.loads(cloud.predict("churn", "managed", held_out.body).body)
-    assert direct == through_the_api
+    assert direct == json.loads(cloud.predict("churn", "managed", held_out.body).body)
+
+
+def resources(template: Template, kind: str) -> dict[str, Template]:
+    """The resources of one CloudFormation type, by logical id."""
+    return {key: one for key, one in template["Resources"].items() if one["Type"] == kind}
+
+
+def without_the_rule_from_load_balancer_to_tasks(template: Template) -> None:
+    (rule,) = [
+        key
+        for key, one in resources(template, "AWS::EC2::SecurityGroupIngress").items()
+        if one["Properties"]["Description"] == "load balancer to model servers"
+    ]
+    del template["Resources"][rule]
+
+
+def without_the_rule_from_link_to_load_balancer(template: Template) -> None:
+    (rule,) = [
+        key
+        for key, one in resources(template, "AWS::EC2::SecurityGroupIngress").items()
+        if one["Properties"]["Description"] == "VPC link to load balancer"
+    ]
+    del template["Resources"][rule]
+
+
+def with_another_port_in_the_target_group(template: Template) -> None:
+    (service,) = resources(template, "AWS::ECS::Service").values()
+    (task,) = resources(template, "AWS::ECS::TaskDefinition").values()
+    service["Properties"]["LoadBalancers"][0]["ContainerPort"] = 8081
+    task["Properties"]["ContainerDefinitions"][0]["PortMappings"][0]["ContainerPort"] = 8081
+
+
+def without_the_rewrite_of_the_path(template: Template) -> None:
+    (rule,) = resources(template, "AWS::ElasticLoadBalancingV2::ListenerRule").values()
+    del rule["Properties"]["Transforms"]
+
+
+def without_the_interface_endpoint(template: Template) -> None:
+    (key,) = [
+        key
+        for key, one in resources(template, "AWS::EC2::VPCEndpoint").items()
+        if "sagemaker.runtime" in json.dumps(one["Properties"]["ServiceName"])
+    ]
+    del template["Resources"][key]
+
+
+def without_the_permission_to_invoke(template: Template) -> None:
+    for role in resources(template, "AWS::IAM::Role").values():
+        for policy in role["Properties"].get("Policies", []):
+            for statement in policy["PolicyDocument"]["Statement"]:
+                if statement["Action"] == "sagemaker:InvokeEndpoint":
+                    statement["Action"] = "sagemaker:DescribeEndpoint"
+
+
+def without_apis_permission_to_call_the_function(template: Template) -> None:
+    for key in resources(template, "AWS::Lambda::Permission"):
+        del template["Resources"][key]
+
+
+@contextmanager
+def deployed_otherwise(cloud: Cloud, stack: str, change: Callable[[Template], None]) -> Iterator[None]:
+    """A stack with a fault in its template while the block runs; the right one again after it."""
+    right = template_of(cloud, stack)
+    wrong = copy.deepcopy(right)
+    change(wrong)
+    assert wrong != right
+    try:
+        deploy(cloud, stack, wrong)
+        yield
+    finally:
+        deploy(cloud, stack, right)
+
+
+@pytest.mark.parametrize(
+    ("stack", "change", "status", "reason"),
+    [
+        ("wine-self-hosted", without_the_rule_from_link_to_load_balancer, (503, 504), "port 80"),
+        ("wine-self-hosted", without_the_rule_from_load_balancer_to_tasks, (502, 503, 504), "port 8080"),
+        ("diabetes-managed", without_the_interface_endpoint, (502, 503, 504), "sagemaker.runtime"),
+        ("diabetes-managed", without_the_permission_to_invoke, (502,), "sagemaker:InvokeEndpoint"),
+        ("diabetes-managed", without_apis_permission_to_call_the_function, (500,), "lambda:InvokeFunction"),
+    ],
+    ids=lambda value: value.__name__ if callable(value) else "",
+)
+def test_what_is_missing_in_the_template_is_named(
+    cloud: Cloud, stack: str, change: Callable[[Template], None], status: tuple[int, ...], reason: str
+) -> None:
+    deployment, _, architecture = stack.partition("-")
+    body = holdout(deployment).body
+    with deployed_otherwise(cloud, stack, change):
+        assert cloud.predict(deployment, architecture, body).status in status
+        assert any(reason in refusal.reason for refusal in cloud.status().refusals[-5:])
+    assert cloud.predict(deployment, architecture, body).status == 200
+
+
+@pytest.mark.parametrize(
+    "change",
+    [with_another_port_in_the_target_group, without_the_rewrite_of_the_path],
+    ids=lambda c: c.__name__,
+)
+def test_a_wrong_path_or_port_in_the_template_fails_here(
+    cloud: Cloud, change: Callable[[Template], None]
+) -> None:
+    body = holdout("wine").body
+    with deployed_otherwise(cloud, "wine-self-hosted", change):
+        assert cloud.predict("wine", "self-hosted", body).status in (404, 502, 503, 504)
+    assert cloud.predict("wine", "self-hosted", body).status == 200
+
+
+@pytest.mark.parametrize("kind", ARCHITECTURE_OF_KIND)
+def test_no_model_server_no_prediction(cloud: Cloud, kind: str) -> None:
+    """What all other end-to-end tests rest on: answers come from the model server and from nothing else."""
+    architecture = ARCHITECTURE_OF_KIND[kind]
+    body = holdout("digits").body
+    workload = cloud.workload(f"digits-{architecture}", kind)
+    assert cloud.predict("digits", architecture, body).status == 200
+    cloud.session.inject(PoisonDeploys(workload=workload.name))
+    try:
+        for replica in workload.replicas:
+            cloud.session.inject(KillReplica(replica=replica.id))
+        assert cloud.predict("digits", architecture, body).status >= 500
+    finally:
+        cloud.session.clear_faults()
+        for _ in cloud.session.reconcile():
+            pass
+    assert cloud.predict("digits", architecture, body).status == 200
