@@ -18,6 +18,7 @@ class Account:
     """boto3 clients of the control plane, and stacks made from dictionaries."""
 
     endpoint: str
+    region: str = REGION
     stacks: list[str] = field(default_factory=list)
 
     def __hash__(self) -> int:
@@ -28,7 +29,7 @@ class Account:
         return boto3.client(
             service,
             endpoint_url=self.endpoint,
-            region_name=REGION,
+            region_name=self.region,
             aws_access_key_id="AKIATEST",
             aws_secret_access_key="test",
         )
