@@ -16,6 +16,7 @@ from constructs import Construct
 
 from stacks.constructs.iam import Statement, allow, policy_document, service_role
 from stacks.constructs.logs import log_group
+from stacks.constructs.nag import CLOUDFORMATION, acknowledge
 
 __all__ = ["HTTPS", "Hop", "Network", "SecurityGroup"]
 
@@ -130,6 +131,8 @@ class Network(Construct):
                 map_public_ip_on_launch=False,
                 tags=[CfnTag(key="Name", value=f"{self.node.path}/isolated-{index + 1}")],
             )
+            if zones:
+                acknowledge(subnet, "W3010", "the spec names its zones in aws.zones", check=CLOUDFORMATION)
             ec2.CfnSubnetRouteTableAssociation(
                 self,
                 f"Subnet{index + 1}Routes",

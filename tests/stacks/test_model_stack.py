@@ -21,7 +21,9 @@ def synth(tmp_path: Path, architecture: Any, **changes: Any) -> Template:
 
     plan = make(architecture, **changes)
     synthesize([plan], outdir=str(tmp_path), context=CONTEXT)
-    assert "missing" not in json.loads((tmp_path / "manifest.json").read_text())
+    assert "missing" not in json.loads((tmp_path / "manifest.json").read_text()), "no look-up in an account"
+    report = json.loads((tmp_path / "validation-report.json").read_text())
+    assert [found for check in report["pluginReports"] for found in check["violations"]] == [], "no warning"
     return Template.read(tmp_path, plan.stack_name)
 
 
@@ -91,7 +93,9 @@ def test_every_method_wants_a_key_and_validates_what_it_is_sent(template: Templa
         if "method.request.header.Content-Type" in method["RequestParameters"]
     ]
     (invocations,) = [
-        id for id, r in template.all("AWS::ApiGateway::Resource").items() if r["PathPart"] == "invocations"
+        name
+        for name, r in template.all("AWS::ApiGateway::Resource").items()
+        if r["PathPart"] == "invocations"
     ]
     assert wants_type == [{"Ref": invocations}]
 
