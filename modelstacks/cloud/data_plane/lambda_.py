@@ -46,6 +46,8 @@ __all__ = ["Functions", "Outcome"]
 # an invocation waits for an environment to become free.
 MOST_ENVIRONMENTS = 4
 STOP_SECONDS = 2.0
+# Lambda gives the init phase ten seconds beside the function's timeout; a busy laptop needs more.
+INIT_SECONDS = 30.0
 NEXT = "/2018-06-01/runtime/invocation/next"
 RUNTIME_PACKAGES = ("awslambdaric", "boto3")
 JSON = [("content-type", "application/json")]
@@ -58,6 +60,14 @@ class Outcome:
     payload: bytes
     error: bool = False
     throttled: bool = False
+
+
+class _InitFailedError(Exception):
+    """An environment did not come up; `outcome` is what the invocation comes to."""
+
+    def __init__(self, outcome: Outcome) -> None:
+        super().__init__(outcome.payload.decode("utf-8", "replace"))
+        self.outcome = outcome
 
 
 @dataclass(slots=True)
@@ -75,6 +85,7 @@ class _Environment:
         self.function, self.replica = function, replica
         self.current: _Invocation | None = None
         self._handed = asyncio.Event()
+        self.initialised: asyncio.Future[Outcome | None] = asyncio.get_running_loop().create_future()
         self._listener: Listener | None = None
         self.uses = 0
 
@@ -97,11 +108,17 @@ class _Environment:
 
     def died(self) -> None:
         """Answer for a process that ended in the middle."""
-        if self.current is not None and not self.current.done.done():
-            code = self.replica.exit_code or 0
-            how = f"signal: {-code}" if code < 0 else f"exit status {code}"
-            message = f"RequestId: {self.current.id} Error: Runtime exited with error: {how}"
-            self._finish(_error("Runtime.ExitError", message))
+        code = self.replica.exit_code or 0
+        how = f"signal: {-code}" if code < 0 else f"exit status {code}"
+        request = f"RequestId: {self.current.id} " if self.current is not None else ""
+        outcome = _error("Runtime.ExitError", f"{request}Error: Runtime exited with error: {how}")
+        self._up(outcome)
+        self._finish(outcome)
+
+    def _up(self, failed: Outcome | None) -> None:
+        """The init phase is over."""
+        if not self.initialised.done():
+            self.initialised.set_result(failed)
 
     def _finish(self, outcome: Outcome) -> None:
         if self.current is not None and not self.current.done.done():
@@ -110,6 +127,7 @@ class _Environment:
 
     async def _serve(self, request: Request) -> Response:
         if request.method == "GET" and request.path == NEXT:
+            self._up(None)
             await self._handed.wait()
             self._handed.clear()
             invocation = self.current
@@ -130,7 +148,7 @@ class _Environment:
                 invocation.payload,
             )
         if request.method == "POST" and request.path.endswith("/runtime/init/error"):
-            self._finish(Outcome(request.body, error=True))
+            self._up(Outcome(request.body, error=True))
             return Response(202, JSON, b'{"status":"OK"}')
         found = re.fullmatch(r"/2018-06-01/runtime/invocation/([^/]+)/(response|error)", request.path)
         if request.method == "POST" and found:
@@ -286,6 +304,8 @@ class Functions:
     async def _run(self, state: _FunctionState, payload: bytes) -> Outcome:
         try:
             environment = await self._environment(state)
+        except _InitFailedError as error:
+            return error.outcome
         except ModelstacksError as error:
             return _error("Runtime.Unavailable", str(error))
         timeout = state.function.timeout
@@ -414,6 +434,13 @@ class Functions:
             self._forget(state, environment)
             await environment.close()
             raise
+        try:
+            failed = await asyncio.wait_for(asyncio.shield(environment.initialised), INIT_SECONDS)
+        except TimeoutError:
+            failed = _error("Sandbox.Timedout", f"the init phase took longer than {INIT_SECONDS:g} seconds")
+        if failed is not None:
+            await self._discard(state, environment)
+            raise _InitFailedError(failed)
         return environment
 
     def _forget(self, state: _FunctionState, environment: _Environment) -> None:

@@ -54,7 +54,7 @@ class TestTheLambda:
     def test_runs_the_deployed_zip_with_the_functions_environment_and_deadline(self, cloud: Any) -> None:
         seen = post(cloud, "").json()
         assert seen["function"] == cloud.workload("managed", "lambda-function").name
-        assert 0 < seen["remaining"] <= 2000
+        assert 0 < seen["remaining"] <= 3000
         assert {"GREETING", "AWS_LAMBDA_FUNCTION_NAME", "AWS_SESSION_TOKEN"} <= set(seen["environment"])
         assert "VIRTUAL_ENV" not in seen["environment"]
 
@@ -67,13 +67,26 @@ class TestTheLambda:
             ("raise", 502, "the handler raised"),
             ("malformed", 502, "malformed Lambda proxy response"),
             ("crash", 502, "Runtime exited with error: exit status 7"),
-            ("sleep", 502, "Task timed out after 2.00 seconds"),
+            ("sleep", 502, "Task timed out after 3.00 seconds"),
         ],
     )
     def test_fails_as_lambda_fails(self, cloud: Any, order: str, status: int, reason: str) -> None:
         answer = post(cloud, order)
         assert (answer.status_code, answer.json()["message"]) == (status, "Internal server error")
         assert reason in answer.json()["reason"]
+        assert post(cloud, "").status_code == 200
+
+    def test_that_cannot_be_imported_says_so(self, cloud: Any, managed: dict[str, str]) -> None:
+        client = cloud.client("lambda")
+        client.update_function_configuration(FunctionName=managed["Function"], Handler="nowhere.handler")
+        cloud.settle()
+        try:
+            answer = post(cloud, "")
+        finally:
+            client.update_function_configuration(FunctionName=managed["Function"], Handler="handler.handler")
+            cloud.settle()
+        assert answer.status_code == 502
+        assert "Unable to import module 'nowhere'" in answer.json()["reason"]
         assert post(cloud, "").status_code == 200
 
     def test_is_throttled_beyond_its_reserved_concurrency(self, cloud: Any) -> None:
