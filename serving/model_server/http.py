@@ -118,11 +118,9 @@ def _given_id(headers: dict[bytes, bytes]) -> bytes:
     given = headers.get(b"x-request-id", b"")
     if given and valid_id(given):
         return given
-    for part in headers.get(b"x-amzn-trace-id", b"").split(b";"):
-        key, _, value = part.strip().partition(b"=")
-        if key in (b"Root", b"Self") and valid_id(value):
-            return value
-    return b""
+    parts = (part.strip().partition(b"=") for part in headers.get(b"x-amzn-trace-id", b"").split(b";"))
+    root = {key: value for key, _, value in parts}.get(b"Root", b"")
+    return root if valid_id(root) else b""
 
 
 def valid_id(text: bytes) -> bool:
