@@ -43,6 +43,7 @@ class Contestant:
     environment: Path | None = None  # of the peer; None: the interpreter that runs the benchmark
     variables: dict[str, str] = field(default_factory=dict)
     optional: bool = False
+    pausable: bool = True  # False: it does not survive being stopped for a while
     needs: str = ""  # a program that has to be on the PATH
     python: str = sys.executable  # what its environment is made from
     headers: dict[str, str] = field(default_factory=dict)  # sent with every request, beside the usual
@@ -104,6 +105,7 @@ def _peer(folder: Path, entry: dict) -> Contestant:
         environment=environment,
         variables={"PYTHONPATH": str(PEERS / "common")},
         optional=entry.get("optional", False),
+        pausable=entry.get("pausable", True),
         needs=entry.get("needs", ""),
         python=entry.get("python", sys.executable),
     )
@@ -152,10 +154,15 @@ class Running:
 
     def pause(self) -> None:
         """Stops all its processes: an idle server's housekeeping would disturb the one under test."""
-        self._signal(signal.SIGSTOP)
+        if self.contestant.pausable:
+            self._signal(signal.SIGSTOP)
 
     def resume(self) -> None:
         self._signal(signal.SIGCONT)
+
+    def prefer(self) -> None:
+        """Asks the scheduler to put its processes before others."""
+        prefer(self._process.pid)
 
     def stop(self) -> None:
         """Ends all its processes: SIGTERM, and SIGKILL after some seconds."""
@@ -179,6 +186,14 @@ class Running:
             parent = psutil.Process(self._process.pid)
             return [parent, *parent.children(recursive=True)]
         return []
+
+
+def prefer(pid: int) -> None:
+    """Puts a session of processes before the machine's other work; PermissionError without the right.
+
+    Linux schedules sessions against each other (autogroups), and only then their processes.
+    """
+    Path(f"/proc/{pid}/autogroup").write_text("-15")
 
 
 def start(contestant: Contestant, model: Path) -> Running:

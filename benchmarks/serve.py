@@ -39,6 +39,7 @@ from benchmarks.contestants import (
     Running,
     ours,
     peers,
+    prefer,
     serving,
     sink,
     start,
@@ -75,6 +76,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
             command.add_argument("--seconds", type=float, default=None, help="of one slice")
             command.add_argument("--connections", type=int, nargs="+", default=[1, 16, 64])
             command.add_argument("--only", nargs="+", help="contestants whose name begins so")
+            command.add_argument(
+                "--prefer",
+                action="store_true",
+                help="on a machine with other work to do: put each slice before it, and rest as long after it"
+                " (Linux, root; run by setsid)",
+            )
     options = parser.parse_args(arguments)
     name, table = options.function(options)
     command = " ".join(["python -m benchmarks.serve", *(sys.argv[1:] if arguments is None else arguments)])
@@ -105,6 +112,8 @@ def measure_load(options: argparse.Namespace) -> tuple[str, str]:
     contestants = [contestant for contestant in contestants if _chosen(contestant, options.only)]
     slices: dict[tuple[str, int], list[Slice]] = {}
     absent: dict[str, str] = {}
+    if options.prefer:
+        prefer(os.getpid())
     with contextlib.ExitStack() as stack:
         running: list[tuple[Running, bytes]] = []
         for contestant in contestants:
@@ -114,6 +123,8 @@ def measure_load(options: argparse.Namespace) -> tuple[str, str]:
                 absent[contestant.name] = str(error)
                 _progress(f"{contestant.name}: {error}")
                 continue
+            if options.prefer:
+                server.prefer()
             server.pause()
             stack.callback(server.resume)
             running.append((server, request))
@@ -124,6 +135,8 @@ def measure_load(options: argparse.Namespace) -> tuple[str, str]:
                     server.resume()
                     measured = _slice(server, request, connections, seconds)
                     server.pause()
+                    if options.prefer:
+                        time.sleep(seconds)
                     slices.setdefault((server.contestant.name, connections), []).append(measured)
                 _progress(
                     f"round {turn + 1} of {rounds}, {connections} connections, load {os.getloadavg()[0]:.1f}"
