@@ -48,17 +48,19 @@ def run(
 
 
 def root_causes(workloads: Sequence[Workload]) -> list[str]:
-    """One sentence for each replica that failed and each workload that gave up; a cause is told once."""
-    causes: dict[str, None] = {}
+    """One sentence for each cause of which replicas died, and for each workload that gave up for another."""
+    causes: list[str] = []
     for workload in workloads:
-        told = set()
-        for replica in workload.replicas:
+        victims: dict[str, list[str]] = {}
+        for replica in (*workload.died, *workload.replicas):
             if replica.state == "failed" and replica.reason:
-                causes[f"{workload.name}: replica {replica.id} died: {replica.reason}"] = None
-                told.add(replica.reason)
-        if workload.state == "failed" and workload.reason and workload.reason not in told:
-            causes[f"{workload.name} gave up: {workload.reason}"] = None
-    return list(causes)
+                victims.setdefault(replica.reason, []).append(replica.id)
+        for reason, ids in victims.items():
+            before = f" (and {len(ids) - 1} before it)" if len(ids) > 1 else ""
+            causes.append(f"{workload.name}: replica {ids[-1]} died{before}: {reason}")
+        if workload.state == "failed" and workload.reason and not any(r in workload.reason for r in victims):
+            causes.append(f"{workload.name} gave up: {workload.reason}")
+    return causes
 
 
 def _followed(session: CloudSession, workloads: Sequence[Workload], replica: str | None) -> Iterator[LogLine]:
@@ -66,14 +68,14 @@ def _followed(session: CloudSession, workloads: Sequence[Workload], replica: str
     if len(workloads) == 1:
         yield from session.follow_logs(workload=workloads[0].name, replica=replica)
         return
-    mine = {one.log_group for workload in workloads for one in workload.replicas}
+    mine = {one.log_group for workload in workloads for one in (*workload.died, *workload.replicas)}
     for line in session.follow_logs():
         if line.group in mine:
             yield line
 
 
 def _holder(workloads: Sequence[Workload], replica: str) -> Workload:
-    ids = {one.id: workload for workload in workloads for one in workload.replicas}
+    ids = {one.id: workload for workload in workloads for one in (*workload.died, *workload.replicas)}
     if replica not in ids:
         raise UsageError(
             "no such replica",

@@ -49,6 +49,7 @@ SETTLE_SECONDS = 0.3  # how long after a stack's change the account is read back
 WATCH_SECONDS = 0.5
 FOLLOW_SECONDS = 0.2
 MOST_LINES = 10_000
+MOST_DEAD = 10  # of each workload, in a status
 JSON = [("content-type", "application/json")]
 log = logging.getLogger("modelstacks.cloud")
 _fault: TypeAdapter[api.Fault] = TypeAdapter(api.Fault)
@@ -225,7 +226,7 @@ class Daemon:
 
     def status(self) -> api.Status:
         """Everything, as it is now."""
-        workloads = self.data_plane.workloads()
+        workloads = tuple(map(self._with_its_dead, self.data_plane.workloads()))
         return api.Status(
             project=str(self._state.project),
             pid=os.getpid(),
@@ -243,6 +244,15 @@ class Daemon:
             refusals=self.context.traffic.refusals,
             traffic=self.context.traffic.describe(),
         )
+
+    def _with_its_dead(self, workload: api.Workload) -> api.Workload:
+        shown = {one.id for one in workload.replicas}
+        died = [
+            one.describe()
+            for one in self.registry.history
+            if one.workload == workload.name and one.state == "failed" and one.id not in shown
+        ]
+        return workload.model_copy(update={"died": tuple(died[-MOST_DEAD:])})
 
     def _logs(self, query: dict[str, str]) -> Response:
         def chosen() -> list[Replica]:

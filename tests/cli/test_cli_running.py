@@ -224,6 +224,16 @@ def test_logs_prints_the_replicas_own_lines_and_the_root_cause_once(cli, dead) -
     assert ran.err == f"modelstacks: {died}\n"
 
 
+def test_logs_names_the_root_cause_of_a_replica_that_has_been_replaced_since(cli, cloud) -> None:
+    cloud.running = True
+    replaced = workload(
+        "churn-self-hosted", replica("r2"), died=(replica("r1", "failed", "killed by SIGKILL"),)
+    )
+    cloud.current = cloud.current.model_copy(update={"workloads": (replaced,)})
+    assert "replica r1 died: killed by SIGKILL" in cli("logs", "churn").err
+    assert cli("logs", "churn", "--replica", "r1").code == 0
+
+
 def test_logs_of_one_replica_or_one_architecture(cli, dead) -> None:
     assert cli("logs", "churn", "--replica", "r1").out == "r1  ready\n"
     assert cli("logs", "churn", "-a", "managed").out == "m1  loading\n"

@@ -228,7 +228,13 @@ def replica(name: str, state: str = "healthy", reason: str | None = None) -> Rep
     )
 
 
-def workload(stack: str, *replicas: Replica, state: str = "stable", reason: str | None = None) -> Workload:
+def workload(
+    stack: str,
+    *replicas: Replica,
+    state: str = "stable",
+    reason: str | None = None,
+    died: tuple[Replica, ...] = (),
+) -> Workload:
     kind = "ecs-service" if stack.endswith("self-hosted") else "sagemaker-endpoint"
     return Workload(
         kind=kind,
@@ -238,6 +244,7 @@ def workload(stack: str, *replicas: Replica, state: str = "stable", reason: str 
         state=state,
         reason=reason,
         replicas=replicas,
+        died=died,
     )
 
 
