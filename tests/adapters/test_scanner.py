@@ -142,6 +142,15 @@ def test_a_name_with_dots_cannot_reach_through_an_allowed_module() -> None:
     assert "model.pkl imports sklearn.utils.os.system" in scan(content)
 
 
+@pytest.mark.parametrize("name", ["check_output", "os", "Popen"])
+def test_what_an_allowed_module_has_only_imported_is_found(name: str) -> None:
+    """sklearn.utils._testing has subprocess.check_output as a name of its own."""
+    module = "sklearn.utils._testing"
+    content = b"\x80\x04\x8c" + bytes([len(module)]) + module.encode()
+    content += b"\x8c" + bytes([len(name)]) + name.encode() + b"\x93\x8c\x01x\x85R."
+    assert f"model.pkl imports {module}.{name}" in scan(content)
+
+
 def test_a_dtype_that_lies_about_its_size_is_refused() -> None:
     """A wrong size would move the point where the reader finds the instructions again."""
     content = dumped(np.zeros(4, dtype="V16"))
