@@ -111,8 +111,6 @@ class Workload(_Message):
     reason: str | None = None  # the root cause, where it failed
     replicas: tuple[Replica, ...] = ()
     died: tuple[Replica, ...] = ()  # the latest that ended by themselves, oldest first; since replaced
-        Replica, ...
-    ] = ()  # the latest that ended by themselves, oldest first; others have replaced them
 
 
 class HopTraffic(_Message):
