@@ -25,6 +25,7 @@ from modelstacks.cloud.data_plane.hops import policies
 from modelstacks.cloud.data_plane.hops.calls import ApiCall, Caller, image_pull, may_call
 from modelstacks.cloud.data_plane.load_balancer import LoadBalancers, Target
 from modelstacks.cloud.data_plane.replicas import Replica
+from modelstacks.cloud.data_plane.scaling import Readings, measure
 from modelstacks.cloud.data_plane.topology import ClusterService, Container, TaskDefinition
 from modelstacks.core.errors import ModelstacksError
 
@@ -79,8 +80,8 @@ class _ServiceState:
         self.state = "starting"
         self.reason: str | None = None
         self.desired = service.desired
-        self.scaler_at = 0.0
-        self.scaler_seen = 0
+        self.looked_at = 0.0  # when scaling last read the load balancer's counters, and what it read
+        self.requests, self.seconds = 0, 0.0
         self.quiet_periods = 0
         self.loop: asyncio.Task[None] | None = None
 
@@ -456,37 +457,35 @@ class Services:
     # --- scaling ----------------------------------------------------------------------------------
 
     def _scale(self, state: _ServiceState) -> None:
-        """Target tracking on requests a target: out at once, in after fifteen quiet periods."""
+        """Target tracking: out when a policy asks for more, in after fifteen periods that need fewer."""
         now = time.monotonic()
-        if state.state != "stable" or now - state.scaler_at < SCALING_PERIOD:
+        elapsed = now - state.looked_at
+        if state.state != "stable" or state.active is None or elapsed < SCALING_PERIOD:
+            return
+        requests, seconds = self._balancers.seen([one.target_group_arn for one in state.service.bindings])
+        readings = Readings(
+            period=elapsed,
+            requests=requests - state.requests,
+            seconds=seconds - state.seconds,
+            healthy=sum(task.healthy() for task in state.active.tasks),
+        )
+        first_look = state.looked_at == 0.0
+        state.looked_at, state.requests, state.seconds = now, requests, seconds
+        name = f"service/{state.service.cluster}/{state.service.name}"
+        policies_here = [one for one in self._context.topology.scaling_policies if one.resource_id == name]
+        measured = [(measure(policy, readings), policy.target) for policy in policies_here]
+        asked = [math.ceil(state.desired * value / goal) for value, goal in measured if value is not None]
+        if first_look or not asked:
             return
         lowest, highest = self._bounds(state.service)
-        name = f"service/{state.service.cluster}/{state.service.name}"
-        goal = next(
-            (
-                policy.target
-                for policy in self._context.topology.scaling_policies
-                if policy.resource_id == name and policy.metric == "ALBRequestCountPerTarget"
-            ),
-            None,
-        )
-        seen = sum(self._balancers.requests_behind(one.target_group_arn) for one in state.service.bindings)
-        elapsed, fresh = now - state.scaler_at, seen - state.scaler_seen
-        first_look = state.scaler_at == 0.0
-        state.scaler_at, state.scaler_seen = now, seen
-        if goal is None or first_look:
-            return
-        a_minute = fresh * 60 / elapsed
-        needed = math.ceil(a_minute / goal)
-        ceiling = min(highest, max(lowest, MOST_SCALED_TASKS))
+        needed = min(max([*asked, lowest]), highest, max(lowest, MOST_SCALED_TASKS))
+        state.quiet_periods = state.quiet_periods + 1 if needed < state.desired else 0
         if needed > state.desired:
-            state.desired, state.quiet_periods = min(max(needed, lowest), ceiling), 0
-        elif needed < state.desired * 0.9:
-            state.quiet_periods += 1
-            if state.quiet_periods >= SCALE_IN_PERIODS:
-                state.desired, state.quiet_periods = max(lowest, needed, state.desired - 1), 0
-        else:
-            state.quiet_periods = 0
+            state.desired = needed
+            self._context.changed()
+        elif state.quiet_periods >= SCALE_IN_PERIODS:
+            state.desired, state.quiet_periods = state.desired - 1, 0
+            self._context.changed()
 
 
 def _secret_arn(reference: str) -> str:

@@ -89,6 +89,11 @@ class Traffic:
         counter = self._hops.get(hop)
         return counter.requests if counter else 0
 
+    def seen(self, hop: str) -> tuple[int, float]:
+        """Requests at a hop, and the seconds that they took."""
+        counter = self._hops.get(hop)
+        return (counter.requests, counter.seconds) if counter else (0, 0.0)
+
     def refused(self, refused: Refused) -> None:
         """Keep a refusal for `status`; one that repeats the last is not kept again."""
         self._hops.setdefault(refused.hop, _Counter()).refusals += 1

@@ -16,7 +16,7 @@ import itertools
 import re
 import secrets
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -102,10 +102,11 @@ class LoadBalancers:
             if target.checker is not None:
                 target.checker.cancel()
 
-    def requests_behind(self, group_arn: str) -> int:
-        """How many requests a target group has been given."""
-        group = self._context.topology.target_groups.get(group_arn)
-        return self._context.traffic.requests(f"target group {group.name}") if group else 0
+    def seen(self, group_arns: Sequence[str]) -> tuple[int, float]:
+        """How many requests target groups have been given, and the seconds that these took."""
+        groups = [self._context.topology.target_groups.get(arn) for arn in group_arns]
+        counted = [self._context.traffic.seen(f"target group {group.name}") for group in groups if group]
+        return sum(requests for requests, _ in counted), sum(seconds for _, seconds in counted)
 
     async def _check_health(self, group_arn: str, target: Target) -> None:
         while target.state != "draining":

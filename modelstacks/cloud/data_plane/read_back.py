@@ -26,6 +26,7 @@ from modelstacks.cloud.data_plane.topology import (
     ListenerRule,
     LoadBalancer,
     Method,
+    MetricQuery,
     Model,
     NetworkInterface,
     Policy,
@@ -689,9 +690,24 @@ def _scaling_policies(account: Account) -> tuple[ScalingPolicy, ...]:
             resource_id=item["ResourceId"],
             metric=(tracking.get("PredefinedMetricSpecification") or {}).get("PredefinedMetricType", ""),
             target=float(tracking["TargetValue"]),
+            queries=tuple(
+                _metric_query(query)
+                for query in (tracking.get("CustomizedMetricSpecification") or {}).get("Metrics") or []
+            ),
         )
         for item, tracking in found
         if tracking
+    )
+
+
+def _metric_query(item: Mapping[str, Any]) -> MetricQuery:
+    metric = (item.get("MetricStat") or {}).get("Metric") or {}
+    return MetricQuery(
+        id=item["Id"],
+        expression=item.get("Expression") or "",
+        namespace=metric.get("Namespace") or "",
+        metric=metric.get("MetricName") or "",
+        returned=bool(item.get("ReturnData", True)),
     )
 
 

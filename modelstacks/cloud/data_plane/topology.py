@@ -14,7 +14,8 @@ from typing import Any
 
 __all__ = [
     "ApiKey", "Bucket", "ClusterService", "Container", "Endpoint", "Function", "Integration", "Key",
-    "Listener", "ListenerRule", "LoadBalancer", "Method", "Model", "NetworkInterface", "Policy",
+    "Listener", "ListenerRule", "LoadBalancer", "Method", "MetricQuery", "Model", "NetworkInterface",
+    "Policy",
     "RequestValidator", "Resource", "RestApi", "Role", "Route", "RouteTable", "Rule", "ScalableTarget",
     "ScalingPolicy", "SecurityGroup", "StackRecord", "Stage", "Subnet", "TargetBinding", "TargetGroup",
     "TaskDefinition", "Throttle", "Topology", "UsagePlan", "Variant", "VpcEndpoint", "VpcLink",
@@ -349,12 +350,26 @@ class ScalableTarget:
 
 
 @dataclass(frozen=True, slots=True)
+class MetricQuery:
+    """One line of metric math: an expression, or a metric. `returned` marks the one that counts."""
+
+    id: str
+    expression: str
+    namespace: str
+    metric: str
+    returned: bool
+
+
+@dataclass(frozen=True, slots=True)
 class ScalingPolicy:
+    """A target tracking policy: on a predefined `metric`, or on `queries`."""
+
     name: str
     namespace: str
     resource_id: str
     metric: str
     target: float
+    queries: tuple[MetricQuery, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
