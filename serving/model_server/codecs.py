@@ -170,7 +170,7 @@ def _careful_csv(reader: InputReader, body: bytes, header: str) -> Tensors:
 
 
 def _looks_like_header(row: list[str], columns: tuple[str, ...]) -> bool:
-    return bool(columns) and any(cell.strip() in columns for cell in row)
+    return bool(columns) and any(cell.strip() in columns for cell in row[: len(columns)])
 
 
 def _cells(reader: InputReader, rows: list[list[str]], names: list[str]) -> list[list[Any]]:

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any
 
+MAX_TEXT = 1000
+
 
 class ModelRefusedError(Exception):
     """The model or the settings cannot be served. The message is one clear line, the last one in the log."""
@@ -21,7 +23,7 @@ class Fault:
     row: int | None = None
 
     def to_json(self) -> dict[str, Any]:
-        return {"field": self.field, "row": self.row, "message": self.message}
+        return {"field": _short(self.field), "row": self.row, "message": _short(self.message)}
 
 
 @dataclass(eq=False)
@@ -42,12 +44,17 @@ class ProblemError(Exception):
             "type": "about:blank",
             "title": HTTPStatus(self.status).phrase,
             "status": self.status,
-            "detail": self.detail,
+            "detail": _short(self.detail),
             "instance": request_id,
         }
         if self.errors:
             body["errors"] = [fault.to_json() for fault in self.errors]
         return body
+
+
+def _short(text: str | None) -> str | None:
+    """Answers quote what was sent, which may be megabytes long."""
+    return text if text is None or len(text) <= MAX_TEXT else text[:MAX_TEXT] + "..."
 
 
 def malformed(detail: str) -> ProblemError:

@@ -8,8 +8,9 @@ or for a fault with the row and the field it is in.
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from itertools import chain
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import chain, islice
 from operator import itemgetter
 from typing import Any
 
@@ -84,11 +85,8 @@ class InputReader:
         wanted = self.columns
         if not wanted:
             raise invalid(Fault("this model has no column names; send the rows alone", "columns"))
-        faults = [Fault("is not a column of this model", name) for name in columns if name not in wanted]
-        faults += [Fault("is missing", name) for name in wanted if name not in columns]
-        faults += [Fault("is there twice", name) for name in {n for n in columns if columns.count(n) > 1}]
-        if faults:
-            raise invalid(*faults[:MAX_FAULTS])
+        _refuse(_name_faults(columns, wanted, "column"))
+        _refuse(Fault("is there twice", name) for name, count in Counter(columns).items() if count > 1)
         self._check_widths(data, len(columns))
         if columns != list(wanted):
             order = [columns.index(name) for name in wanted]
@@ -97,11 +95,7 @@ class InputReader:
 
     def columnar(self, named: Mapping[str, Any]) -> Tensors:
         """Input name to its values, every input with the same number of rows."""
-        known = [tensor.name for tensor in self.signature.inputs]
-        faults = [Fault("is not an input of this model", name) for name in named if name not in known]
-        faults += [Fault("is missing", name) for name in known if name not in named]
-        if faults:
-            raise invalid(*faults[:MAX_FAULTS])
+        _refuse(_name_faults(named, tuple(tensor.name for tensor in self.signature.inputs), "input"))
         return self.same_rows({t.name: self.values(t, named[t.name]) for t in self.signature.inputs})
 
     def arrays(self, arrays: Mapping[str, Array]) -> Tensors:
@@ -109,10 +103,7 @@ class InputReader:
         if self.only is not None and len(arrays) == 1:
             arrays = {self.only.name: next(iter(arrays.values()))}
         known = {tensor.name: tensor for tensor in self.signature.inputs}
-        faults = [Fault("is not an input of this model", name) for name in arrays if name not in known]
-        faults += [Fault("is missing", name) for name in known if name not in arrays]
-        if faults:
-            raise invalid(*faults[:MAX_FAULTS])
+        _refuse(_name_faults(arrays, tuple(known), "input"))
         return self.same_rows({name: self.array(tensor, arrays[name]) for name, tensor in known.items()})
 
     @property
@@ -137,13 +128,11 @@ class InputReader:
         shape, each = [len(rows)], 1
         for depth, size in enumerate(tensor.shape[1:], start=1):
             wanted = size if size > 0 else (len(flat[0]) if type(flat[0]) is list else -1)
-            wrong = [
-                (i, item) for i, item in enumerate(flat) if type(item) is not list or len(item) != wanted
-            ]
-            if wrong:
-                raise invalid(
-                    *(_misfit(tensor, item, wanted, i // each, depth) for i, item in wrong[:MAX_FAULTS])
-                )
+            _refuse(
+                _misfit(tensor, item, wanted, i // each, depth)
+                for i, item in enumerate(flat)
+                if type(item) is not list or len(item) != wanted
+            )
             flat = list(chain.from_iterable(flat))
             shape.append(wanted)
             each *= wanted
@@ -229,36 +218,18 @@ class InputReader:
                 return [list(row) for row in picked]
         except (KeyError, TypeError, IndexError):
             pass
-        faults: list[Fault] = []
-        for i, row in enumerate(rows):
-            faults += _key_faults(row, columns, i, "column")
-            if len(faults) >= MAX_FAULTS:
-                break
-        raise invalid(*faults[:MAX_FAULTS])
+        _refuse(fault for i, row in enumerate(rows) for fault in _key_faults(row, columns, i, "column"))
+        raise invalid(Fault("rows do not fit the model's columns"))  # unreachable: some row did not
 
     def _named(self, row: Any, i: int) -> Any:
         """The value of the only input in a row that names it: {"text": "..."}."""
         assert self.only is not None
-        faults = _key_faults(row, (self.only.name,), i, "input")
-        if faults:
-            raise invalid(*faults[:MAX_FAULTS])
+        _refuse(_key_faults(row, (self.only.name,), i, "input"))
         return row[self.only.name]
 
     def _several(self, rows: list[Any]) -> Tensors:
         names = self.columns
-        faults: list[Fault] = []
-        for i, row in enumerate(rows):
-            if type(row) is dict:
-                faults += _key_faults(row, names, i, "input")
-            elif type(row) is not list or len(row) != len(names):
-                got = f"{len(row)} values" if type(row) is list else _kind(row)
-                faults.append(
-                    Fault(f"must have {len(names)} values ({', '.join(names)}), not {got}", None, i)
-                )
-            if len(faults) >= MAX_FAULTS:
-                break
-        if faults:
-            raise invalid(*faults[:MAX_FAULTS])
+        _refuse(fault for i, row in enumerate(rows) for fault in _row_faults(row, names, i))
         tensors: Tensors = {}
         for at, tensor in enumerate(self.signature.inputs):
             column = [row[tensor.name] if type(row) is dict else row[at] for row in rows]
@@ -268,13 +239,11 @@ class InputReader:
         return tensors
 
     def _check_widths(self, rows: list[Any], width: int) -> None:
-        faults = [
+        _refuse(
             Fault(f"must have {width} values, not {len(row) if type(row) is list else _kind(row)}", None, i)
             for i, row in enumerate(rows)
             if type(row) is not list or len(row) != width
-        ]
-        if faults:
-            raise invalid(*faults[:MAX_FAULTS])
+        )
 
     def _scalars(self, tensor: Tensor, flat: list[Any], each: int) -> Array:
         """Values, `each` of them a row, to a flat array of the tensor's dtype."""
@@ -382,13 +351,37 @@ def _whole(value: Any) -> int:
     return int(value)
 
 
-def _key_faults(row: Any, names: tuple[str, ...], i: int, what: str) -> list[Fault]:
+def _refuse(faults: Iterable[Fault]) -> None:
+    """Raises for the first faults, if any. The rest, of which a body can hold millions, are not looked for."""
+    found = list(islice(faults, MAX_FAULTS))
+    if found:
+        raise invalid(*found)
+
+
+def _name_faults(
+    given: Iterable[str], wanted: tuple[str, ...], what: str, i: int | None = None
+) -> Iterator[Fault]:
+    known, held = frozenset(wanted), frozenset(given)
+    article = "an" if what[0] in "aeiou" else "a"
+    yield from (
+        Fault(f"is not {article} {what} of this model", name, i) for name in given if name not in known
+    )
+    yield from (Fault("is missing", name, i) for name in wanted if name not in held)
+
+
+def _key_faults(row: Any, names: tuple[str, ...], i: int, what: str) -> Iterable[Fault]:
     if type(row) is not dict:
         return [Fault(f"must be an object, as the first row is, not {_kind(row)}", None, i)]
-    faults = [
-        Fault(f"is not {_article(what)} {what} of this model", str(key), i) for key in row if key not in names
-    ]
-    return faults + [Fault("is missing", name, i) for name in names if name not in row]
+    return _name_faults(row, names, what, i)
+
+
+def _row_faults(row: Any, names: tuple[str, ...], i: int) -> Iterable[Fault]:
+    if type(row) is dict:
+        return _key_faults(row, names, i, "input")
+    if type(row) is list and len(row) == len(names):
+        return ()
+    got = f"{len(row)} values" if type(row) is list else _kind(row)
+    return [Fault(f"must have {len(names)} values ({', '.join(names)}), not {got}", None, i)]
 
 
 def _misfit(tensor: Tensor, item: Any, wanted: int, row: int, depth: int) -> Fault:
@@ -409,7 +402,3 @@ def _kind(value: Any) -> str:
     """The value's type in JSON's words."""
     names = {dict: "an object", list: "a list", str: "a string", bool: "true or false", type(None): "null"}
     return names.get(type(value), "a number")
-
-
-def _article(noun: str) -> str:
-    return "an" if noun[0] in "aeiou" else "a"

@@ -253,3 +253,36 @@ def test_no_header_is_worse_than_a_problem(text: str) -> None:
             negotiate(content_type, accept)
         except ProblemError as problem:
             assert problem.status in (406, 415)
+
+
+N = 200_000
+HEAVY = {
+    "very many columns": lambda: json.dumps({"columns": [str(i) for i in range(N)], "data": [[1]]}),
+    "one column very many times": lambda: json.dumps({"columns": ["a"] * N, "data": [[1]]}),
+    "very many keys in a row": lambda: json.dumps([{str(i): 1 for i in range(N)}]),
+    "very many unknown inputs": lambda: json.dumps({"inputs": {str(i): 1 for i in range(N)}}),
+    "very many empty rows": lambda: json.dumps([[]] * N),
+    "very many rows that are none": lambda: json.dumps([1] * N),
+    "very many split rows that are none": lambda: json.dumps({"columns": list(COLUMNS), "data": [1] * N}),
+    "a row of very many": lambda: json.dumps([[1] * N]),
+    "very many words": lambda: json.dumps([["a"] * WIDTH] * (N // WIDTH)),
+    "a key of very many letters": lambda: json.dumps([{"a" * N: 1}]),
+}
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("name", HEAVY)
+@pytest.mark.parametrize("reader", [MATRIX, MIXED], ids=["matrix", "mixed"])
+def test_a_heavy_body_is_refused_without_much_ado(reader: InputReader, name: str) -> None:
+    with pytest.raises(ProblemError) as caught:
+        read(reader, HEAVY[name]().encode(), "application/json")
+    assert caught.value.status == 422
+    assert len(caught.value.errors) <= 20
+    assert len(json.dumps(caught.value.to_json("id"))) < 50_000
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("text", ["," * N, "\n" * N, "a," * N, '"' * N, "1\n" * N])
+def test_a_heavy_csv_is_refused_without_much_ado(text: str) -> None:
+    with pytest.raises(ProblemError):
+        read(MATRIX, text.encode(), "text/csv")
