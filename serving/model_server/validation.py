@@ -352,7 +352,7 @@ def _whole(value: Any) -> int:
 
 
 def _refuse(faults: Iterable[Fault]) -> None:
-    """Raises for the first faults, if any. The rest, of which a body can hold millions, are not looked for."""
+    """Raises for the first faults, if any. The rest, of which a body can hold millions, stay unknown."""
     found = list(islice(faults, MAX_FAULTS))
     if found:
         raise invalid(*found)

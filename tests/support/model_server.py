@@ -105,7 +105,7 @@ class ModelServer:
         values = [line.rsplit(" ", 1) for line in text.splitlines() if not line.startswith("#")]
         return sum(float(value) for key, value in values if key.partition("{")[0] == name)
 
-    def wait_until_ready(self, seconds: float = 60) -> None:
+    def wait_until_ready(self, seconds: float = 180) -> None:
         wait_for(self._is_ready, seconds, lambda: self.log_path.read_text(encoding="utf-8"))
 
     def _is_ready(self) -> bool:
