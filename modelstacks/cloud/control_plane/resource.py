@@ -16,7 +16,7 @@ import string
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
-from threading import Lock
+from threading import Lock, RLock
 from typing import Any, ClassVar
 
 import boto3
@@ -26,6 +26,7 @@ from botocore.exceptions import ClientError
 from botocore.model import ListShape, MapShape, Shape, StructureShape
 
 __all__ = [
+    "ONE_CALL_AT_A_TIME",
     "Properties",
     "Provisioned",
     "Request",
@@ -42,6 +43,10 @@ Properties = dict[str, Any]
 
 _SUFFIX_ALPHABET = string.ascii_letters + string.digits
 _session_lock = Lock()
+
+#: Held for the length of one call to moto. Its backends are plain dictionaries: a list that is read while
+#: another thread writes to it breaks off. Between a stack's resources others have their turn.
+ONE_CALL_AT_A_TIME = RLock()
 
 
 class ResourceError(Exception):

@@ -18,6 +18,10 @@ from urllib.parse import parse_qs
 
 __all__ = ["ACCOUNT", "application", "serve"]
 
+#: CloudFormation, whose operations take long and whose events are read meanwhile; S3, whose bodies are large
+#: and objects independent. Every other service answers one request at a time.
+_IN_PARALLEL = ("cloudformation", "s3")
+
 #: The account that moto answers for.
 ACCOUNT = "123456789012"
 
@@ -32,12 +36,12 @@ def application() -> Any:
 
     from modelstacks.cloud.control_plane import backend, fixes
     from modelstacks.cloud.control_plane.fixes.awslambda import CODE_PATH, code_of
-    from modelstacks.cloud.control_plane.resource import emulated_types
+    from modelstacks.cloud.control_plane.resource import ONE_CALL_AT_A_TIME, emulated_types
 
     backend.install()
     fixes.install()
     emulated_types()
-    botocore_stubber.enabled = True  # the boto3 calls of types/ reach moto without leaving this process
+    _answer_calls_from_within(botocore_stubber)
     moto = DomainDispatcherApplication(create_backend_app)
 
     def ours(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
@@ -49,10 +53,33 @@ def application() -> Any:
             return _answer(start_response, backend.unemulated(ACCOUNT, region))
         if path.startswith(CODE_PATH):
             return _code(start_response, code_of(ACCOUNT, path))
-        answer: Iterable[bytes] = moto(environ, start_response)
-        return answer
+        if _service(environ) in _IN_PARALLEL:
+            answer: Iterable[bytes] = moto(environ, start_response)
+            return answer
+        with ONE_CALL_AT_A_TIME:
+            return list(moto(environ, start_response))
 
     return ours
+
+
+def _answer_calls_from_within(stubber: Any) -> None:
+    """Let the boto3 calls of types/ reach moto without leaving this process, each in its turn."""
+    from modelstacks.cloud.control_plane.resource import ONE_CALL_AT_A_TIME
+
+    process = stubber.process_request
+
+    def in_turn(request: Any) -> Any:
+        with ONE_CALL_AT_A_TIME:
+            return process(request)
+
+    stubber.process_request = in_turn
+    stubber.enabled = True
+
+
+def _service(environ: dict[str, Any]) -> str:
+    """The service that a request was signed for: `Credential=KEY/DATE/REGION/SERVICE/aws4_request`."""
+    scope = environ.get("HTTP_AUTHORIZATION", "").partition("Credential=")[2].partition(",")[0].split("/")
+    return scope[3] if len(scope) > 3 else ""
 
 
 def _answer(start_response: Any, body: object) -> Iterable[bytes]:

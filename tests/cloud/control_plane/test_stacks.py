@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import threading
+import urllib.request
+
 import pytest
 from botocore.exceptions import ClientError
 from support.control_plane import REGION, Account
@@ -231,3 +234,44 @@ def test_a_nested_stack_that_fails_names_its_own_cause(account: Account) -> None
     assert account.reasons("around")["Inner"] == (
         "the nested stack ended in ROLLBACK_COMPLETE: Lost: No export named nowhere found."
     )
+
+
+def test_a_custom_resource_is_left_out_and_listed(account: Account) -> None:
+    account.create(
+        "custom",
+        {
+            "A": {"Type": "AWS::CloudFormation::CustomResource", "Properties": {"ServiceToken": "arn:x"}},
+            "B": {"Type": "Custom::Thing", "Properties": {"ServiceToken": "arn:x"}},
+        },
+    )
+    listed = {one.logical_id for one in unemulated(account.endpoint, REGION) if one.stack == "custom"}
+    assert listed == {"A", "B"}
+
+
+def test_others_can_read_while_a_stack_is_made(account: Account) -> None:
+    """The data plane reads the account all the time: no answer may break off, no lock hold for good."""
+    url = f"{account.endpoint}/_modelstacks/health"
+    logs, ssm = account.client("logs"), account.client("ssm")
+    done, failures = threading.Event(), []
+
+    def read() -> None:
+        while not done.is_set():
+            try:
+                logs.describe_log_groups()
+                ssm.describe_parameters()
+                urllib.request.urlopen(url).close()
+            except Exception as error:
+                failures.append(error)
+                return
+
+    readers = [threading.Thread(target=read) for _ in range(3)]
+    for reader in readers:
+        reader.start()
+    many = {f"G{n}": {"Type": "AWS::Logs::LogGroup"} for n in range(40)}
+    many |= {f"P{n}": parameter(f"/many/{n}") for n in range(40)}
+    account.create("many", many)
+    account.delete("many")
+    done.set()
+    for reader in readers:
+        reader.join()
+    assert failures == []

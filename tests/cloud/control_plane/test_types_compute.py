@@ -166,6 +166,7 @@ def test_a_service_scales_between_its_bounds(account: Account) -> None:
     (policy,) = scaling.describe_scaling_policies(ServiceNamespace="ecs")["ScalingPolicies"]
     assert policy["TargetTrackingScalingPolicyConfiguration"]["TargetValue"] == 40
     account.delete("scaling")
+    assert account.client("cloudwatch").describe_alarms()["MetricAlarms"] == []
     assert scaling.describe_scalable_targets(ServiceNamespace="ecs")["ScalableTargets"] == []
 
 
