@@ -270,7 +270,10 @@ def log_path(logs: Path, group: str, stream: str) -> Path:
 
 
 def root_cause(log: Path) -> str:
-    """The line that says why a process died: its last error, or its last line."""
+    """The line that says why a process died: its last error, or its last line where that is no log entry.
+
+    Empty where all it said is that things are well: it was killed from outside.
+    """
     try:
         with log.open("rb") as file:
             file.seek(0, os.SEEK_END)
@@ -291,7 +294,6 @@ def root_cause(log: Path) -> str:
     if not lines:
         return ""
     with contextlib.suppress(ValueError):
-        entry = json.loads(lines[-1])
-        if isinstance(entry, dict) and "message" in entry:
-            return str(entry["message"])
+        if isinstance(json.loads(lines[-1]), dict):
+            return ""
     return lines[-1]
