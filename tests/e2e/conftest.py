@@ -1,4 +1,4 @@
-"""One embedded cloud for all end-to-end tests: every example spec as both architectures, by the real CDK CLI."""
+"""One embedded cloud for all end-to-end tests: every example, both architectures, the real CDK CLI."""
 
 from __future__ import annotations
 

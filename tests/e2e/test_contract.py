@@ -81,10 +81,11 @@ def test_a_callers_request_id_comes_back(cloud: Cloud, architecture: str) -> Non
 
 def test_a_post_without_a_content_type_is_refused_by_the_api(cloud: Cloud, architecture: str) -> None:
     answer = cloud.call("churn", architecture, "POST", "/invocations", body=b"{}")
-    assert (answer.status, json.loads(answer.body)) == (
-        400,
-        {"message": "Missing required request parameters: [Content-Type]"},
-    )
+    problem = json.loads(answer.body)
+    assert answer.status == 400
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert problem["detail"] == "Missing required request parameters: [Content-Type]"
+    assert problem["instance"] == answer.headers["x-request-id"]
 
 
 @pytest.mark.parametrize(
@@ -108,7 +109,10 @@ def test_what_aws_refuses_is_refused_as_aws_does(
     connection = http.client.HTTPConnection(url.hostname or "", url.port, timeout=30)
     connection.request(method, path, headers=headers)
     answer = connection.getresponse()
-    assert (answer.status, json.loads(answer.read())) == (403, {"message": message})
+    body = json.loads(answer.read())
+    assert answer.status == 403
+    # Where there is no stage there is nothing of the API's that could give the answer its form.
+    assert body == {"message": message} if path.startswith("/prod") else body["detail"] == message
     connection.close()
 
 
@@ -118,5 +122,5 @@ def test_an_unsigned_request_is_refused_where_callers_must_sign(cloud: Cloud, ar
     connection.request("GET", f"{url.path}/ping")
     answer = connection.getresponse()
     assert answer.status == 403
-    assert json.loads(answer.read()) == {"message": "Missing Authentication Token"}
+    assert json.loads(answer.read())["detail"] == "Missing Authentication Token"
     connection.close()

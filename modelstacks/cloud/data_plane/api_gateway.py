@@ -29,6 +29,7 @@ from botocore.credentials import Credentials
 from modelstacks.cloud import api
 from modelstacks.cloud.data_plane.context import Context
 from modelstacks.cloud.data_plane.gateway import Scope, scope_of
+from modelstacks.cloud.data_plane.gateway_responses import GatewayError, answer
 from modelstacks.cloud.data_plane.hops import Refused, policies, security_groups
 from modelstacks.cloud.data_plane.lambda_ import Functions
 from modelstacks.cloud.data_plane.load_balancer import LoadBalancers
@@ -73,12 +74,8 @@ ACCOUNT_THROTTLE = Throttle(10_000, 5_000)
 JSON = "application/json"
 
 
-class GatewayError(Exception):
-    """An answer that API Gateway gives by itself."""
-
-    def __init__(self, status: int, kind: str, message: str, reason: str = "") -> None:
-        super().__init__(message)
-        self.status, self.kind, self.message, self.reason = status, kind, message, reason
+class NoSuchStage(GatewayError):
+    """The address leads to no deployment of the API."""
 
 
 def timed_out(reason: str = "") -> GatewayError:
@@ -195,10 +192,13 @@ class ApiGateways:
                 self._meter_use(call)
                 _validate(call)
                 response = await self._integrate(call)
+            except NoSuchStage as error:  # no stage, and so nothing of the API's that could answer
+                counter.refusals += 1
+                return answer(error, {}, own, request_id)
             except GatewayError as error:
                 counter.refusals += error.status < 500
                 counter.errors += error.status >= 500
-                return _refused(error, own)
+                return answer(error, one.gateway_responses, own, request_id)
             counter.errors += response.status >= 500
             response.headers = own + response.headers
             return response
@@ -207,7 +207,7 @@ class ApiGateways:
         name, _, rest = request.path.lstrip("/").partition("/")
         stage = one.stages.get(name)
         if stage is None or not stage.deployment_id:
-            raise GatewayError(403, "ForbiddenException", "Forbidden")
+            raise NoSuchStage(403, "ForbiddenException", "Forbidden")
         path = "/" + rest
         found = _match(one.resources, path, request.method)
         if found is None:
@@ -423,14 +423,6 @@ def _authorization(method: Method) -> Any:
 def _function_name(arn: str) -> str:
     """The function's name out of an ARN, which may carry a version or an alias."""
     return arn.split(":function:")[-1].partition(":")[0]
-
-
-def _refused(error: GatewayError, own: Headers) -> Response:
-    body = {"message": error.message} | ({"reason": error.reason} if error.reason else {})
-    headers = [*own, ("x-amzn-ErrorType", error.kind), ("content-type", JSON)]
-    if error.reason:
-        headers.append(("x-modelstacks-reason", " ".join(error.reason.split())))
-    return Response(error.status, headers, json.dumps(body).encode())
 
 
 def _match(

@@ -96,11 +96,13 @@ class LoadBalancers:
         with contextlib.suppress(ValueError):
             self._targets.get(group_arn, []).remove(target)
 
-    def close(self) -> None:
+    async def close(self) -> None:
         """Stop checking."""
-        for target in itertools.chain(*self._targets.values()):
-            if target.checker is not None:
-                target.checker.cancel()
+        targets = itertools.chain(*self._targets.values())
+        checkers = [target.checker for target in targets if target.checker is not None]
+        for checker in checkers:
+            checker.cancel()
+        await asyncio.gather(*checkers, return_exceptions=True)
 
     def seen(self, group_arns: Sequence[str]) -> tuple[int, float]:
         """How many requests target groups have been given, and the seconds that these took."""

@@ -71,7 +71,7 @@ class DataPlane:
         """Stop every process and close every port."""
         await self._apis.close()
         await asyncio.gather(self._functions.close(), self._endpoints.close(), self._services.close())
-        self._balancers.close()
+        await self._balancers.close()
         await self.context.registry.stop_all(1.0)
         self.context.pool.close()
 

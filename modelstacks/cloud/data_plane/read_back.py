@@ -20,6 +20,7 @@ from modelstacks.cloud.data_plane.topology import (
     Container,
     Endpoint,
     Function,
+    GatewayResponse,
     Integration,
     Key,
     Listener,
@@ -398,6 +399,15 @@ def _apis(account: Account) -> tuple[RestApi, ...]:
             id=id,
             name=item["name"],
             binary_media_types=tuple(item.get("binaryMediaTypes") or ()),
+            gateway_responses={
+                found["responseType"]: GatewayResponse(
+                    int(found["statusCode"]) if found.get("statusCode") else None,
+                    found.get("responseParameters") or {},
+                    found.get("responseTemplates") or {},
+                )
+                for found in gateway.get_gateway_responses(restApiId=id)["items"]
+                if not found.get("defaultResponse")
+            },
             policy=_policy(f"the resource policy of API {item['name']}", item.get("policy")),
             resources=tuple(
                 Resource(

@@ -13,8 +13,8 @@ from functools import cached_property
 from typing import Any
 
 __all__ = [
-    "ApiKey", "Bucket", "ClusterService", "Container", "Endpoint", "Function", "Integration", "Key",
-    "Listener", "ListenerRule", "LoadBalancer", "Method", "MetricQuery", "Model", "NetworkInterface",
+    "ApiKey", "Bucket", "ClusterService", "Container", "Endpoint", "Function", "GatewayResponse",
+    "Integration", "Key", "Listener", "ListenerRule", "LoadBalancer", "Method", "MetricQuery", "Model", "NetworkInterface",
     "Policy",
     "RequestValidator", "Resource", "RestApi", "Role", "Route", "RouteTable", "Rule", "ScalableTarget",
     "ScalingPolicy", "SecurityGroup", "StackRecord", "Stage", "Subnet", "TargetBinding", "TargetGroup",
@@ -212,10 +212,18 @@ class UsagePlan:
 
 
 @dataclass(frozen=True, slots=True)
+class GatewayResponse:
+    status: int | None  # None keeps the error's own
+    parameters: Mapping[str, str]  # "gatewayresponse.header.Retry-After" -> "'1'" or "context.requestId"
+    templates: Mapping[str, str]  # content type -> template
+
+
+@dataclass(frozen=True, slots=True)
 class RestApi:
     id: str
     name: str
     binary_media_types: tuple[str, ...]
+    gateway_responses: Mapping[str, GatewayResponse]  # by response type
     policy: Policy | None
     resources: tuple[Resource, ...]
     stages: Mapping[str, Stage]
