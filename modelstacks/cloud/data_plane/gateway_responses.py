@@ -34,7 +34,7 @@ VARIABLE = re.compile(r"\$context\.([A-Za-z.]+)")
 
 
 class GatewayError(Exception):
-    """An answer that API Gateway gives by itself. `reason` says what AWS would not: the rule that is missing."""
+    """An answer that API Gateway gives by itself. `reason` says what AWS does not: which rule is missing."""
 
     def __init__(self, status: int, kind: str, message: str, reason: str = "") -> None:
         super().__init__(message)
