@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 from collections import deque
 from email.utils import formatdate
 from http import HTTPStatus
@@ -137,10 +138,14 @@ class KnownHead:
         self.method, self.target, self.headers, self.length = method, target, headers, length
 
 
-# Heads with these differ every time (a load balancer adds a trace id), or mean more than one request.
-UNLIKE = frozenset(
-    (b"x-request-id", b"x-amzn-trace-id", b"transfer-encoding", b"expect", b"upgrade", b"connection")
+# The one line in which the heads of a load balancer's requests differ. Such a line of plain text, with no line
+# that goes on from it, says the same wherever it stands.
+IDENTITY = re.compile(
+    rb"\r\n(x-amzn-trace-id|x-request-id): ([\x21-\x7e]{1,256})(?=\r\n[^ \t])", re.IGNORECASE
 )
+IDENTITIES = frozenset((b"x-amzn-trace-id", b"x-request-id"))
+# Heads with these mean more than one request and its body.
+UNLIKE = frozenset((b"transfer-encoding", b"expect", b"upgrade", b"connection"))
 MAX_KNOWN_HEADS = 256
 MAX_KNOWN_HEAD = 2048
 
@@ -234,11 +239,15 @@ class Connection(asyncio.Protocol):
             return
         if self._reading is None:
             end = data.find(b"\r\n\r\n") + 4
-            known = self.server.heads.get(data[:end])
+            head = data[:end]
+            identity = IDENTITY.search(head)
+            if identity is not None:  # known or not, by the rest
+                head = head[: identity.start()] + head[identity.end() :]
+            known = self.server.heads.get(head)
             if known is not None and len(data) - end == known.length:
-                self._repeat(known, data[end:])
+                self._repeat(known, identity, data[end:])
                 return
-            self._head = data[:end]
+            self._head = head
         else:
             self._head = b""
         try:
@@ -352,9 +361,10 @@ class Connection(asyncio.Protocol):
         self._admit(request)
 
     def _remember(self, request: Request) -> None:
-        """The next request with the very same head, byte for byte, need not be parsed again."""
+        """The next request with the same head, byte for byte but for its id, need not be parsed again."""
         head, self._head = self._head, b""
-        heads, headers = self.server.heads, request.headers
+        heads = self.server.heads
+        headers = {name: value for name, value in request.headers.items() if name not in IDENTITIES}
         if len(head) > MAX_KNOWN_HEAD or request.http10 or not UNLIKE.isdisjoint(headers):
             return
         if not request.keep_alive or b"content-length" not in headers:
@@ -365,15 +375,18 @@ class Connection(asyncio.Protocol):
             return
         if len(heads) >= MAX_KNOWN_HEADS:
             heads.clear()
-        heads[head] = KnownHead(request.method, request.target, request.headers, len(request.body))
+        heads[head] = KnownHead(request.method, request.target, headers, len(request.body))
 
-    def _repeat(self, known: KnownHead, body: bytes) -> None:
+    def _repeat(self, known: KnownHead, identity: re.Match[bytes] | None, body: bytes) -> None:
         request = Request(self)
         request.method = known.method
         request.target = known.target
-        request.headers = known.headers
+        if identity is None:
+            request.headers = known.headers
+            request.id = _new_id()
+        else:
+            request.headers = known.headers | {identity[1].lower(): identity[2]}
         request.body = body
-        request.id = _new_id()
         request.started = perf_counter()
         self._admit(request)
 

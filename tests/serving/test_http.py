@@ -195,6 +195,32 @@ def test_a_head_is_not_remembered_as_what_came_before_it(digits: ModelServer) ->
     assert answer.startswith(b"HTTP/1.1 400 ")
 
 
+def test_a_known_head_has_each_requests_own_id(digits: ModelServer) -> None:
+    def ids(client: socket.socket, *headers: str) -> list[bytes]:
+        client.sendall(predict_request(ROWS[:1], *headers))
+        answer = client.recv(65536)
+        assert answer.startswith(b"HTTP/1.1 200 ")
+        return re.findall(rb"x-request-id: (.*)\r\n", answer)
+
+    with connect(digits) as client:
+        for name, value in (
+            ("X-Amzn-Trace-Id", "Root={}"),
+            ("x-amzn-trace-id", "Self=1;Root={}"),
+            ("x-request-id", "{}"),
+        ):
+            for i in range(3):
+                assert ids(client, f"{name}: {value.format(f'{name}-{i}')}") == [f"{name}-{i}".encode()]
+        # Both; one twice; one that cannot be an id: never another request's id.
+        for i in range(3):
+            assert ids(client, f"x-request-id: mine-{i}", f"x-amzn-trace-id: Root=trace-{i}") == [
+                f"mine-{i}".encode()
+            ]
+            assert ids(client, f"x-request-id: a-{i}", f"x-request-id: b-{i}") == [f"b-{i}".encode()]
+            [new] = ids(client, "x-request-id: " + "x" * 200)
+            assert not new.startswith(b"x")
+        assert ids(client) != ids(client)
+
+
 def test_a_tunnelled_head_is_a_tunnel_every_time(digits: ModelServer) -> None:
     tunnelled = "x-amzn-sagemaker-custom-attributes: modelstacks-route=GET /v2"
     with connect(digits) as client:
