@@ -70,19 +70,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
         command.set_defaults(function=function)
         command.add_argument("--quick", action="store_true", help="short rounds: seconds, not minutes")
         command.add_argument("--rounds", type=int, default=None)
+        command.add_argument(
+            "--prefer",
+            action="store_true",
+            help="on a machine with other work to do: put what is measured before it, and rest afterwards"
+            " (Linux, root; run by setsid)",
+        )
         command.add_argument("--into", type=Path, help="a Markdown file with this table's markers")
         if name == "load":
             command.add_argument("--model", default="digits-onnx", help="a folder of model_artifacts/")
             command.add_argument("--seconds", type=float, default=None, help="of one slice")
             command.add_argument("--connections", type=int, nargs="+", default=[1, 16, 64])
             command.add_argument("--only", nargs="+", help="contestants whose name begins so")
-            command.add_argument(
-                "--prefer",
-                action="store_true",
-                help="on a machine with other work to do: put each slice before it, and rest as long after it"
-                " (Linux, root; run by setsid)",
-            )
     options = parser.parse_args(arguments)
+    if options.prefer:
+        prefer(os.getpid())
     name, table = options.function(options)
     command = " ".join(["python -m benchmarks.serve", *(sys.argv[1:] if arguments is None else arguments)])
     text = f"`{command.split(' --into')[0]}` on {machine()}\n\n{table}"
@@ -112,8 +114,6 @@ def measure_load(options: argparse.Namespace) -> tuple[str, str]:
     contestants = [contestant for contestant in contestants if _chosen(contestant, options.only)]
     slices: dict[tuple[str, int], list[Slice]] = {}
     absent: dict[str, str] = {}
-    if options.prefer:
-        prefer(os.getpid())
     with contextlib.ExitStack() as stack:
         running: list[tuple[Running, bytes]] = []
         for contestant in contestants:
@@ -310,6 +310,9 @@ def measure_bodies(options: argparse.Namespace) -> tuple[str, str]:
         model = MODELS / name
         server_of_ours = _ready(ours(1, f"{OURS}, 1 worker"), model)
         with server_of_ours as (server, _), serving(sink(), model, _accepts) as drain:
+            if options.prefer:
+                server.prefer()
+                drain.prefer()
             for kind, content_type, body, parse in thousand_rows(model):
                 headers = {"content-type": content_type, "accept": content_type}
                 request = load.post("/invocations", body, headers)
@@ -321,6 +324,8 @@ def measure_bodies(options: argparse.Namespace) -> tuple[str, str]:
                     result = load.run(server.port, request, 1, 0.5)
                     served.append(result.p50 if not result.errors else float("inf"))
                     transfer.append(load.run(drain.port, request, 1, 0.3).p50)
+                    if options.prefer:
+                        time.sleep(1)
                 by, all_, by_server = median(hand), median(whole), median(served)
                 rows.append(
                     [
@@ -451,8 +456,10 @@ def measure_start(options: argparse.Namespace) -> tuple[str, str]:
         hand, one, auto = [], [], []
         for _turn in range(rounds):
             hand.append(_seconds_by_hand(code.format(str(model))))
-            one.append(_seconds_to_ready(ours(1, f"{OURS}, 1 worker"), model))
-            auto.append(_seconds_to_ready(ours(0, f"{OURS}, auto"), model))
+            one.append(_seconds_to_ready(ours(1, f"{OURS}, 1 worker"), model, options.prefer))
+            auto.append(_seconds_to_ready(ours(0, f"{OURS}, auto"), model, options.prefer))
+            if options.prefer:
+                time.sleep(1)
         by, first, default = median(hand), median(one), median(auto)
         rows.append(
             [name, f"{by:.2f}", f"{first:.2f}", f"{first / by:.2f}", f"{default:.2f}", f"{default / by:.2f}"]
@@ -473,9 +480,11 @@ def _seconds_by_hand(code: str) -> float:
         return time.perf_counter() - began
 
 
-def _seconds_to_ready(contestant: Contestant, model: Path) -> float:
+def _seconds_to_ready(contestant: Contestant, model: Path, preferred: bool) -> float:
     began = time.perf_counter()
     server = start(contestant, model)
+    if preferred:
+        server.prefer()
     try:
         while not _pings(server.port):
             if server.exited() or time.perf_counter() - began > 60:

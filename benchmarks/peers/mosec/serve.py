@@ -3,6 +3,7 @@
 import os
 import sys
 
+import orjson
 import predictor
 from mosec import Server, Worker
 
@@ -17,6 +18,12 @@ class Model(Worker):
     def __init__(self) -> None:
         super().__init__()
         self.predict = predictor.load(os.environ["MODEL_DIRECTORY"])
+
+    def deserialize(self, data):
+        return orjson.loads(data)
+
+    def serialize(self, data):
+        return orjson.dumps(data)
 
     def forward(self, data):
         if batch == 1:
