@@ -119,14 +119,14 @@ def _given_id(headers: dict[bytes, bytes]) -> bytes:
     given = headers.get(b"x-request-id", b"")
     if given and valid_id(given):
         return given
-    parts = (part.strip().partition(b"=") for part in headers.get(b"x-amzn-trace-id", b"").split(b";"))
-    root = {key: value for key, _, value in parts}.get(b"Root", b"")
-    return root if valid_id(root) else b""
+    root = _ROOT.search(headers.get(b"x-amzn-trace-id", b""))
+    return root[1] if root is not None else b""
 
 
-def valid_id(text: bytes) -> bool:
-    """Printable and of a sensible length: it goes into a header and into logs."""
-    return 0 < len(text) <= 128 and all(33 <= byte <= 126 and byte not in b';,"\\' for byte in text)
+# Printable, of a sensible length, and nothing that ends a value: it goes into headers and logs.
+_ID = rb'[^\x00-\x20\x7f-\xff;,"\\]{1,128}'
+_ROOT = re.compile(rb"(?:^|; *)Root=(" + _ID + rb")(?:$| *;)")
+valid_id = re.compile(_ID).fullmatch
 
 
 class KnownHead:
@@ -138,10 +138,10 @@ class KnownHead:
         self.method, self.target, self.headers, self.length = method, target, headers, length
 
 
-# The one line in which the heads of a load balancer's requests differ. Such a line of plain text, with no line
-# that goes on from it, says the same wherever it stands.
+# The one line in which the heads of a load balancer's requests differ. Such a line of plain text, that no other
+# goes on with, says the same wherever it stands.
 IDENTITY = re.compile(
-    rb"\r\n(x-amzn-trace-id|x-request-id): ([\x21-\x7e]{1,256})(?=\r\n[^ \t])", re.IGNORECASE
+    rb"\r\n([Xx]-(?:[Aa]mzn-[Tt]race-[Ii]d|[Rr]equest-[Ii]d)): ([\x21-\x7e]{1,256})(?=\r\n[^ \t])"
 )
 IDENTITIES = frozenset((b"x-amzn-trace-id", b"x-request-id"))
 # Heads with these mean more than one request and its body.
