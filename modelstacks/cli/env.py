@@ -20,4 +20,4 @@ def run(bench: Bench, *, as_json: bool) -> None:
         return
     for name, value in sorted(variables.items()):
         bench.terminal.data(f"export {name}={shlex.quote(value)}")
-    bench.terminal.say('# eval "$(modelstacks env)", then for example: cdk deploy --all --method=direct')
+    bench.terminal.say('# eval "$(modelstacks env)", then for example: cdk deploy --all')

@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from modelstacks.cli.bench import Bench
     from modelstacks.cloud.api import Replica, Status, Workload
 
+LONGEST_REASON = 160  # characters; --json has all of them
 COLOURS = {
     "healthy": "green",
     "stable": "green",
@@ -98,5 +99,5 @@ def _coloured(state: str) -> str:
 
 
 def _plain(text: str) -> str:
-    """Text of others: a square bracket in it is no markup."""
-    return text.replace("[", "\\[")
+    """Text of others, cut to a table's measure; a square bracket in it is no markup."""
+    return (text if len(text) <= LONGEST_REASON else text[: LONGEST_REASON - 3] + "...").replace("[", "\\[")
