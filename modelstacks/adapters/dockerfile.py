@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import re
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 from modelstacks.core.errors import UsageError
@@ -163,8 +163,7 @@ def _commands(rest: str) -> Iterator[list[str]]:
             yield words
 
 
-def _installation(words: list[str], expand: object) -> Installation | None:
-    assert callable(expand)
+def _installation(words: list[str], expand: Callable[[str], str]) -> Installation | None:
     environment = {}
     while words and re.fullmatch(r"\w+=.*", words[0]):
         name, _, value = words.pop(0).partition("=")
@@ -175,8 +174,7 @@ def _installation(words: list[str], expand: object) -> Installation | None:
     return None
 
 
-def _exec_form(rest: str, refuse: object) -> tuple[str, ...]:
-    assert callable(refuse)
+def _exec_form(rest: str, refuse: Callable[[str], UsageError]) -> tuple[str, ...]:
     try:
         words = json.loads(rest)
     except ValueError:

@@ -33,7 +33,7 @@ __all__ = ["ImageEnvironment", "ImageStore", "serving_python"]
 
 #: Accounts whose registries hold AWS's own images: there is nothing to build them from.
 _AWS_IMAGE = re.compile(
-    r"^(?:public\.ecr\.aws/(?!.*cdk)|(?:763104351884|683313688378|246618743249|007439368137)\.dkr\.ecr\.)"
+    r"^(?:public\.ecr\.aws/|(?:763104351884|683313688378|246618743249|007439368137)\.dkr\.ecr\.)"
 )
 _LEFT_OUT = frozenset({"__pycache__", ".git", ".pytest_cache", ".mypy_cache", ".ruff_cache"})
 _INSTALL_SECONDS = 1800
