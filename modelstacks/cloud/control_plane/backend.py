@@ -36,7 +36,7 @@ from modelstacks.cloud.control_plane.resource import (
     _client,
     emulated_types,
 )
-from modelstacks.cloud.control_plane.template import TemplateError, parse, resolve
+from modelstacks.cloud.control_plane.template import TemplateError, creation_order, parse, resolve
 
 __all__ = ["Backend", "Stack", "install", "unemulated"]
 
@@ -475,18 +475,26 @@ class Backend(CloudFormationBackend):  # type: ignore[misc]  # moto comes withou
         with self._one_at_a_time:
             stack.enter("UPDATE_IN_PROGRESS", "User Initiated")
             stack.last_updated_time = utcnow()
+            before = stack.contents.template, stack.contents.parameters
             try:
                 stack.engine().update(stack.contents, parsed, parameters)
+                stack.settle()
             except OperationFailedError:
                 return
+            except TemplateError as error:  # an output that cannot be had: back to what was there
+                stack.enter("UPDATE_ROLLBACK_IN_PROGRESS", str(error))
+                stack.engine().update(stack.contents, *before)
+                stack.settle()
+                stack.enter("UPDATE_ROLLBACK_COMPLETE")
+                return
             stack.template, stack.given, stack.description = template, given, parsed.get("Description")
-            stack.settle()
             stack.enter("UPDATE_COMPLETE")
 
     def _prepared(self, template: str, given: Mapping[str, str]) -> tuple[dict[str, Any], dict[str, Any]]:
         """The parsed template and its parameters' values. Raises ValidationError."""
         try:
             parsed = parse(template)
+            creation_order(parsed["Resources"])  # a circle is the template's fault, before anything is made
         except TemplateError as error:
             raise ValidationError(message=str(error)) from None
         if parsed.get("Transform"):

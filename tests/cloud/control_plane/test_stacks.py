@@ -275,3 +275,27 @@ def test_others_can_read_while_a_stack_is_made(account: Account) -> None:
     for reader in readers:
         reader.join()
     assert failures == []
+
+
+def test_a_circle_is_refused_before_anything_is_made(account: Account) -> None:
+    one, other = parameter("/one", {"Ref": "Other"}), parameter("/other", {"Ref": "One"})
+    with pytest.raises(ClientError, match="Circular dependency between resources"):
+        account.client("cloudformation").create_stack(
+            StackName="circle", TemplateBody=account.template({"One": one, "Other": other})
+        )
+    assert "circle" not in {
+        s["StackName"] for s in account.client("cloudformation").list_stacks()["StackSummaries"]
+    }
+
+
+def test_an_update_whose_output_cannot_be_had_is_rolled_back(account: Account) -> None:
+    account.create("unsaid", {"G": GROUP}, Outputs={"Name": {"Value": {"Ref": "G"}}})
+    body = account.template(
+        {"G": GROUP, "P": parameter("/p")}, Outputs={"Name": {"Value": {"Fn::GetAtt": ["G", "Colour"]}}}
+    )
+    account.client("cloudformation").update_stack(StackName="unsaid", TemplateBody=body)
+    assert account.status("unsaid") == "UPDATE_ROLLBACK_COMPLETE"
+    assert account.outputs("unsaid") == {"Name": "/g"}
+    assert list(account.physical_ids("unsaid")) == ["G"]
+    reasons = [event.get("ResourceStatusReason", "") for event in account.events("unsaid")]
+    assert any("resource G does not support attribute type Colour" in reason for reason in reasons)
