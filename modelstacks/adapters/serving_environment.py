@@ -37,6 +37,7 @@ _AWS_IMAGE = re.compile(
 )
 _LEFT_OUT = frozenset({"__pycache__", ".git", ".pytest_cache", ".mypy_cache", ".ruff_cache"})
 _INSTALL_SECONDS = 1800
+_FULL_BYTES = 1 << 20  # with less than this left, an installation failed for want of space
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,7 +158,13 @@ class ImageStore:
             raise EnvironmentFault(f"the serving image cannot be installed: {error}") from None
         if done.returncode:
             said = (done.stderr.strip() or done.stdout.strip()).splitlines()[-3:]
+            full = shutil.disk_usage(image).free < _FULL_BYTES
             shutil.rmtree(image, ignore_errors=True)
+            if full:
+                raise EnvironmentFault(
+                    f"the disk is full: the serving image cannot be installed in {self.root}",
+                    fix="free a GiB, then run the command again",
+                )
             raise EnvironmentFault(
                 f"{recipe.installation.script} {' '.join(recipe.installation.arguments)} "
                 f"ended with exit code {done.returncode}",
