@@ -69,6 +69,7 @@ class _Deployment:
     cause: str = ""
     steady: bool = False  # it has been fully healthy once
     index: int = 0
+    closing: bool = False
 
 
 class _ServiceState:
@@ -255,12 +256,14 @@ class Services:
             else "tasks cannot be started"
         )
         state.failed = (deployment.blueprint, self._world(deployment.service))
-        state.coming = None
-        self._fail(state, f"ECS deployment circuit breaker: {count}: {deployment.cause}{after}")
         await self._stop(deployment)
+        if state.coming is not deployment:
+            return  # another deployment has taken its place in the meantime
+        state.coming = None
         if state.active is not None and not state.service.rollback:
             await self._stop(state.active)
             state.active = None
+        self._fail(state, f"ECS deployment circuit breaker: {count}: {deployment.cause}{after}")
 
     def _fail(self, state: _ServiceState, reason: str) -> None:
         state.state, state.reason = "failed", reason
@@ -301,6 +304,7 @@ class Services:
             deployment.tasks.remove(task)
 
     async def _stop(self, deployment: _Deployment) -> None:
+        deployment.closing = True
         await asyncio.gather(*(self._end(deployment, task) for task in list(deployment.tasks)))
         await deployment.gateway.close()
 
@@ -360,6 +364,9 @@ class Services:
             log_stream=f"{prefix}/{container.name}/{{id}}",
             on_end=lambda _: None,
         )
+        if deployment.closing:  # it was replaced while the task came up
+            await replica.stop(0)
+            return
         deployment.index += 1
         subnets = service.network.subnet_ids
         interface = self._context.topology.interface(

@@ -14,11 +14,11 @@ from typing import Any
 
 __all__ = [
     "ApiKey", "Bucket", "ClusterService", "Container", "Endpoint", "Function", "GatewayResponse",
-    "Integration", "Key", "Listener", "ListenerRule", "LoadBalancer", "Method", "MetricQuery", "Model", "NetworkInterface",
-    "Policy",
-    "RequestValidator", "Resource", "RestApi", "Role", "Route", "RouteTable", "Rule", "ScalableTarget",
-    "ScalingPolicy", "SecurityGroup", "StackRecord", "Stage", "Subnet", "TargetBinding", "TargetGroup",
-    "TaskDefinition", "Throttle", "Topology", "UsagePlan", "Variant", "VpcEndpoint", "VpcLink",
+    "Integration", "Key", "Listener", "ListenerRule", "LoadBalancer", "Method", "MetricQuery", "Model",
+    "NetworkInterface", "Policy", "RequestValidator", "Resource", "RestApi", "Role", "Route",
+    "RouteTable", "Rule", "ScalableTarget", "ScalingPolicy", "SecurityGroup", "StackRecord", "Stage",
+    "Subnet", "TargetBinding", "TargetGroup", "TaskDefinition", "Throttle", "Topology", "UsagePlan",
+    "Variant", "VpcEndpoint", "VpcLink",
 ]  # fmt: skip
 
 
