@@ -15,11 +15,20 @@ from modelstacks.cloud.data_plane.topology import Topology
 from modelstacks.cloud.data_plane.wire import Pool, Request, Response
 from modelstacks.cloud.state import StateDirectory
 
-__all__ = ["SPEEDUP", "Context", "Issued"]
+__all__ = ["SPEEDUP", "Context", "Issued", "Outcome"]
 
 # Health check intervals, deregistration delays and scaling periods are deployed for a cloud; here they pass
 # this many times as fast. Timeouts of requests and start-ups are kept as deployed.
 SPEEDUP = 20.0
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a Lambda invocation came to. `error` is Lambda's FunctionError; a throttled one never ran."""
+
+    payload: bytes
+    error: bool = False
+    throttled: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +46,10 @@ async def _no_endpoint(request: Request, name: str) -> Response:
     raise NotImplementedError(f"{request.method} {name}: the SageMaker runtime is not plugged in")
 
 
+async def _no_function(name: str, payload: bytes) -> Outcome:
+    raise NotImplementedError(f"{name}: Lambda is not plugged in ({len(payload)} bytes)")
+
+
 @dataclass
 class Context:
     """Shared by every room; `topology` is replaced whole at each reconcile."""
@@ -52,6 +65,7 @@ class Context:
     faults: Faults = field(default_factory=Faults)
     traffic: Traffic = field(default_factory=Traffic)
     invoke_endpoint: Callable[[Request, str], Awaitable[Response]] = _no_endpoint
+    invoke_function: Callable[[str, bytes], Awaitable[Outcome]] = _no_function
     _issued: dict[str, Issued] = field(default_factory=dict)
 
     async def blocking(self, work: Callable[..., Any], *arguments: Any, **options: Any) -> Any:

@@ -12,7 +12,7 @@ import re
 import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
-from urllib.parse import parse_qs
+from urllib.parse import parse_qs, unquote
 from xml.sax.saxutils import escape
 
 from modelstacks.cloud.data_plane.context import Context, Issued
@@ -25,6 +25,7 @@ __all__ = ["FrontDoor", "Gateway", "Scope", "scope_of"]
 CREDENTIALS_PATH = "/v2/credentials/"
 SCOPE = re.compile(r"Credential=([^/,\s]+)/(\d{8})/([^/]+)/([^/]+)/aws4_request")
 INVOCATION = re.compile(r"/endpoints/([^/]+)/invocations")
+FUNCTION_INVOCATION = re.compile(r"/2015-03-31/functions/([^/]+)/invocations")
 STACK_CHANGES = frozenset({"CreateStack", "UpdateStack", "ExecuteChangeSet", "DeleteStack"})
 
 
@@ -184,7 +185,8 @@ class Gateway:
 class FrontDoor:
     """The account's public endpoint, for whoever holds the administrator's keys: the CDK CLI, an SDK, a test.
 
-    Everything goes to the control plane, except what the data plane itself serves: SageMaker's runtime.
+    Everything goes to the control plane, except what the data plane itself serves: SageMaker's runtime and
+    the invocation of functions.
     """
 
     def __init__(self, context: Context, stack_changed: Callable[[], None]) -> None:
@@ -203,11 +205,32 @@ class FrontDoor:
                     400,
                 )
             return await self._context.invoke_endpoint(request, invocation[1])
+        function = FUNCTION_INVOCATION.fullmatch(request.path)
+        if function and request.method == "POST":
+            return await self._invoke_function(request, unquote(function[1]))
         response = await to_control_plane(self._context, request)
         if scope is not None and scope.service == "cloudformation" and _action(request) in STACK_CHANGES:
             await response.read()
             self._stack_changed()
         return response
+
+    async def _invoke_function(self, request: Request, name: str) -> Response:
+        """Lambda's Invoke, of the synchronous kind."""
+        kind = request.header("x-amz-invocation-type") or "RequestResponse"
+        if kind != "RequestResponse":
+            text = f"the embedded cloud invokes functions with RequestResponse, not {kind}"
+            return refusal("lambda", "InvalidParameterValueException", text, 400)
+        name = name.split(":function:")[-1].partition(":")[0]
+        if name not in self._context.topology.functions:
+            region, account = self._context.topology.region, self._context.topology.account
+            text = f"Function not found: arn:aws:lambda:{region}:{account}:function:{name}"
+            return refusal("lambda", "ResourceNotFoundException", text, 404)
+        outcome = await self._context.invoke_function(name, request.body)
+        if outcome.throttled:
+            return refusal("lambda", "TooManyRequestsException", "Rate Exceeded.", 429)
+        headers = [("content-type", "application/json"), ("x-amz-executed-version", "$LATEST")]
+        headers += [("x-amz-function-error", "Unhandled")] if outcome.error else []
+        return Response(200, headers, outcome.payload)
 
 
 async def to_control_plane(context: Context, request: Request) -> Response:

@@ -29,7 +29,7 @@ from urllib.parse import urlsplit
 from uuid import uuid4
 
 from modelstacks.cloud import api
-from modelstacks.cloud.data_plane.context import Context
+from modelstacks.cloud.data_plane.context import Context, Outcome
 from modelstacks.cloud.data_plane.gateway import Gateway, to_control_plane
 from modelstacks.cloud.data_plane.hops import policies
 from modelstacks.cloud.data_plane.hops.calls import ApiCall, Caller, may_call
@@ -39,7 +39,7 @@ from modelstacks.cloud.data_plane.wire import Listener, Request, Response, liste
 from modelstacks.cloud.state import MARKER, disk_fault
 from modelstacks.core.errors import DeploymentFailed, EnvironmentFault, ModelstacksError
 
-__all__ = ["Functions", "Outcome"]
+__all__ = ["Functions"]
 
 # A cloud would start an environment for every concurrent invocation; a laptop would not survive that.
 # Beyond these
@@ -51,15 +51,6 @@ INIT_SECONDS = 30.0
 NEXT = "/2018-06-01/runtime/invocation/next"
 RUNTIME_PACKAGES = ("awslambdaric", "boto3")
 JSON = [("content-type", "application/json")]
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """What an invocation came to. `error` is Lambda's FunctionError; a throttled one never ran."""
-
-    payload: bytes
-    error: bool = False
-    throttled: bool = False
 
 
 class _InitFailedError(Exception):

@@ -36,6 +36,7 @@ class DataPlane:
         self._unemulated: dict[str, list[api.Unemulated]] = {}
         self._busy = asyncio.Lock()
         context.invoke_endpoint = self._endpoints.invoke
+        context.invoke_function = self._functions.invoke
 
     async def reconcile(self) -> None:
         """Read the account back and start, replace and stop what changed. Raises EnvironmentFault.

@@ -89,6 +89,15 @@ class TestTheLambda:
         assert "Unable to import module 'nowhere'" in answer.json()["reason"]
         assert post(cloud, "").status_code == 200
 
+    def test_is_invoked_by_boto3_too(self, cloud: Any, managed: dict[str, str]) -> None:
+        client = cloud.client("lambda")
+        answer = client.invoke(FunctionName=managed["Function"], Payload=json.dumps({"body": "raise"}))
+        assert answer["FunctionError"] == "Unhandled"
+        assert json.loads(answer["Payload"].read())["errorMessage"] == "the handler raised"
+        assert "FunctionError" not in client.invoke(FunctionName=managed["Function"], Payload=b"{}")
+        with pytest.raises(client.exceptions.ResourceNotFoundException):
+            client.invoke(FunctionName="nobody")
+
     def test_is_throttled_beyond_its_reserved_concurrency(self, cloud: Any) -> None:
         with concurrent.futures.ThreadPoolExecutor(4) as pool:
             answers = list(pool.map(lambda _: post(cloud, "sleep"), range(4)))
