@@ -124,11 +124,11 @@ def _show(
     terminal = bench.terminal
     terminal.data("")
     terminal.table(
-        ("architecture", "chain", "rows", "differs from the trainer", "first call", "then, one row"),
+        ("architecture", "target", "rows", "differs from the trainer", "first call", "then, one row"),
         [
             (
                 f"[bold]{one.deployment.plan.architecture}[/bold]",
-                _chain(one.deployment),
+                str(one.deployment.plan.target.model_dump()["target"]),
                 str(len(rows)),
                 f"{_difference(one.predictions, expected):.1e}",
                 f"{one.first_ms:.0f} ms",
@@ -151,10 +151,3 @@ def _show(
         terminal.data(f"{plan.stack_name}   {api.url}")
         for line in curl_lines(api, plan, running.status.credentials, running.status.region, body):
             terminal.data(f"  {line}")
-
-
-def _chain(one: Deployment) -> str:
-    from modelstacks.core.registry import targets
-
-    target = str(one.plan.target.model_dump()["target"])
-    return targets(one.plan.architecture)[target].summary
