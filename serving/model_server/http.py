@@ -138,8 +138,8 @@ class KnownHead:
         self.method, self.target, self.headers, self.length = method, target, headers, length
 
 
-# The one line in which the heads of a load balancer's requests differ. Plain text, with no other line that goes
-# on from it, says the same wherever it stands.
+# The one line in which the heads of a load balancer's requests differ. A line of plain text, if no other line
+# goes on from it, says the same wherever it stands.
 IDENTITY = re.compile(
     rb"\r\n([Xx]-(?:[Aa]mzn-[Tt]race-[Ii]d|[Rr]equest-[Ii]d)): ([\x21-\x7e]{1,256})(?=\r\n[^ \t])"
 )

@@ -44,7 +44,7 @@ class Worker:
         self._application.server = self._server
         self._stop = asyncio.Event()
         self._exit = 0
-        self._open = True
+        self._open = False  # whether connections are accepted
         self._supervisor = supervisor
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -59,8 +59,8 @@ class Worker:
             self._counters.values[gauge] = 0
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop.set)
+        self._open_if_needed()
         self._tick()
-        self._accepting(on=True)
         # A daemon, since a load that hangs must not keep the process from leaving.
         threading.Thread(target=self._load, name="load", daemon=True).start()
         await self._stop.wait()
@@ -71,9 +71,17 @@ class Worker:
         self._server.tick()
         if os.getppid() != self._supervisor:  # the supervisor was killed: a new one must find the port free
             self._stop.set()
+        self._open_if_needed()
         self._loop.call_later(1.0, self._tick)
 
     # Connections
+
+    def _open_if_needed(self) -> None:
+        """A worker that is still loading answers (with 503) only where no other could answer better."""
+        alone = not any(self._counters.shared.each(metrics.READY))
+        if not self._open and not self._stop.is_set() and (alone or self._application.ready):
+            self._open = True
+            self._accepting(on=True)
 
     def _accepting(self, *, on: bool) -> None:
         if on:
@@ -83,8 +91,15 @@ class Worker:
 
     def _accept(self) -> None:
         """One connection a turn, so that workers share; none for a moment above its own share."""
+
+        While its model is loading, a worker leaves every connection to those that can answer, if there are any.
+        """
         mine = self._counters.values[metrics.CONNECTIONS]
         shared = self._counters.shared
+        if not self._counters.values[metrics.READY] and any(shared.each(metrics.READY)):
+            self._accepting(on=False)
+            self._loop.call_later(0.02, self._look_again)
+            return
         if shared.workers > 1 and mine > min(
             connections
             for connections, ready in zip(
@@ -96,6 +111,10 @@ class Worker:
             self._loop.call_later(0.001, self._accept_anyway)
             return
         self._accept_one()
+
+    def _look_again(self) -> None:
+        if self._open:
+            self._accepting(on=True)
 
     def _accept_anyway(self) -> None:
         if self._open:
@@ -154,6 +173,7 @@ class Worker:
         values[metrics.LOAD_NANOSECONDS] = int(seconds * metrics.NANOSECONDS)
         values[metrics.PARALLEL] = int(engine.parallel)
         values[metrics.READY] = 1
+        self._open_if_needed()
         # What is there now stays: the collector need not look at it again, nor run after every few requests.
         gc.collect()
         gc.freeze()

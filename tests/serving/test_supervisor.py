@@ -33,6 +33,36 @@ class Tally:
     extra: int = 0  # bytes beyond the one answer: a request answered twice
 
 
+def test_a_worker_that_is_loading_leaves_the_clients_to_one_that_is_ready(
+    start: Callable[..., ModelServer], tmp_path: Path
+) -> None:
+    folder = tmp_path / "model"
+    folder.mkdir()
+    (folder / "inference.py").write_text(
+        "import pathlib, time\n"
+        "def model_fn(d):\n"
+        "    d = pathlib.Path(d)\n"
+        "    first = not (d / 'loaded').exists()\n"
+        "    (d / 'loaded').open('a').write('x')\n"
+        "    while not first and not (d / 'go').exists(): time.sleep(0.01)\n"
+        "def input_fn(body, kind): return body\n"
+        "def predict_fn(data, model): return data\n"
+        "def output_fn(prediction, accept): return prediction\n",
+        encoding="utf-8",
+    )
+    server = start(folder, workers=2)
+    wait_for(lambda: (folder / "loaded").read_text(encoding="utf-8") == "xx", 30)
+    answers = Counter(
+        httpx.post(
+            f"{server.url}/invocations", content="x", headers={"content-type": "text/plain"}
+        ).status_code
+        for _ in range(60)
+    )
+    assert answers == {200: 60}
+    (folder / "go").touch()
+    wait_for(lambda: server.metric("model_server_workers_ready") == 2, 30)
+
+
 async def client(port: int, index: int, tally: Tally, stop: asyncio.Event) -> None:
     """Asks until told to stop, over one connection as long as it lasts, then over a new one."""
     body = json.dumps({"instances": [ROWS[index]]}).encode()
@@ -111,6 +141,30 @@ def test_a_killed_worker_is_started_again_and_the_others_answer(start: Callable[
     assert (tally.wrong, tally.extra, tally.refused) == (0, 0, 0)
     assert server.metric("model_server_worker_restarts_total") == 1
     assert any("killed by SIGKILL" in line["message"] for line in server.log())
+
+
+def test_a_worker_that_still_loads_leaves_the_answers_to_the_ready_one(
+    start: Callable[..., ModelServer], tmp_path: Path
+) -> None:
+    (tmp_path / "inference.py").write_text(
+        "import pathlib, time\n"
+        "def model_fn(d):\n"
+        "    first = pathlib.Path(d) / 'first'\n"
+        "    while first.exists() and not (pathlib.Path(d) / 'go').exists(): time.sleep(0.01)\n"
+        "    first.touch()\n"
+        "def predict_fn(data, model): return data\n",
+        encoding="utf-8",
+    )
+    server = start(tmp_path, workers=2)
+    wait_for(lambda: len(server.workers) == 2, 30)
+
+    def ask() -> int:
+        return httpx.post(f"{server.url}/invocations", json=[1], timeout=30).status_code
+
+    assert {ask() for _ in range(60)} == {200}
+    (tmp_path / "go").touch()
+    wait_for(lambda: server.metric("model_server_workers_ready") == 2, 60)
+    assert {ask() for _ in range(60)} == {200}
 
 
 def test_a_lone_worker_is_started_again(start: Callable[..., ModelServer]) -> None:
