@@ -92,7 +92,7 @@ class Worker:
     def _accept(self) -> None:
         """One connection a turn, so that workers share; none for a moment above its own share."""
 
-        While its model is loading, a worker leaves every connection to those that can answer, if there are any.
+        A worker whose model is loading leaves connections to those that can answer, if there are any.
         """
         mine = self._counters.values[metrics.CONNECTIONS]
         shared = self._counters.shared
