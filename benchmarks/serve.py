@@ -177,7 +177,7 @@ def one_row(model: Path, protocol: str) -> tuple[bytes, list[float]]:
         return json.dumps({"instances": [values]}).encode(), expected
     if protocol == "open-inference":
         raise DidNotStartError("not run: this peer's script takes numbers only")
-    texts = json.loads((model / "holdout.json").read_text())
+    texts = json.loads((model / "holdout.json").read_text())["inputs"]
     return json.dumps({"inputs": [texts[0]]}).encode(), expected
 
 
