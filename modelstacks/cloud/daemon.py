@@ -69,7 +69,8 @@ class Daemon:
         self._version = 0
         self._news = asyncio.Event()
         self._stop = asyncio.Event()
-        self._problem: str | None = None
+        self._problem: str | None = None  # for good
+        self._unwritten: str | None = None  # until the state file can be written again
         self._endpoint_url = ""
         self._admin_url: str | None = None
         self._jobs: set[asyncio.Task[None]] = set()
@@ -143,8 +144,9 @@ class Daemon:
                     processes=tuple(one for one in found if one is not None),
                 )
             )
+            self._unwritten = None
         except EnvironmentFault as error:
-            self._problem = str(error)
+            self._unwritten = str(error)
 
     def _stack_changed(self) -> None:
         """A stack was made, changed or deleted by whoever: follow, once it is quiet for a moment."""
@@ -236,7 +238,7 @@ class Daemon:
             account=self.context.topology.account,
             credentials=self._credentials,
             settled=all(one.state != "starting" for one in workloads),
-            problem=self._problem,
+            problem=self._problem or self._unwritten,
             stacks=self.data_plane.stacks(),
             apis=self.data_plane.apis(),
             workloads=workloads,

@@ -10,6 +10,7 @@ import errno
 import fcntl
 import json
 import os
+import shutil
 import signal
 import tempfile
 from collections.abc import Iterable
@@ -139,6 +140,7 @@ class StateDirectory:
         state = self.read()
         recorded = (state.daemon, *state.processes) if state is not None else ()
         ended = end_processes((*recorded, *self._marked()))
+        shutil.rmtree(self.work / "replicas", ignore_errors=True)  # their files; models and code are kept
         self.forget()
         return ended
 
