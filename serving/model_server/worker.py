@@ -44,7 +44,7 @@ class Worker:
         self._application.server = self._server
         self._stop = asyncio.Event()
         self._exit = 0
-        self._open = False  # whether connections are accepted
+        self._open = True  # until it drains
         self._supervisor = supervisor
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -59,7 +59,7 @@ class Worker:
             self._counters.values[gauge] = 0
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop.set)
-        self._open_if_needed()
+        self._accepting(on=True)
         self._tick()
         # A daemon, since a load that hangs must not keep the process from leaving.
         threading.Thread(target=self._load, name="load", daemon=True).start()
@@ -71,17 +71,9 @@ class Worker:
         self._server.tick()
         if os.getppid() != self._supervisor:  # the supervisor was killed: a new one must find the port free
             self._stop.set()
-        self._open_if_needed()
         self._loop.call_later(1.0, self._tick)
 
     # Connections
-
-    def _open_if_needed(self) -> None:
-        """A worker that is still loading answers (with 503) only where no other could answer better."""
-        alone = not any(self._counters.shared.each(metrics.READY))
-        if not self._open and not self._stop.is_set() and (alone or self._application.ready):
-            self._open = True
-            self._accepting(on=True)
 
     def _accepting(self, *, on: bool) -> None:
         if on:
@@ -90,7 +82,7 @@ class Worker:
             self._loop.remove_reader(self._listener.fileno())
 
     def _accept(self) -> None:
-        """One connection a turn, so that workers share; none for a moment above its own share."""
+        """One connection a turn, so that workers share; none for a moment above its own share.
 
         A worker whose model is loading leaves connections to those that can answer, if there are any.
         """
@@ -173,7 +165,6 @@ class Worker:
         values[metrics.LOAD_NANOSECONDS] = int(seconds * metrics.NANOSECONDS)
         values[metrics.PARALLEL] = int(engine.parallel)
         values[metrics.READY] = 1
-        self._open_if_needed()
         # What is there now stays: the collector need not look at it again, nor run after every few requests.
         gc.collect()
         gc.freeze()
