@@ -2,8 +2,8 @@
 
     python -m benchmarks.cli [--rounds 15]
 
-Each round starts every command once in a fresh process, interleaved, so that what else the machine does disturbs all
-alike; medians are shown. "Floor" starts the interpreter and imports what the command is made of, and nothing else.
+Each round starts every command once in a fresh process, interleaved, so that what else the machine does
+disturbs all alike; medians are shown. "Floor" starts the interpreter and imports what the command is made of.
 """
 
 from __future__ import annotations

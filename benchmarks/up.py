@@ -2,8 +2,8 @@
 
     python -m benchmarks.up [--rounds 3]
 
-Each round starts from nothing that runs: `modelstacks up churn -a both --detach`, one prediction from each API,
-`modelstacks down`. Installed serving images and packaged models are kept between rounds, as on any second day.
+Each round starts from nothing that runs: `modelstacks up churn -a both --detach`, one prediction from each
+API, and `modelstacks down`. Installed serving images and packaged models are kept, as on any second day.
 """
 
 from __future__ import annotations
@@ -65,7 +65,8 @@ def main() -> int:
         modelstacks("down")
     kept = times[1:]
     print(
-        f"`up` to the first prediction of both: {median(kept):.1f} s (median of {rounds}; aim {AIM_SECONDS} s)\n"
+        f"`up` to the first prediction of both: {median(kept):.1f} s"
+        f" (median of {rounds}; aim {AIM_SECONDS} s)\n"
     )
     print("The last round's steps; the first three ran side by side:\n")
     print("\n".join(f"    {line}" for line in steps.splitlines() if line.startswith("ok")))

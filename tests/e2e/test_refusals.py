@@ -154,7 +154,7 @@ def test_a_path_that_keeps_the_stages_name_is_not_found(cloud: Cloud) -> None:
 
 
 def test_tasks_on_a_wrong_port_never_take_over(cloud: Cloud) -> None:
-    """The circuit breaker gives the deployment up, says why, and the tasks that were there go on answering."""
+    """The circuit breaker gives up and says why, and the tasks that were there go on answering."""
     body = holdout("wine").body
     with deployed_otherwise(cloud, "wine-self-hosted", with_a_port_that_nothing_listens_on):
         service = cloud.workload("wine-self-hosted", "ecs-service")
