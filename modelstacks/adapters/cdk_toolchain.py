@@ -19,6 +19,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from itertools import takewhile
 from pathlib import Path
 
 from modelstacks.core.errors import DeploymentFailed, EnvironmentFault, ModelstacksError
@@ -35,6 +36,8 @@ _EVENT = re.compile(
 )
 _LOGICAL_ID = re.compile(r"^(?P<path>\S+)(?: \((?P<id>\w+)\))?\s*(?P<reason>.*)$")
 _ASSET = re.compile(r"^(?P<stack>\S+): (?P<step>start|success|fail): (?P<what>.*)$")
+#: Where a Node program's reason ends and its stack trace begins.
+_STACK_TRACE = re.compile(r"at .*:\d+:\d+\)?( \{)?$")
 _ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 #: Reasons that only say that something else failed first.
 _CONSEQUENCE = re.compile(r"cancelled|The following resource\(s\) failed", re.IGNORECASE)
@@ -366,7 +369,8 @@ def _failure(what: str, code: int, failures: Sequence[str], lines: Sequence[str]
         return DeploymentFailed(f"{what} failed: {failures[0]}")
     said = [line.strip() for line in lines if line.strip() and not resource_event(line)]
     start = next((index for index, line in enumerate(said) if line.startswith("❌")), max(len(said) - 12, 0))
-    words = "\n".join(said[start:]).removeprefix("❌").strip() or "it gave no reason"
+    told = takewhile(lambda line: not _STACK_TRACE.match(line), said[start:])
+    words = "\n".join(told).removeprefix("❌").strip() or "it gave no reason"
     return DeploymentFailed(f"{what} ended with exit code {code}: {words}")
 
 

@@ -162,6 +162,12 @@ def _bring_up(
             session = bench.cloud.start(bench.project, port=port)
             opened(session)
             status = session.status()
+            if status.problem is not None:  # what is left of one whose control plane was killed
+                step.note("cleaning up after a crash")
+                session.shutdown()
+                session = bench.cloud.start(bench.project, port=port)
+                opened(session)
+                status = session.status()
             bench.cdk.bootstrap(status, step.note)
             step.result(f"{'on' if session.started else 'already on'} {status.endpoint_url}")
         return session, status

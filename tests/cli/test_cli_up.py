@@ -203,6 +203,30 @@ def test_a_replica_that_dies_while_serving_is_named_once(cli, cloud: FakeCloud) 
     assert len(served) == 3
 
 
+def test_up_cleans_up_what_is_left_of_a_cloud_whose_control_plane_was_killed(cli, cloud: FakeCloud) -> None:
+    healthy, cloud.running = cloud.current, True
+    cloud.current = cloud.current.model_copy(update={"problem": "the control plane (pid 1) was killed"})
+
+    def heal(cloud: FakeCloud) -> None:
+        if cloud.shutdowns:
+            cloud.current = healthy
+
+    cloud.on_status = heal
+    ran = cli("up", "churn", "--detach")
+    assert (ran.code, cloud.shutdowns, cloud.running) == (0, 1, True), ran.err
+
+
+def test_a_control_plane_killed_while_serving_is_exit_code_4(cli, cloud: FakeCloud) -> None:
+    def kill(cloud: FakeCloud) -> None:
+        if cloud.asked > 1:
+            cloud.current = cloud.current.model_copy(update={"problem": "the control plane was killed"})
+
+    cloud.on_status = kill
+    ran = cli("up", "churn")
+    assert (ran.code, cloud.running) == (4, False)
+    assert ran.err.splitlines()[-1] == "modelstacks: the control plane was killed"
+
+
 def test_up_outside_a_project_says_so(cli, project: Path) -> None:
     (project / "cdk.json").unlink()
     ran = cli("up", "churn")
