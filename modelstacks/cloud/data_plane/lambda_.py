@@ -172,6 +172,7 @@ class Functions:
         self._context = context
         self._states: dict[str, _FunctionState] = {}
         self._runtime: Path | None = None
+        self._making_runtime = asyncio.Lock()  # cold starts come in bursts
 
     async def reconcile(self) -> None:
         """Make ready the functions that are new or changed; end those that are gone."""
@@ -372,10 +373,7 @@ class Functions:
         environment = _Environment(function, replica)
         scratch = self._context.state.work / "replicas" / replica.id
         scratch.mkdir(parents=True, exist_ok=True)
-        if self._runtime is None:
-            self._runtime = await self._context.blocking(
-                _runtime_packages, self._context.state.work / "lambda-runtime"
-            )
+        runtime = await self._runtime_directory()
         address = await environment.open()
         issued = state.gateway.credentials
         variables = {
@@ -384,14 +382,14 @@ class Functions:
             "TZ": ":UTC",
             "TMPDIR": str(scratch),
             "HOME": str(scratch),
-            "PYTHONPATH": str(self._runtime),
+            "PYTHONPATH": str(runtime),
             "PYTHONUNBUFFERED": "1",
             MARKER: os.environ.get(MARKER, ""),
             **function.environment,
             **state.gateway.environment(),
             "_HANDLER": function.handler,
             "LAMBDA_TASK_ROOT": str(state.code),
-            "LAMBDA_RUNTIME_DIR": str(self._runtime),
+            "LAMBDA_RUNTIME_DIR": str(runtime),
             "AWS_LAMBDA_RUNTIME_API": address,
             "AWS_LAMBDA_FUNCTION_NAME": function.name,
             "AWS_LAMBDA_FUNCTION_VERSION": "$LATEST",
@@ -433,6 +431,14 @@ class Functions:
             await self._discard(state, environment)
             raise _InitFailedError(failed)
         return environment
+
+    async def _runtime_directory(self) -> Path:
+        """Lambda's own packages, laid out once."""
+        async with self._making_runtime:
+            if self._runtime is None:
+                directory = self._context.state.work / "lambda-runtime"
+                self._runtime = await self._context.blocking(_runtime_packages, directory)
+            return self._runtime
 
     def _forget(self, state: _FunctionState, environment: _Environment) -> None:
         for held in (state.environments, state.idle):

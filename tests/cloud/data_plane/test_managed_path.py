@@ -89,6 +89,14 @@ class TestTheLambda:
         assert "Unable to import module 'nowhere'" in answer.json()["reason"]
         assert post(cloud, "").status_code == 200
 
+    def test_starts_cold_under_a_burst(self, cloud: Any, managed: dict[str, str]) -> None:
+        cloud.client("lambda").update_function_configuration(FunctionName=managed["Function"], MemorySize=512)
+        cloud.plane._functions._runtime = None
+        cloud.settle()
+        with concurrent.futures.ThreadPoolExecutor(2) as pool:
+            answers = list(pool.map(lambda _: post(cloud, ""), range(2)))
+        assert [one.status_code for one in answers] == [200, 200]
+
     def test_is_invoked_by_boto3_too(self, cloud: Any, managed: dict[str, str]) -> None:
         client = cloud.client("lambda")
         answer = client.invoke(FunctionName=managed["Function"], Payload=json.dumps({"body": "raise"}))
