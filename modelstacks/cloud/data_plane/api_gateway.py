@@ -12,6 +12,7 @@ import base64
 import fnmatch
 import hmac
 import json
+import logging
 import re
 import secrets
 import time
@@ -48,6 +49,7 @@ from modelstacks.cloud.data_plane.wire import Headers, Listener, Request, Respon
 
 __all__ = ["ApiGateways"]
 
+log = logging.getLogger("modelstacks.cloud")
 BODY_LIMIT = 10 * 1024 * 1024
 LAMBDA_LIMIT = 6 * 1024 * 1024 + 100
 CLOCK_SKEW = 300.0  # seconds that a signature may be old
@@ -199,6 +201,11 @@ class ApiGateways:
                 counter.refusals += error.status < 500
                 counter.errors += error.status >= 500
                 return answer(error, one.gateway_responses, own, request_id)
+            except Exception as error:  # ours, not the caller's: it must not look like AWS's
+                log.exception("%s %s failed", request.method, request.path)
+                counter.errors += 1
+                fault = broken(f"internal error of the embedded cloud: {error!r}")
+                return answer(fault, one.gateway_responses, own, request_id)
             counter.errors += response.status >= 500
             response.headers = own + response.headers
             return response
