@@ -24,8 +24,7 @@ def resolve(image: str, images: Path) -> ImageEnvironment:
     """The environment behind a container image's URI, as a task or model definition names it.
 
     `images` is the project's .modelstacks/images. Raises EnvironmentFault for an image that was not built
-    here, AWS's
-    own images among them.
+    here; AWS's own images are among those.
     """
     return ImageStore(images).resolve(image)
 

@@ -166,5 +166,4 @@ class EndpointFunction(Construct):
             function_name=self._function_arn,
             principal="apigateway.amazonaws.com",
             source_arn=execute_arn,
-            source_account=Aws.ACCOUNT_ID,
         )
