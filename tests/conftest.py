@@ -1,21 +1,23 @@
-"""How the tests are shared out among processes (`pytest -n 2 --dist loadgroup`)."""
+"""How the tests are shared out among processes (`pytest -n 2 --dist=loadscope`)."""
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
+from xdist.remote import Producer
+from xdist.scheduler import LoadScopeScheduling
 
-TESTS = Path(__file__).parent
 # Folders whose tests lean on one costly thing: a synthesized assembly, an account, a deployed cloud.
-TOGETHER = ("e2e", "stacks", "cloud/data_plane")
+TOGETHER = ("tests/e2e/", "tests/stacks/", "tests/cloud/data_plane/")
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep the tests of one file, or of one such folder, in one process: they share what is made for them."""
-    for item in items:
-        if item.get_closest_marker("xdist_group"):
-            continue
-        path = item.path.relative_to(TESTS).as_posix()
-        group = next((folder for folder in TOGETHER if path.startswith(f"{folder}/")), path)
-        item.add_marker(pytest.mark.xdist_group(group))
+class TogetherScheduling(LoadScopeScheduling):
+    """One process for a folder of these, and for any other file: its tests share what is made for them."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = nodeid.partition("::")[0]
+        return next((folder for folder in TOGETHER if file.startswith(folder)), file)
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadScopeScheduling:
+    """xdist asks for a scheduler once, in the process that hands the tests out."""
+    return TogetherScheduling(config, log)

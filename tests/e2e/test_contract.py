@@ -16,7 +16,6 @@ from modelstacks.core.contract import PREDICTIVE_ROUTES
 
 pytestmark = [
     pytest.mark.e2e,
-    pytest.mark.xdist_group("e2e"),
     pytest.mark.parametrize("architecture", ARCHITECTURES),
 ]
 

@@ -8,7 +8,7 @@ import pytest
 from e2e.conftest import ARCHITECTURES, HUB_MODEL, Cloud
 from support.tiny_models import GENERATOR
 
-pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("e2e")]
+pytestmark = pytest.mark.e2e
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)

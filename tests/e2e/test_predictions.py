@@ -10,7 +10,7 @@ import pytest
 from e2e.conftest import ARCHITECTURES, EXAMPLES, Cloud
 from e2e.holdout import holdout, numbers, words
 
-pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("e2e")]
+pytestmark = pytest.mark.e2e
 
 TOLERANCE = 1e-5
 TABULAR = [name for name in EXAMPLES if (holdout(name).folder / "holdout.npy").is_file()]

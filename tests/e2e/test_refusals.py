@@ -14,7 +14,7 @@ from e2e.holdout import holdout
 
 from modelstacks.cloud.api import KillReplica, PoisonDeploys
 
-pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("e2e")]
+pytestmark = pytest.mark.e2e
 
 ARCHITECTURE_OF_KIND = {"ecs-service": "self-hosted", "sagemaker-endpoint": "managed"}
 

@@ -16,7 +16,7 @@ import psutil
 import pytest
 from e2e.conftest import make_project, modelstacks
 
-pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("e2e-lifecycle")]
+pytestmark = pytest.mark.e2e
 
 
 @pytest.fixture(scope="module")
