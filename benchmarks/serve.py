@@ -18,6 +18,7 @@ import io
 import json
 import os
 import platform
+import signal
 import socket
 import subprocess
 import sys
@@ -83,6 +84,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             command.add_argument("--connections", type=int, nargs="+", default=[1, 16, 64])
             command.add_argument("--only", nargs="+", help="contestants whose name begins so")
     options = parser.parse_args(arguments)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # what was started is stopped then, too
     if options.prefer:
         prefer(os.getpid())
     name, table = options.function(options)
