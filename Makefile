@@ -49,7 +49,7 @@ demo: setup  ## deploy both architectures into the embedded cloud and send predi
 	@$(BIN)/modelstacks demo $(if $(ONCE),--once)
 
 test: setup $(VENV)/.torch  ## run the tests
-	@$(BIN)/pytest --numprocesses=2 --dist=loadgroup $(PYTEST)
+	@$(BIN)/pytest --numprocesses=2 --dist=loadscope $(PYTEST)
 
 check: setup  ## lint, types, import contracts
 	@$(BIN)/ruff check .
