@@ -23,6 +23,7 @@ from modelstacks.cli.project import require_app, spec_paths
 from modelstacks.cli.requests import curl_lines
 from modelstacks.core.deployments import load_plans
 from modelstacks.core.errors import DeploymentFailed, EnvironmentFault, ModelstacksError
+from modelstacks.core.packaging import package
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -157,6 +158,14 @@ def _bring_up(
             bench.cdk.prepare(engines, step.note)
             step.result(", ".join(engines))
 
+    def pack() -> None:
+        # Not left to the CDK CLI, which runs with the address of the embedded account: a model that was
+        # locked in the user's own S3 is to be found there.
+        with progress.step("package models") as step:
+            for lock in sorted({plan.model.package_command[-1] for plan in plans}):
+                package(bench.project / lock, bench.project, bench.ports)
+            step.result(", ".join(sorted({plan.name for plan in plans})))
+
     def start() -> tuple[CloudSession, Status]:
         with progress.step("start the embedded cloud") as step:
             session = bench.cloud.start(bench.project, port=port)
@@ -172,10 +181,11 @@ def _bring_up(
             step.result(f"{'on' if session.started else 'already on'} {status.endpoint_url}")
         return session, status
 
-    pool = ThreadPoolExecutor(3, thread_name_prefix="up")
+    pool = ThreadPoolExecutor(4, thread_name_prefix="up")
     try:
         cloud = pool.submit(start)
-        _all_or_first_error([cloud, pool.submit(synthesize), pool.submit(install)], bench.cdk.stop)
+        others = [pool.submit(work) for work in (synthesize, install, pack)]
+        _all_or_first_error([cloud, *others], bench.cdk.stop)
         session, status = cloud.result()
         with progress.step("cdk deploy") as step:
             bench.cdk.deploy(assembly, status, step.note)

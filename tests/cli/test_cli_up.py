@@ -41,6 +41,15 @@ def test_up_detached_deploys_reports_and_leaves_it_running(
     assert "'{\"instances\":[[0.0,0.0,0.0]]}' http://127.0.0.1:1/live/invocations" in line
 
 
+def test_up_packages_models_itself_before_the_cdk_cli_is_given_another_address(cli, project: Path) -> None:
+    lock = json.loads((project / "deployments" / "churn.lock.json").read_bytes())
+    archive = project / ".modelstacks" / "models" / f"{lock['model']['archive']['sha256']}.tar.gz"
+    archive.unlink(missing_ok=True)
+    ran = cli("up", "churn", "--detach")
+    assert "package models: churn" in ran.err
+    assert archive.stat().st_size == lock["model"]["archive"]["size"]
+
+
 def test_up_as_json_reports_on_stdout_alone(cli) -> None:
     ran = cli("up", "churn", "-a", "both", "--detach", "--json")
     report = ran.json()
