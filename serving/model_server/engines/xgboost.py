@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,7 +33,8 @@ def load(directory: Path, settings: Settings) -> Engine:
     try:
         booster.load_model(path)
     except xgboost.core.XGBoostError as error:
-        reason = str(error).strip().splitlines()[-1]
+        # "[05:42:39] /workspace/src/common/json.cc:409: Expecting ..." and below it the library's own stack.
+        reason = re.sub(r"^\[[\d:]+\] \S+: ", "", str(error).strip()).splitlines()[0]
         raise ModelRefusedError(f"{path.name} is not a readable XGBoost model: {reason}") from error
     booster.set_param({"nthread": settings.threads or 1})
     learner = json.loads(booster.save_config())["learner"]

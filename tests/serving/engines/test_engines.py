@@ -259,6 +259,7 @@ def test_onnx_says_how_to_convert_a_classifier_with_maps(tmp_path: Path) -> None
     ("name", "content", "message"),
     [
         ("model.json", b'{"learner": {"broken": 1}}', "not a readable XGBoost model"),
+        ("model.json", b'{"learner": {"a', "not a readable XGBoost model: Expecting"),
         ("model.ubj", b"nonsense", "not a readable XGBoost model"),
         ("model.txt", b"tree\nnonsense", "not a readable LightGBM model"),
         ("model.onnx", b"nonsense", "not a readable ONNX model"),
