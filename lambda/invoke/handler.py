@@ -27,6 +27,7 @@ from botocore.exceptions import (
     EndpointConnectionError,
     ReadTimeoutError,
 )
+from botocore.loaders import Loader
 from botocore.session import get_session
 
 logger = logging.getLogger(__name__)
@@ -74,11 +75,24 @@ class Problem(Exception):
         self.status, self.title, self.detail = status, title, detail
 
 
+SERVICE = "sagemaker-runtime"
+
+
+class OneService(Loader):  # type: ignore[misc]  # botocore is untyped
+    """botocore's descriptions of services. One is wanted: finding it takes no look into all the others' folders."""
+
+    def list_available_services(self, type_name: str) -> list[str]:  # noqa: ARG002  botocore's signature
+        """The services that there are."""
+        return [SERVICE]
+
+
 def make_client(environment: Environment) -> Any:
     """The sagemaker-runtime client. One attempt a call: a second would outlast the function's own timeout."""
     # botocore without boto3: the same client, and a cold start shorter by what the boto3 package imports.
-    return get_session().create_client(
-        "sagemaker-runtime",
+    session = get_session()
+    session.register_component("data_loader", OneService())
+    return session.create_client(
+        SERVICE,
         config=Config(
             connect_timeout=1,
             read_timeout=environment.read_timeout_seconds,
