@@ -79,7 +79,7 @@ SERVICE = "sagemaker-runtime"
 
 
 class OneService(Loader):  # type: ignore[misc]  # botocore is untyped
-    """botocore's descriptions of services. One is wanted: finding it takes no look into all the others' folders."""
+    """botocore's descriptions of services, of which one is wanted: no look into the other folders."""
 
     def list_available_services(self, type_name: str) -> list[str]:  # noqa: ARG002  botocore's signature
         """The services that there are."""
