@@ -319,16 +319,20 @@ def measure_bodies(options: argparse.Namespace) -> tuple[str, str]:
                 headers = {"content-type": content_type, "accept": content_type}
                 request = load.post("/invocations", body, headers)
                 read, answer = by_hand(model, kind, parse)
-                hand, whole, served, transfer = [], [], [], []
+                hand, whole, served, inside, transfer = [], [], [], [], []
                 for _turn in range(rounds):
                     hand.append(_repeat(read, body))
                     whole.append(_repeat(answer, body))
+                    before = answered(server.port)
                     result = load.run(server.port, request, 1, 0.5)
+                    after = answered(server.port)
                     served.append(result.p50 if not result.errors else float("inf"))
+                    inside.append((after[0] - before[0]) / (after[1] - before[1]))
                     transfer.append(load.run(drain.port, request, 1, 0.3).p50)
                     if options.prefer:
                         time.sleep(1)
                 by, all_, by_server = median(hand), median(whole), median(served)
+                in_server = median(inside)
                 rows.append(
                     [
                         name,
@@ -336,8 +340,10 @@ def measure_bodies(options: argparse.Namespace) -> tuple[str, str]:
                         f"{len(body) / 1e3:,.0f} kB",
                         f"{by * 1e3:.2f}",
                         f"{all_ * 1e3:.2f}",
+                        f"{in_server * 1e3:.2f}",
                         f"{median(transfer) * 1e3:.2f}",
                         f"{by_server * 1e3:.2f}",
+                        f"{in_server / by:.2f}",
                         f"{by_server / by:.2f}",
                         f"{by_server / (all_ + median(transfer)):.2f}",
                     ]
@@ -350,15 +356,26 @@ def measure_bodies(options: argparse.Namespace) -> tuple[str, str]:
             "size",
             "parse + predict ms",
             "+ write the answer ms",
+            "in the server ms",
             "transfer alone ms",
             "over HTTP ms",
         ),
-        *("HTTP / parse + predict", "HTTP / all by hand + transfer"),
+        *("server / parse + predict", "HTTP / parse + predict", "HTTP / all by hand + transfer"),
     ]
     return "bodies", f"Medians of {rounds} interleaved rounds.\n\n{markdown(header, rows)}"
 
 
 Parse = Callable[[bytes], np.ndarray]
+
+
+def answered(port: int) -> tuple[float, int]:
+    """Our server's seconds on invocations, each from the whole request read, and their number."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+    connection.request("GET", "/metrics")
+    values = dict(line.rsplit(" ", 1) for line in connection.getresponse().read().decode().splitlines())
+    connection.close()
+    name = 'model_server_request_seconds_{}{{route="/invocations"}}'
+    return float(values[name.format("sum")]), int(values[name.format("count")])
 
 
 def _accepts(port: int) -> bool:

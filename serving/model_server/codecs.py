@@ -10,6 +10,7 @@ import io
 import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from math import isfinite
 from typing import Any
 
@@ -208,7 +209,7 @@ def npy_array(body: bytes) -> Array:
         raise malformed("the body is not an npy file (version 1 or 2)")
     size = int.from_bytes(body[8:10] if body[6] == 1 else body[8:12], "little")
     start = (10 if body[6] == 1 else 12) + size
-    header = body[:start]
+    header = bytes(body[:start])
     if len(header) < start or size > 10_000:
         raise malformed("the npy header is cut short or too long")
     if header not in _headers:
@@ -370,8 +371,14 @@ def write_npz(entries: Entries, outputs: Tensors) -> bytes:  # noqa: ARG001
 
 
 def _save(array: Array) -> bytes:
+    return _npy_head(array.shape, array.dtype) + np.ascontiguousarray(array).tobytes()
+
+
+@lru_cache(maxsize=64)
+def _npy_head(shape: tuple[int, ...], dtype: np.dtype[Any]) -> bytes:
     out = io.BytesIO()
-    np.lib.format.write_array(out, np.ascontiguousarray(array), allow_pickle=False)
+    descr = np.lib.format.dtype_to_descr(dtype)
+    np.lib.format.write_array_header_1_0(out, {"descr": descr, "fortran_order": False, "shape": shape})
     return out.getvalue()
 
 
