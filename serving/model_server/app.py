@@ -13,6 +13,7 @@ from model_server.codecs import dumps
 from model_server.engines import Engine, RawEngine
 from model_server.http import Request, Server
 from model_server.jobs import fail
+from model_server.large_bodies import LargeBodies
 from model_server.openapi import describe
 from model_server.problems import ProblemError
 from model_server.protocols.invocations import Invocations, RawInvocations
@@ -57,10 +58,11 @@ class Application:
         if isinstance(engine, RawEngine):
             self._add("POST", "/invocations", RawInvocations(engine, batcher))
         else:
+            large_bodies = LargeBodies(loop, batcher, self._counters)
             reader = InputReader(engine.signature, nan=settings.nan == "allow")
-            infer = Infer(engine, model, reader, batcher)
+            infer = Infer(engine, model, reader, batcher, large_bodies)
             metadata = _constant(model_metadata(engine, model))
-            self._add("POST", "/invocations", Invocations(engine, reader, batcher))
+            self._add("POST", "/invocations", Invocations(engine, reader, batcher, large_bodies))
             for prefix in (f"/v2/models/{model}", f"/v2/models/{model}/versions/{VERSION}"):
                 self._add("GET", prefix, metadata, "/v2/models/{model}")
                 self._add("GET", f"{prefix}/ready", self._ping, "/v2/models/{model}/ready")

@@ -74,12 +74,7 @@ class Batcher:
         """Queues a job, or runs it at once where it is `lone`: no other connection could send it company."""
         waiting = self._queue
         if len(waiting) >= self._max_queue:
-            self._counters.values[metrics.REJECTED] += 1
-            raise ProblemError(
-                429,
-                f"{len(waiting)} requests are waiting for the model; try again",
-                headers={"retry-after": "1"},
-            )
+            raise overloaded(len(waiting), self._counters)
         waiting.append(job)
         self._counters.values[metrics.QUEUE_DEPTH] = len(waiting)
         if self._busy or self._scheduled:
@@ -213,6 +208,13 @@ class Batcher:
         self._answer(jobs, outputs, error, seconds)
         if self._queue and not self._scheduled:
             self._run()
+
+
+def overloaded(waiting: int, counters: metrics.WorkerMetrics) -> ProblemError:
+    counters.values[metrics.REJECTED] += 1
+    return ProblemError(
+        429, f"{waiting} requests are waiting for the model; try again", headers={"retry-after": "1"}
+    )
 
 
 def _wrong_length(outputs: Tensors, rows: int) -> Exception | None:

@@ -200,9 +200,6 @@ def read_npy(reader: InputReader, body: bytes, media: Media) -> Decoded:  # noqa
     return reader.arrays({"": npy_array(body)}), NO_PARAMETERS
 
 
-_headers: dict[bytes, tuple[tuple[int, ...], bool, np.dtype[Any]]] = {}
-
-
 def npy_array(body: bytes) -> Array:
     """The array in an npy file. Its header is trusted only once the body has as many bytes as it says."""
     if body[:6] != b"\x93NUMPY" or len(body) < 12 or body[6] not in (1, 2):
@@ -212,11 +209,7 @@ def npy_array(body: bytes) -> Array:
     header = bytes(body[:start])
     if len(header) < start or size > 10_000:
         raise malformed("the npy header is cut short or too long")
-    if header not in _headers:
-        if len(_headers) >= 64:
-            _headers.clear()
-        _headers[header] = _npy_header(header)
-    shape, fortran, dtype = _headers[header]
+    shape, fortran, dtype = _npy_header(header)
     count = 1
     for length in shape:
         count *= length
@@ -228,6 +221,7 @@ def npy_array(body: bytes) -> Array:
     return array.reshape(shape, order="F" if fortran else "C")
 
 
+@lru_cache(maxsize=64)
 def _npy_header(header: bytes) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
     file = io.BytesIO(header[8:])
     read = np.lib.format.read_array_header_1_0 if header[6] == 1 else np.lib.format.read_array_header_2_0
@@ -315,6 +309,7 @@ DECODERS: dict[str, Decoder] = {
     "image/png": read_image,
     "image/jpeg": read_image,
 }
+_UNPACKING = (read_npz, read_image)
 NOT_IMAGES = [name for name, decoder in DECODERS.items() if decoder is not read_image]
 
 # Answers
@@ -406,6 +401,7 @@ class Negotiated:
     media: Media
     decode: Decoder
     encode: Encoder
+    unpacks: bool  # a small body may become large
     answer: bytes  # the answer's content type
 
 
@@ -421,7 +417,7 @@ def negotiate(content_type: str, accept: str) -> Negotiated:
     if charset not in ("utf-8", "utf8", "us-ascii"):
         raise ProblemError(415, f"charset is {charset!r}; allowed: utf-8")
     answer = choose_answer(accept, _DEFAULT_ANSWERS.get(decoder, "application/json"))
-    return Negotiated(media, decoder, ENCODERS[answer], answer.encode())
+    return Negotiated(media, decoder, ENCODERS[answer], decoder in _UNPACKING, answer.encode())
 
 
 def choose_answer(accept: str, default: str) -> str:

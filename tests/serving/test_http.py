@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import select
 import socket
 import time
 from collections.abc import Callable
@@ -388,3 +389,32 @@ def test_ping_is_answered_while_the_model_works(start: Callable[..., ModelServer
         wait_for((folder / "asked").exists, 10)
         assert httpx.get(f"{server.url}/ping").status_code == 200
         (folder / "hold").unlink()
+
+
+def test_ping_is_answered_while_a_large_body_is_read(digits: ModelServer) -> None:
+    rows = 7_000
+    line = ",".join(f'"{value}"' for value in ROWS[0])  # quotes: the slowest kind of CSV, half a second of it
+    body = "\n".join([line] * rows).encode()
+    head = b"POST /invocations HTTP/1.1\r\nhost: x\r\ncontent-type: text/csv\r\ncontent-length: %d\r\n\r\n"
+    with connect(digits) as client:
+        client.sendall(head % len(body) + body)
+        pings = 0
+        while not select.select([client], [], [], 0)[0]:
+            assert httpx.get(f"{digits.url}/ping").status_code == 200
+            pings += 1
+        assert pings >= 4  # one or two fit in before the body has arrived and after it was read
+        ((status, answer),) = read_answers(client, 1)
+    assert status == 200
+    assert np.allclose(np.loadtxt(answer.splitlines(), delimiter=","), [EXPECTED[0]] * rows, atol=1e-5)
+
+
+def test_a_large_body_is_refused_as_a_small_one_is(digits: ModelServer) -> None:
+    rows = [ROWS[0]] * 4_000
+    rows[3_999] = [*ROWS[0][:-1], "seven"]
+    answer = httpx.post(f"{digits.url}/invocations", json={"instances": rows})
+    assert answer.status_code == 422
+    assert answer.json()["errors"][0]["row"] == 3_999
+    tensor = {"name": "X", "shape": [4_000, 64], "datatype": "FP32", "data": rows}
+    answer = httpx.post(f"{digits.url}/v2/models/digits/infer", json={"inputs": [tensor]})
+    assert answer.status_code == 422
+    assert answer.json()["errors"][0]["row"] == 3_999

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from model_server.batching import Batcher
 from model_server.codecs import Negotiated, negotiate, row_texts, write_json
 from model_server.engines import Engine, RawEngine, Tensors, part
 from model_server.http import Request
 from model_server.jobs import Render, RequestJob
+from model_server.large_bodies import LARGE_BODY, LargeBodies
 from model_server.problems import ProblemError
 from model_server.validation import InputReader
 
@@ -16,8 +19,11 @@ MAX_CACHED = 256
 class Invocations:
     """The handler of one model."""
 
-    def __init__(self, engine: Engine, reader: InputReader, batcher: Batcher) -> None:
+    def __init__(
+        self, engine: Engine, reader: InputReader, batcher: Batcher, large_bodies: LargeBodies
+    ) -> None:
         self._engine, self._reader, self._batcher = engine, reader, batcher
+        self._large_bodies = large_bodies
         self._renderers: dict[tuple[bytes, bytes], tuple[Negotiated, Render]] = {}
         self._batch: Tensors = {}  # the outputs that were written last, and what each row became
         self._texts: list[bytes] | None = None
@@ -28,10 +34,15 @@ class Invocations:
         negotiated, render = self._renderers.get(key) or self._negotiate(key)
         if b"content-encoding" in headers:
             refuse_encoding(request)
-        inputs, parameters = negotiated.decode(self._reader, request.body, negotiated.media)
-        rows = len(next(iter(inputs.values())))
-        job = RequestJob(request, inputs, rows, parameters, render)
+        if len(request.body) >= LARGE_BODY or negotiated.unpacks:
+            self._large_bodies.submit(request, partial(self._read, request, negotiated, render))
+            return
+        job = self._read(request, negotiated, render)
         self._batcher.submit(job, lone=len(request.connection.server.connections) == 1)
+
+    def _read(self, request: Request, negotiated: Negotiated, render: Render) -> RequestJob:
+        inputs, parameters = negotiated.decode(self._reader, request.body, negotiated.media)
+        return RequestJob(request, inputs, len(next(iter(inputs.values()))), parameters, render)
 
     def _negotiate(self, key: tuple[bytes, bytes]) -> tuple[Negotiated, Render]:
         """Once for each pair of headers: most clients always send the same."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from model_server.codecs import dumps, load_json
 from model_server.engines import Engine, Tensors, part
 from model_server.http import Request
 from model_server.jobs import RequestJob
+from model_server.large_bodies import LARGE_BODY, LargeBodies
 from model_server.problems import Fault, ProblemError, invalid, malformed
 from model_server.protocols.invocations import refuse_encoding
 from model_server.signature import DTYPES, Tensor
@@ -45,12 +47,21 @@ def model_metadata(engine: Engine, name: str) -> dict[str, Any]:
 class Infer:
     """POST /v2/models/{model}/infer."""
 
-    def __init__(self, engine: Engine, name: str, reader: InputReader, batcher: Batcher) -> None:
+    def __init__(
+        self, engine: Engine, name: str, reader: InputReader, batcher: Batcher, large_bodies: LargeBodies
+    ) -> None:
         self._name, self._reader, self._batcher = name, reader, batcher
+        self._large_bodies = large_bodies
         self._outputs = {tensor.name: tensor for tensor in engine.signature.outputs}
 
     def __call__(self, request: Request) -> None:
         refuse_encoding(request)
+        if len(request.body) >= LARGE_BODY:
+            self._large_bodies.submit(request, partial(self._read, request))
+        else:
+            self._batcher.submit(self._read(request), lone=len(request.connection.server.connections) == 1)
+
+    def _read(self, request: Request) -> RequestJob:
         head, binary = _split(request)
         body = load_json(head)
         if type(body) is not dict:
@@ -66,8 +77,7 @@ class Infer:
         def render(outputs: Tensors, start: int, end: int) -> tuple[bytes, bytes, bytes]:
             return self._render(part(outputs, start, end), wanted, identity)
 
-        job = RequestJob(request, inputs, len(next(iter(inputs.values()))), parameters, render)
-        self._batcher.submit(job, lone=len(request.connection.server.connections) == 1)
+        return RequestJob(request, inputs, len(next(iter(inputs.values()))), parameters, render)
 
     def _inputs(self, items: Any, binary: memoryview) -> Tensors:
         if type(items) is not list or not items:
