@@ -28,10 +28,10 @@ $(VENV)/.toolkit: requirements.txt pyproject.toml
 	@test -n "$(PYTHON)" || { echo "make: no Python >= 3.11 on the PATH; install one, or name it: make PYTHON=/path/to/python3.11 ..." >&2; exit 4; }
 	@echo "setting up $(VENV) from requirements.txt"
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@sed -n '/^uv==/,/[^\\]$$/p' requirements.txt > $(VENV)/uv.txt
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement $(VENV)/uv.txt
-	@$(BIN)/uv pip sync --quiet --compile-bytecode --python $(BIN)/python --require-hashes requirements.txt \
-	  || $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements.txt
+	@sed -n -e '/^uv==/,/[^\\]$$/p' -e '/^setuptools==/,/[^\\]$$/p' requirements.txt > $(VENV)/first.txt
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement $(VENV)/first.txt
+	@$(BIN)/uv pip sync --quiet --compile-bytecode --no-build-isolation --python $(BIN)/python --require-hashes requirements.txt \
+	  || $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --require-hashes --requirement requirements.txt
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
 

@@ -25,12 +25,20 @@ prefix=$(cd "$prefix" && pwd)
 python=$prefix/venv/bin/python
 
 uv=${UV:-$(command -v uv || true)}
-if [ -n "$uv" ]; then
-  "$uv" pip install --quiet --python "$python" --require-hashes --requirement "$requirements"
-else
-  "$python" -m pip install --quiet --disable-pip-version-check --no-cache-dir --require-hashes \
-    --requirement "$requirements"
-fi
+install() {
+  if [ -n "$uv" ]; then
+    "$uv" pip install --quiet --python "$python" --no-build-isolation --require-hashes --requirement "$1"
+  else
+    "$python" -m pip install --quiet --disable-pip-version-check --no-cache-dir --no-build-isolation --use-pep517 \
+      --require-hashes --requirement "$1"
+  fi
+}
+# What is published as source is built with the pinned setuptools, not with whatever is newest.
+builder=$prefix/setuptools.txt
+sed -n '/^setuptools==/,/[^\\]$/p' "$requirements" >"$builder"
+[ ! -s "$builder" ] || install "$builder"
+rm "$builder"
+install "$requirements"
 if [ -n "${TORCH:-}" ]; then
   # Apart from the hashed file, since its builds differ by machine; the CPU's own build where there is an index of it.
   "$python" -m pip install --quiet --disable-pip-version-check --no-cache-dir "torch==$TORCH"

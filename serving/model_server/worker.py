@@ -33,12 +33,12 @@ QUIET_SECONDS = 0.25  # without a request, while draining: the load balancer has
 def run(settings: Settings, listener: socket.socket, counters: metrics.WorkerMetrics, supervisor: int) -> int:
     """The worker's whole life, which ends with its supervisor's (a process id). Returns its exit code."""
     http.renew_process()
-    _keep_memory()
+    keep_memory()
     worker = Worker(settings, listener, counters, supervisor)
     return asyncio.Runner(loop_factory=uvloop.new_event_loop).run(worker.serve())
 
 
-def _keep_memory() -> None:
+def keep_memory() -> None:
     """Freed memory, up to 32 MiB of it, stays with the process.
 
     glibc gives back half a megabyte at once, and the kernel has to make it anew, page by page, for the next

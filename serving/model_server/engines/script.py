@@ -21,6 +21,7 @@ import numpy as np
 from model_server.codecs import ENCODERS, choose_answer, dumps, load_json, npy_array, parse_media
 from model_server.engines import Engine, Tensors
 from model_server.logs import event, log
+from model_server.metrics import STATUSES
 from model_server.problems import ModelRefusedError, ProblemError, malformed
 from model_server.settings import Settings
 from model_server.signature import Signature, Tensor, read_signature
@@ -81,6 +82,15 @@ class Script(Engine):
         raise ProblemError(501, "this model has its own inference.py, which answers POST /invocations only")
 
     def invoke(self, body: bytes, content_type: str, accept: str) -> tuple[bytes, str]:
+        try:
+            return self._invoke(body, content_type, accept)
+        except Exception as error:
+            problem = _meant(error)
+            if problem is None:
+                raise
+            raise problem from error
+
+    def _invoke(self, body: bytes, content_type: str, accept: str) -> tuple[bytes, str]:
         functions = self.functions
         if "transform_fn" in functions:
             return _answer(functions["transform_fn"](self.model, body, content_type, accept), accept)
@@ -89,7 +99,12 @@ class Script(Engine):
             functions["predict_fn"](data, self.model) if "predict_fn" in functions else self._predict(data)
         )
         if "output_fn" in functions:
-            return _answer(functions["output_fn"](prediction, accept), accept)
+            try:
+                return _answer(functions["output_fn"](prediction, accept), accept)
+            except Exception as error:
+                if _is_a(error, "UnsupportedFormatError"):
+                    raise ProblemError(406, f"output_fn does not write {accept}") from error
+                raise
         return _write(prediction, accept)
 
     def _read(self, body: bytes, content_type: str) -> Any:
@@ -108,7 +123,7 @@ class Script(Engine):
         except UNREADABLE as error:
             raise ProblemError(400, f"input_fn refused the body: {type(error).__name__}: {error}") from error
         except Exception as error:
-            if type(error).__name__ == "UnsupportedFormatError":  # the toolkit's own
+            if _is_a(error, "UnsupportedFormatError"):
                 raise ProblemError(415, f"input_fn does not read {content_type}") from error
             raise
 
@@ -118,6 +133,21 @@ class Script(Engine):
         if callable(self.model):
             return self.model(data)
         raise ProblemError(500, "the model has no predict, and inference.py has no predict_fn")
+
+
+def _is_a(error: Exception, name: str) -> bool:
+    """Whether it is of sagemaker_inference's class of that name, which only the script need import."""
+    return any(kind.__name__ == name for kind in type(error).__mro__)
+
+
+def _meant(error: Exception) -> ProblemError | None:
+    """The answer that a script chose by raising one of the toolkit's errors with a status."""
+    if not _is_a(error, "BaseInferenceToolkitError"):
+        return None
+    status, message = getattr(error, "status_code", 500), getattr(error, "message", "")
+    if status not in STATUSES:
+        status = 400 if isinstance(status, int) and 400 <= status < 500 else 500
+    return ProblemError(status, str(message))
 
 
 def _script(directory: Path) -> Path | None:

@@ -54,6 +54,26 @@ def script(folder: Path, text: str) -> Script:
     return engine
 
 
+# One that leans on SageMaker's own inference toolkit.
+TOOLKIT_SCRIPT = """
+from sagemaker_inference import content_types, decoder, encoder, errors
+
+def model_fn(model_dir):
+    return 10.0
+
+def input_fn(input_data, content_type):
+    return decoder.decode(input_data, content_type)
+
+def predict_fn(data, model):
+    if data.min() < 0:
+        raise errors.GenericInferenceToolkitError(422, "ages are never negative")
+    return data * model
+
+def output_fn(prediction, accept):
+    return encoder.encode(prediction, content_types.JSON if accept == "*/*" else accept)
+"""
+
+
 def test_a_sagemaker_script_works_unchanged_over_http(
     start: Callable[..., ModelServer], tmp_path: Path
 ) -> None:
@@ -149,3 +169,17 @@ def test_neighbours_of_the_script_can_be_imported(tmp_path: Path) -> None:
 def test_a_script_that_cannot_start_is_one_clear_line(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(ModelRefusedError, match=message):
         script(tmp_path, text)
+
+
+def test_a_script_may_use_sagemakers_inference_toolkit(tmp_path: Path) -> None:
+    engine = script(tmp_path, TOOLKIT_SCRIPT)
+    assert engine.invoke(b"[[1, 2]]", "application/json", "*/*")[0] == b"[[10.0, 20.0]]"
+    assert engine.invoke(b"1,2", "text/csv", "text/csv") == (b"10.0\n20.0\n", "text/csv")
+    for body, content_type, accept, status, detail in [
+        (b"<rows/>", "application/xml", "*/*", 415, "input_fn does not read application/xml"),
+        (b"[[1, 2]]", "application/json", "application/xml", 406, "output_fn does not write application/xml"),
+        (b"[[1, -2]]", "application/json", "*/*", 422, "ages are never negative"),
+    ]:
+        with pytest.raises(ProblemError) as raised:
+            engine.invoke(body, content_type, accept)
+        assert (raised.value.status, raised.value.detail) == (status, detail)
