@@ -66,7 +66,7 @@ class Batcher:
         self._busy = False
         # Seconds of a call by the power of two of its rows; unknown ones are tried on the thread.
         self._seconds = [UNKNOWN] * 64
-        self._work_queue: queue.SimpleQueue[list[Job] | None] = queue.SimpleQueue()
+        self._work_queue: queue.SimpleQueue[tuple[list[Job], int] | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
         self._fixed = all(size > 0 for tensor in engine.signature.inputs for size in tensor.shape[1:])
 
@@ -75,15 +75,13 @@ class Batcher:
         waiting = self._queue
         if len(waiting) >= self._max_queue:
             raise overloaded(len(waiting), self._counters)
+        if lone and not (waiting or self._busy or self._scheduled or self._max_latency):
+            self._process([job], job.rows)
+            return
         waiting.append(job)
         self._counters.values[metrics.QUEUE_DEPTH] = len(waiting)
-        if self._busy or self._scheduled:
-            return
-        if lone and not self._max_latency:
-            self._run()
-        else:
-            self._scheduled = True
-            self._loop.call_soon(self._run)
+        if not self._busy:
+            self._again()
 
     def learn(self, rows: int, seconds: float) -> None:
         """How long a call took (a warm-up's, to begin with)."""
@@ -104,11 +102,13 @@ class Batcher:
             return
         jobs = self._take()
         self._counters.values[metrics.QUEUE_DEPTH] = len(self._queue)
-        if not jobs:
-            return
-        rows = sum([job.rows for job in jobs])
+        if jobs:
+            self._process(jobs, sum([job.rows for job in jobs]))
+
+    def _process(self, jobs: list[Job], rows: int) -> None:
+        """One call of the engine: here, or on its thread."""
         if self._seconds[rows.bit_length()] <= INLINE_SECONDS and jobs[0].call is None:
-            self._answer(jobs, *self._predict_jobs(jobs))
+            self._answer(jobs, rows, *self._predict_jobs(jobs))
             if self._queue:
                 self._again()
         else:
@@ -116,7 +116,7 @@ class Batcher:
             if self._thread is None:
                 self._thread = threading.Thread(target=self._work, name="engine", daemon=True)
                 self._thread.start()
-            self._work_queue.put(jobs)
+            self._work_queue.put((jobs, rows))
 
     def _again(self) -> None:
         if not self._scheduled:
@@ -174,38 +174,42 @@ class Batcher:
         except Exception as error:  # answered by whoever asked
             return None, error, perf_counter() - started
 
-    def _answer(self, jobs: list[Job], outputs: Any, error: BaseException | None, seconds: float) -> None:
-        rows = sum([job.rows for job in jobs])
-        self._counters.batch(rows, seconds)
+    def _answer(
+        self, jobs: list[Job], rows: int, outputs: Any, error: BaseException | None, seconds: float
+    ) -> None:
         if error is None and len(jobs) > 1:
             error = _wrong_length(outputs, rows)
         if error is None:
-            self.learn(rows, seconds)
             start = 0
             for job in jobs:
                 end = start + job.rows
                 job.finish(outputs, start, end)
                 start = end
+            self.learn(rows, seconds)
         elif len(jobs) == 1:
             jobs[0].fail(error)
         else:  # one bad item spoils a batch only for itself: the others are asked again, each alone
             for job in reversed(jobs):
                 job.alone = True
                 self._queue.appendleft(job)
+        self._counters.batch(rows, seconds)
 
     # The engine's thread
 
     def _work(self) -> None:
-        while (jobs := self._work_queue.get()) is not None:
+        while (work := self._work_queue.get()) is not None:
+            jobs, rows = work
             result = self._predict_jobs(jobs)
             try:
-                self._loop.call_soon_threadsafe(self._done, jobs, *result)
+                self._loop.call_soon_threadsafe(self._done, jobs, rows, *result)
             except RuntimeError:  # the loop is closed: the worker is on its way out
                 return
 
-    def _done(self, jobs: list[Job], outputs: Any, error: BaseException | None, seconds: float) -> None:
+    def _done(
+        self, jobs: list[Job], rows: int, outputs: Any, error: BaseException | None, seconds: float
+    ) -> None:
         self._busy = False
-        self._answer(jobs, outputs, error, seconds)
+        self._answer(jobs, rows, outputs, error, seconds)
         if self._queue and not self._scheduled:
             self._run()
 

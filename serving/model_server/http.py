@@ -426,7 +426,6 @@ class Connection(asyncio.Protocol):
         if request is not self._current:
             return  # the client is gone
         server = self.server
-        server.counters.request(request.route, status, perf_counter() - request.started)
         server.in_flight -= 1
         server.values[metrics.IN_FLIGHT] -= 1
         # On the way out, a connection closes after the last request that it had already sent.
@@ -454,6 +453,8 @@ class Connection(asyncio.Protocol):
         self._current = None
         self.deadline = server.now + server.settings.keep_alive_seconds
         self._transport.write(b"".join(parts))
+        # The client need not wait for this.
+        server.counters.request(request.route, status, perf_counter() - request.started)
         if not keep_alive:
             self._failed = True
             dropped = len(self._waiting)

@@ -33,6 +33,14 @@ def part(outputs: Tensors, start: int, end: int) -> Tensors:
     return {name: array[start:end] for name, array in outputs.items()}
 
 
+def both_classes(positive: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """Probabilities [rows, 2] from those of the second class [rows]; `np.stack` would take thrice as long."""
+    probabilities = np.empty((len(positive), 2), positive.dtype)
+    np.subtract(1, positive, out=probabilities[:, 0])
+    probabilities[:, 1] = positive
+    return probabilities
+
+
 class Engine(Protocol):
     """A loaded model. One thread calls `predict` at a time.
 

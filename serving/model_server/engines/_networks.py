@@ -76,12 +76,9 @@ class OnnxNetwork:
         return "position_ids" in self.inputs
 
     def run(self, ids: Array, mask: Array, types: Array) -> dict[str, Array]:
-        feeds = {
-            "input_ids": ids,
-            "attention_mask": mask,
-            "token_type_ids": types,
-            "position_ids": positions(mask),
-        }
+        feeds = {"input_ids": ids, "attention_mask": mask, "token_type_ids": types}
+        if self.pads:
+            feeds["position_ids"] = positions(mask)
         return self._call(feeds)
 
     def step(self, ids: Array, mask: Array, past: Any) -> tuple[Array, Any]:

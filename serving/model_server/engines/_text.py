@@ -86,7 +86,10 @@ def _tokenizer(directory: Path, config: Json, settings: Json) -> Any:
 
 
 def pad(rows: Sequence[Sequence[int]], value: int, *, left: bool = False) -> Array:
-    width = max(map(len, rows))
+    widths = set(map(len, rows))
+    if len(widths) == 1:
+        return np.array(rows, np.int64)
+    width = max(widths)
     padded = np.full((len(rows), width), value, np.int64)
     for row, items in zip(padded, rows, strict=True):
         row[slice(width - len(items), None) if left else slice(len(items))] = items

@@ -9,9 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from model_server.engines import Engine, Tensors, no_parameters
+from model_server.engines import Engine, Tensors, both_classes, no_parameters
 from model_server.problems import ModelRefusedError
 from model_server.settings import Settings
 from model_server.signature import Signature, Tensor, read_signature
@@ -86,7 +84,7 @@ class XGBoost(Engine):
         scores = self.booster.inplace_predict(
             inputs[self.input], iteration_range=self.iterations, validate_features=False
         )
-        return {self.output: np.stack((1 - scores, scores), axis=1) if self.binary else scores}
+        return {self.output: both_classes(scores) if self.binary else scores}
 
 
 def _artifact(directory: Path) -> Path | None:
