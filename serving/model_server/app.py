@@ -58,7 +58,7 @@ class Application:
         if isinstance(engine, RawEngine):
             self._add("POST", "/invocations", RawInvocations(engine, batcher))
         else:
-            large_bodies = LargeBodies(loop, batcher, self._counters)
+            large_bodies = LargeBodies(loop, batcher, self._counters, max_queue=settings.max_queue)
             reader = InputReader(engine.signature, nan=settings.nan == "allow")
             infer = Infer(engine, model, reader, batcher, large_bodies)
             metadata = _constant(model_metadata(engine, model))

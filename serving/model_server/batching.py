@@ -19,6 +19,7 @@ import numpy as np
 
 from model_server import metrics
 from model_server.engines import Engine, Tensors
+from model_server.logs import log
 from model_server.problems import ProblemError
 
 # A call that is expected to last longer than this goes to the thread: the loop must stay free for others.
@@ -63,6 +64,7 @@ class Batcher:
         self._max_queue, self._max_latency = max_queue, max_latency
         self._queue: deque[Job] = deque()
         self._scheduled = False
+        self._timer: asyncio.TimerHandle | None = None  # a batch waits for company
         self._busy = False
         # Seconds of a call by the power of two of its rows; unknown ones are tried on the thread.
         self._seconds = [UNKNOWN] * 64
@@ -80,6 +82,9 @@ class Batcher:
             return
         waiting.append(job)
         self._counters.values[metrics.QUEUE_DEPTH] = len(waiting)
+        if self._timer is not None and sum([waiting.rows for waiting in self._queue]) >= self._max_rows:
+            self._timer.cancel()
+            self._timer, self._scheduled = None, False
         if not self._busy:
             self._again()
 
@@ -95,7 +100,7 @@ class Batcher:
             self._work_queue.put(None)
 
     def _run(self) -> None:
-        self._scheduled = False
+        self._scheduled, self._timer = False, None
         if self._busy:
             return
         if self._max_latency and self._wait_for_company():
@@ -131,7 +136,7 @@ class Batcher:
         if left <= 0:
             return False
         self._scheduled = True
-        self._loop.call_later(left, self._run)
+        self._timer = self._loop.call_later(left, self._run)
         return True
 
     def _take(self) -> list[Job]:
@@ -171,7 +176,7 @@ class Batcher:
                 inputs = {name: np.concatenate([job.inputs[name] for job in jobs]) for name in first.inputs}
             outputs = self._predict(inputs, first.parameters)
             return outputs, None, perf_counter() - started
-        except Exception as error:  # answered by whoever asked
+        except BaseException as error:  # sys.exit() in a script, a panic in Rust: the thread has to go on
             return None, error, perf_counter() - started
 
     def _answer(
@@ -183,7 +188,10 @@ class Batcher:
             start = 0
             for job in jobs:
                 end = start + job.rows
-                job.finish(outputs, start, end)
+                try:
+                    job.finish(outputs, start, end)
+                except Exception as failure:  # of this one alone: the others have their answers
+                    log.error("an answer could not be sent", exc_info=failure)
                 start = end
             self.learn(rows, seconds)
         elif len(jobs) == 1:

@@ -26,6 +26,8 @@ from model_server.settings import Settings
 
 MAX_HEADER_BYTES = 65_536
 MAX_URL_BYTES = 8_192
+LARGE_BODY = 65_536  # smaller ones are bounded by their number
+MAX_HELD_BODIES = 16  # of the largest size allowed, or as many bytes of smaller ones
 MAX_PIPELINED = 32  # requests of one connection that wait for an earlier answer before reading pauses
 LINGER_SECONDS = 2.0
 
@@ -50,6 +52,7 @@ class Request:
         "body",
         "connection",
         "headers",
+        "held",
         "http10",
         "id",
         "keep_alive",
@@ -68,6 +71,7 @@ class Request:
         self.path = ""
         self.headers: dict[bytes, bytes] = {}
         self.body = b""
+        self.held = 0  # bytes of a large body that the server has promised to hold
         self.id = b""
         self.route = OTHER
         self.started = 0.0
@@ -160,6 +164,8 @@ class Server:
         self.values = counters.values
         self.connections: set[Connection] = set()
         self.in_flight = 0
+        self.held = 0  # bytes of large bodies, whole or still arriving
+        self.max_held = MAX_HELD_BODIES * settings.max_body_bytes
         self.draining = False  # /ping says so; all else goes on
         self.closing = False  # each connection's next answer is its last
         self.last_request = 0.0
@@ -188,10 +194,12 @@ class Connection(asyncio.Protocol):
         "_failed",
         "_head",
         "_header_bytes",
+        "_in_head",
         "_parser",
         "_paused",
         "_reading",
         "_received",
+        "_silent",
         "_transport",
         "_waiting",
         "closed",
@@ -203,13 +211,15 @@ class Connection(asyncio.Protocol):
         self.server = server
         self.closed = False
         self.deadline = server.now + server.settings.keep_alive_seconds
-        self._parser = httptools.HttpRequestParser(self)
+        self._parser: Any = httptools.HttpRequestParser(self)
         self._transport: Any = None
         self._current: Request | None = None  # being answered
         self._reading: Request | None = None  # being received
         self._body: list[bytes] = []
         self._received = 0
         self._header_bytes = 0
+        self._in_head = False
+        self._silent = 0  # bytes in which the parser has found nothing yet
         self._head = b""  # of the request that a packet began with
         self._waiting: deque[Request] = deque()
         self._answering = False
@@ -228,11 +238,15 @@ class Connection(asyncio.Protocol):
         server = self.server
         server.connections.discard(self)
         server.values[metrics.CONNECTIONS] -= 1
-        dropped = len(self._waiting) + (self._current is not None)
-        server.in_flight -= dropped
-        server.values[metrics.IN_FLIGHT] -= dropped
+        dropped = [*self._waiting] if self._current is None else [self._current, *self._waiting]
+        server.in_flight -= len(dropped)
+        server.values[metrics.IN_FLIGHT] -= len(dropped)
+        for request in dropped if self._reading is None else [*dropped, self._reading]:
+            self._let_go(request)
+        # The parser and this object hold each other: what they hold would wait for the collector.
         self._waiting.clear()
-        self._current = self._reading = None
+        self._body.clear()
+        self._current = self._reading = self._parser = None
 
     def data_received(self, data: bytes) -> None:
         if self._failed:
@@ -250,14 +264,23 @@ class Connection(asyncio.Protocol):
             self._head = head
         else:
             self._head = b""
-        try:
-            self._parser.feed_data(data)
-        except httptools.HttpParserUpgrade:
-            self._failed = True  # the request was answered as HTTP/1.1; what follows may be another protocol
-        except httptools.HttpParserError as error:
-            if not self._failed:
-                reason = str(error) or type(error).__name__
-                self._break(ProblemError(400, f"the request is not HTTP/1.1: {reason}", close=True))
+        self._silent += len(data)
+        rest = memoryview(data)
+        while rest:
+            try:
+                self._parser.feed_data(rest)
+                break
+            except httptools.HttpParserUpgrade as upgrade:
+                # An offer, which the answer in HTTP/1.1 declines: what follows are requests as before.
+                self._parser = httptools.HttpRequestParser(self)
+                rest = rest[upgrade.args[0] :]
+            except httptools.HttpParserError as error:
+                if not self._failed:
+                    reason = str(error) or type(error).__name__
+                    self._break(ProblemError(400, f"the request is not HTTP/1.1: {reason}", close=True))
+                break
+        if self._silent > MAX_HEADER_BYTES and self._reading is not None:
+            self._break(_header_too_long())
 
     def eof_received(self) -> bool:
         if self._reading is not None and not self._failed:
@@ -283,7 +306,10 @@ class Connection(asyncio.Protocol):
 
     @property
     def busy(self) -> bool:
-        return self._current is not None or self._reading is not None or bool(self._waiting)
+        """Whether a request is under way, to its answer's last byte."""
+        if self._current is not None or self._reading is not None or self._waiting:
+            return True
+        return bool(self._transport.get_write_buffer_size() > 0)
 
     def close_if_idle(self) -> None:
         if not self.busy and not self._failed:
@@ -292,33 +318,41 @@ class Connection(asyncio.Protocol):
     # From the parser
 
     def on_message_begin(self) -> None:
+        if self._failed:  # behind a request that broke, in the same packet
+            return
         self._reading = Request(self)
-        self._received = self._header_bytes = 0
+        self._received = self._header_bytes = self._silent = 0
+        self._in_head = True
         server = self.server
         self.deadline = server.now + server.settings.read_timeout_seconds
 
     def on_url(self, url: bytes) -> None:
+        self._silent = 0
         if self._reading is not None:
             self._reading.target += url
             if len(self._reading.target) > MAX_URL_BYTES:
                 self._break(ProblemError(414, f"the URL is longer than {MAX_URL_BYTES} bytes", close=True))
 
     def on_header(self, name: bytes, value: bytes) -> None:
+        self._silent = 0
         if self._reading is not None:
-            self._reading.headers[name.lower()] = value
-            self._header_bytes += len(name) + len(value)
+            if self._in_head:  # a trailer is counted and not believed
+                self._reading.headers[name.lower()] = value
+            self._header_bytes += len(name) + len(value) + 4
             if self._header_bytes > MAX_HEADER_BYTES:
-                self._break(
-                    ProblemError(431, f"the header is longer than {MAX_HEADER_BYTES} bytes", close=True)
-                )
+                self._break(_header_too_long())
 
     def on_headers_complete(self) -> None:
         request = self._reading
         if request is None:
             return
-        length = request.headers.get(b"content-length")
-        if length is not None and int(length) > self.server.settings.max_body_bytes:
+        self._in_head = False
+        self._silent = 0
+        length = int(request.headers.get(b"content-length", 0))
+        if length > self.server.settings.max_body_bytes:
             self._too_large()
+        elif length >= LARGE_BODY and not self._hold(request, length):
+            return
         elif b"expect" in request.headers:
             if request.headers[b"expect"].lower() != b"100-continue":
                 self._break(ProblemError(417, "Expect allows only 100-continue", close=True))
@@ -329,9 +363,12 @@ class Connection(asyncio.Protocol):
         request = self._reading
         if request is None:
             return
+        self._silent = 0
         self._received += len(body)
         if self._received > self.server.settings.max_body_bytes:
             self._too_large()
+        elif self._received > request.held + LARGE_BODY and not self._hold(request, self._received):
+            return  # a chunked body, which does not say its size
         elif request.body:
             self._body.append(body)
         else:
@@ -388,7 +425,30 @@ class Connection(asyncio.Protocol):
             request.headers = known.headers | {identity[1].lower(): identity[2]}
         request.body = body
         request.started = perf_counter()
+        if known.length >= LARGE_BODY:
+            self._reading = request
+            if not self._hold(request, known.length):
+                return
+            self._reading = None
         self._admit(request)
+
+    # Large bodies
+
+    def _hold(self, request: Request, size: int) -> bool:
+        """Counts a body against what all connections together may hold; False: there is no room for it."""
+        server = self.server
+        if server.held + size - request.held > server.max_held:
+            server.values[metrics.REJECTED] += 1
+            detail = f"the server holds {server.held} bytes of other requests' bodies; try again"
+            self._break(ProblemError(429, detail, headers={"retry-after": "1"}, close=True))
+            return False
+        server.held += size - request.held
+        request.held = size
+        return True
+
+    def _let_go(self, request: Request) -> None:
+        self.server.held -= request.held
+        request.held = 0
 
     # Requests
 
@@ -397,7 +457,7 @@ class Connection(asyncio.Protocol):
         server.last_request = request.started
         server.in_flight += 1
         server.values[metrics.IN_FLIGHT] += 1
-        if self._current is not None or self._answering:
+        if self._current is not None or self._answering or self._paused:
             self._waiting.append(request)
             if len(self._waiting) >= MAX_PIPELINED:
                 self._transport.pause_reading()
@@ -428,6 +488,8 @@ class Connection(asyncio.Protocol):
         server = self.server
         server.in_flight -= 1
         server.values[metrics.IN_FLIGHT] -= 1
+        if request.held:
+            self._let_go(request)
         # On the way out, a connection closes after the last request that it had already sent.
         keep_alive = request.keep_alive and not (server.closing and not self._waiting)
         parts = [
@@ -457,10 +519,11 @@ class Connection(asyncio.Protocol):
         server.counters.request(request.route, status, perf_counter() - request.started)
         if not keep_alive:
             self._failed = True
-            dropped = len(self._waiting)
+            for dropped in self._waiting:
+                self._let_go(dropped)
+            server.in_flight -= len(self._waiting)
+            server.values[metrics.IN_FLIGHT] -= len(self._waiting)
             self._waiting.clear()
-            server.in_flight -= dropped
-            server.values[metrics.IN_FLIGHT] -= dropped
             if request.problem is None:
                 self._transport.close()
             else:
@@ -482,12 +545,17 @@ class Connection(asyncio.Protocol):
         self._reading = None
         self._failed = True
         self._body.clear()
+        self._let_go(request)
         request.body = b""
         request.keep_alive = False
         request.problem = problem
         request.path = unquote(request.target.partition(b"?")[0].decode("latin-1"))
         request.started = perf_counter()
         self._admit(request)
+
+
+def _header_too_long() -> ProblemError:
+    return ProblemError(431, f"the header is longer than {MAX_HEADER_BYTES} bytes", close=True)
 
 
 def _tunnel_header(request: Request, extra: bytes) -> bytes:

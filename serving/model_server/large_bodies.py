@@ -11,26 +11,31 @@ from model_server import metrics
 from model_server.batching import Batcher, overloaded
 from model_server.http import Request
 from model_server.jobs import RequestJob, fail
+from model_server.problems import ProblemError
 
 # From here on, the slowest kind of body (CSV with quotes) takes a twentieth of a second to read. The
 # quickest take a few milliseconds, beside which the way to the thread and back is nothing.
 LARGE_BODY = 524_288
-MAX_WAITING = 32
 
 
 class LargeBodies:
     """Everything here runs on the loop's thread, but for `_read`."""
 
     def __init__(
-        self, loop: asyncio.AbstractEventLoop, batcher: Batcher, counters: metrics.WorkerMetrics
+        self,
+        loop: asyncio.AbstractEventLoop,
+        batcher: Batcher,
+        counters: metrics.WorkerMetrics,
+        *,
+        max_queue: int,
     ) -> None:
         self._loop, self._batcher, self._counters = loop, batcher, counters
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="bodies")
-        self._waiting = 0
+        self._waiting, self._max_queue = 0, max_queue
 
     def submit(self, request: Request, read: Callable[[], RequestJob]) -> None:
         """The request joins the engine's queue once `read`, on the thread, has made a job of it."""
-        if self._waiting >= MAX_WAITING:
+        if self._waiting >= self._max_queue:
             raise overloaded(self._waiting, self._counters)
         self._waiting += 1
         future = self._loop.run_in_executor(self._executor, self._read, request, read)
@@ -42,11 +47,15 @@ class LargeBodies:
 
     def _done(self, request: Request, future: asyncio.Future[RequestJob | None]) -> None:
         self._waiting -= 1
-        try:
-            job = future.result()
-            if job is None:
-                self._counters.values[metrics.DROPPED] += 1
-            else:
-                self._batcher.submit(job)
-        except Exception as error:  # every request gets an answer
+        error = future.exception()
+        if error is not None:
             fail(request, error)
+            # The traceback holds the body and all that was read of it, and would until the collector comes.
+            error.__traceback__ = None
+        elif (job := future.result()) is None:
+            self._counters.values[metrics.DROPPED] += 1
+        else:
+            try:
+                self._batcher.submit(job)
+            except ProblemError as problem:
+                fail(request, problem)

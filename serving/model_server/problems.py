@@ -53,8 +53,11 @@ class ProblemError(Exception):
 
 
 def _short(text: str | None) -> str | None:
-    """Answers quote what was sent, which may be megabytes long."""
-    return text if text is None or len(text) <= MAX_TEXT else text[:MAX_TEXT] + "..."
+    """Answers quote what was sent, which may be megabytes long, or hold half of a surrogate pair."""
+    if text is None:
+        return None
+    text = text.encode("utf-8", "replace").decode()
+    return text if len(text) <= MAX_TEXT else text[:MAX_TEXT] + "..."
 
 
 def malformed(detail: str) -> ProblemError:

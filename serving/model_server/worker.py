@@ -125,25 +125,26 @@ class Worker:
             self._accepting(on=True)
 
     def _accept_anyway(self) -> None:
-        if self._open:
-            self._accept_one()
+        if self._open and self._accept_one():
             self._accepting(on=True)
 
-    def _accept_one(self) -> None:
+    def _accept_one(self) -> bool:
+        """False: there was no file descriptor left for a connection; it is tried again in a moment."""
         try:
             client, _ = self._listener.accept()
         except (BlockingIOError, InterruptedError, ConnectionError):
-            return
+            return True
         except OSError as error:  # out of file descriptors: a pause, in which some are given back
             event(logging.WARNING, "cannot accept a connection", error=str(error))
             self._accepting(on=False)
             self._loop.call_later(0.1, self._accept_anyway)
-            return
+            return False
         client.setblocking(False)
         client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         task = self._loop.create_task(self._connect(client))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        return True
 
     async def _connect(self, client: socket.socket) -> None:
         try:
@@ -162,9 +163,7 @@ class Worker:
             self._loop.call_soon_threadsafe(self._loaded, engine, seconds, warm_up)
         except ModelRefusedError as error:
             self._refuse(str(error), REFUSED)
-        except (
-            Exception
-        ) as error:  # whatever an engine may raise; the traceback first, its cause as the last line
+        except BaseException as error:  # sys.exit() in a script, too; the traceback first, its cause last
             log.error("the model cannot be loaded", exc_info=error)
             self._refuse(
                 f"{type(error).__name__}: {(str(error).strip() or 'no message').splitlines()[0]}", REFUSED

@@ -284,3 +284,33 @@ def test_an_engine_that_answers_too_few_rows_fails_and_mixes_up_nothing() -> Non
     run(engine, scene)
     assert [ask.outcome for ask in asks] == [[[2.0]], [[4.0]]]  # each alone, after the batch was found wrong
     assert engine.calls == [2, 1, 1]
+
+
+def test_a_batch_that_fills_up_while_it_waits_waits_no_longer() -> None:
+    engine, asks = Doubler(), [Ask.of(1.0), Ask.of(2.0)]
+
+    async def scene(batcher: Batcher) -> None:
+        batcher.submit(asks[0])
+        await asyncio.sleep(0.01)
+        batcher.submit(asks[1])
+        await answered(*asks)
+
+    run(engine, scene, max_rows=2, max_latency=3600.0)
+    assert engine.calls == [2]
+
+
+def test_an_answer_that_cannot_be_sent_does_not_keep_others_from_theirs() -> None:
+    class Unsendable(Ask):
+        def finish(self, outputs: Any, start: int, end: int) -> None:
+            raise RuntimeError("the connection is closed")
+
+    engine, asks = Doubler(), [Ask.of(1.0), Ask.of(3.0)]
+
+    async def scene(batcher: Batcher) -> None:
+        batcher.submit(asks[0])
+        batcher.submit(Unsendable.of(2.0))
+        batcher.submit(asks[1])
+        await answered(*asks)
+
+    run(engine, scene)
+    assert [ask.outcome for ask in asks] == [[[2.0]], [[6.0]]]

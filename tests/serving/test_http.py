@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import gc
 import json
 import re
 import select
@@ -9,13 +11,18 @@ import socket
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
+from typing import cast
 
 import httpx
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from model_server.http import MAX_HELD_BODIES, Connection, Server
+from model_server.metrics import SharedMetrics
+from model_server.settings import Settings
 from support.model_server import ARTIFACTS, ModelServer, predictions, wait_for
 
 ROWS = np.load(ARTIFACTS / "digits-onnx" / "holdout.npy").tolist()
@@ -86,6 +93,9 @@ MALFORMED: dict[str, tuple[bytes, int]] = {
     "a long URL": (b"GET /" + b"a" * 10_000 + b" HTTP/1.1\r\n\r\n", 414),
     "a long header": (b"GET /ping HTTP/1.1\r\nx: " + b"a" * 70_000 + b"\r\n\r\n", 431),
     "many headers": (b"GET /ping HTTP/1.1\r\n" + b"x-header: abcdefghij\r\n" * 5_000 + b"\r\n", 431),
+    "a header without an end": (b"GET /ping HTTP/1.1\r\nx: " + b"a" * 200_000, 431),
+    "a long trailer": (POST + b"transfer-encoding: chunked\r\n\r\n0\r\nx: " + b"a" * 200_000, 431),
+    "a long chunk extension": (POST + b"transfer-encoding: chunked\r\n\r\n1;" + b"a" * 200_000, 431),
     "an expectation": (POST + b"content-length: 1\r\nexpect: cake\r\n\r\n", 417),
 }
 
@@ -98,6 +108,87 @@ def test_malformed_http_is_answered_and_the_connection_closed(digits: ModelServe
     assert head.startswith(b"HTTP/1.1 %d " % status), answer[:300]
     assert b"connection: close" in head
     assert json.loads(body)["status"] == status
+
+
+@pytest.mark.parametrize("broken", ["a long URL", "an expectation", "a length above the limit"])
+def test_what_follows_a_broken_request_is_not_a_request(digits: ModelServer, broken: str) -> None:
+    data, status = MALFORMED[broken]
+    answer = exchange(digits, data + predict_request(ROWS[:1]))
+    assert answer.startswith(b"HTTP/1.1 %d " % status)
+    assert answer.count(b"HTTP/1.1 ") == 1
+    assert digits.metric("model_server_requests_in_flight") == 1  # the one that asks
+
+
+def test_a_trailer_does_not_change_what_was_asked(digits: ModelServer) -> None:
+    body = json.dumps({"instances": ROWS[:1]}).encode()
+    head = POST + b"host: x\r\ncontent-type: application/json\r\ntransfer-encoding: chunked\r\n\r\n"
+    with connect(digits) as client:
+        client.sendall(head + b"%x\r\n%b\r\n0\r\ncontent-type: text/csv\r\n\r\n" % (len(body), body))
+        assert read_answers(client, 1)[0][0] == 200
+
+
+@pytest.mark.parametrize("offer", ["h2c", "websocket"])
+def test_an_offer_to_upgrade_is_declined_and_the_connection_goes_on(digits: ModelServer, offer: str) -> None:
+    upgrade = f"GET /ping HTTP/1.1\r\nhost: x\r\nconnection: Upgrade\r\nupgrade: {offer}\r\n\r\n".encode()
+    with connect(digits) as client:
+        client.sendall(upgrade + upgrade + predict_request(ROWS[:1]))
+        assert [status for status, _ in read_answers(client, 3)] == [200, 200, 200]
+        client.sendall(predict_request(ROWS[:1]))
+        assert read_answers(client, 1)[0][0] == 200
+
+
+def test_large_bodies_of_all_connections_together_are_bounded(start: Callable[..., ModelServer]) -> None:
+    server = start(ARTIFACTS / "digits-onnx", max_body_bytes=200_000)
+    body = (json.dumps({"instances": ROWS[:1]}) + " " * 200_000)[:200_000].encode()
+    head = POST + b"host: x\r\ncontent-type: application/json\r\ncontent-length: 200000\r\n\r\n"
+    with ExitStack() as stack:
+        clients = [stack.enter_context(connect(server)) for _ in range(MAX_HELD_BODIES)]
+        for client in clients:
+            client.sendall(head + body[:100_000])
+        wait_for(lambda: server.metric("model_server_connections") >= MAX_HELD_BODIES, 10)
+        one_too_many = exchange(server, head + body[:100_000])
+        assert one_too_many.startswith(b"HTTP/1.1 429 ")
+        assert b"retry-after: 1\r\n" in one_too_many
+        for client in clients:
+            client.sendall(body[100_000:])
+        assert all(read_answers(client, 1)[0][0] == 200 for client in clients)
+    for _ in range(2 * MAX_HELD_BODIES):  # what was answered, or left half sent, is held no longer
+        with connect(server) as client:
+            client.sendall(head + body[:100_000])
+    with connect(server) as client:
+        client.sendall(head + body)
+        assert read_answers(client, 1)[0][0] == 200
+
+
+def test_a_client_that_does_not_read_has_its_requests_wait(digits: ModelServer) -> None:
+    count = 3_000
+    with connect(digits) as client:
+        client.sendall(b"GET /openapi.json HTTP/1.1\r\nhost: x\r\n\r\n" * count)
+        wait_for(lambda: digits.metric("model_server_requests_in_flight") > 100, 10)
+        assert [status for status, _ in read_answers(client, count)] == [200] * count
+
+
+def test_a_connection_that_is_lost_leaves_nothing_to_the_garbage_collector() -> None:
+    class Transport:
+        def get_write_buffer_size(self) -> int:
+            return 0
+
+    settings = Settings(model_name="m")
+    server = Server(lambda _request: None, settings, SharedMetrics(1).worker(0))
+    gc.collect()
+    gc.disable()
+    try:
+        connection = Connection(server)
+        connection.connection_made(cast(asyncio.Transport, Transport()))
+        connection.data_received(POST + b"host: x\r\ncontent-length: 1000000\r\n\r\n")
+        connection.data_received(b"a" * 100_000)
+        assert server.held == 1_000_000
+        connection.connection_lost(None)
+        del connection
+        assert not [each for each in gc.get_objects() if isinstance(each, Connection)]
+        assert server.held == 0
+    finally:
+        gc.enable()
 
 
 @pytest.mark.parametrize("extra", [b"{", b"garbage", b"\x00\x01"])
@@ -418,3 +509,50 @@ def test_a_large_body_is_refused_as_a_small_one_is(digits: ModelServer) -> None:
     answer = httpx.post(f"{digits.url}/v2/models/digits/infer", json={"inputs": [tensor]})
     assert answer.status_code == 422
     assert answer.json()["errors"][0]["row"] == 3_999
+
+
+def test_a_slow_clients_large_answer_is_sent_to_its_end_before_the_server_leaves(
+    start: Callable[..., ModelServer], tmp_path: Path
+) -> None:
+    folder = slow_script(tmp_path / "model")
+    server = start(folder)
+    size = 6_000_000
+    with socket.socket() as client:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        client.settimeout(20)
+        client.connect(("127.0.0.1", server.port))
+        head = POST + b"host: x\r\ncontent-type: text/plain\r\ncontent-length: %d\r\n\r\n" % size
+        client.sendall(head + b"a" * size)
+        wait_for(
+            lambda: server.metric("model_server_requests_in_flight") == 1, 20
+        )  # but for the one that asks
+        server.process.terminate()
+        time.sleep(1)
+        assert read_answers(client, 1) == [(200, b"a" * size)]
+    assert server.process.wait(20) == 0
+
+
+def test_a_script_that_calls_exit_fails_its_request_and_no_other(
+    start: Callable[..., ModelServer], tmp_path: Path
+) -> None:
+    (tmp_path / "inference.py").write_text(
+        "import sys\n"
+        "def model_fn(d): return None\n"
+        "def input_fn(body, kind): return body\n"
+        "def predict_fn(data, model): return sys.exit() if data == 'exit' else data\n"
+        "def output_fn(prediction, accept): return prediction\n",
+        encoding="utf-8",
+    )
+    server = start(tmp_path)
+    answers = [
+        httpx.post(f"{server.url}/invocations", content=text, headers=TEXT)
+        for text in ("exit", "stay", "exit")
+    ]
+    assert [answer.status_code for answer in answers] == [500, 200, 500]
+
+
+def test_a_model_that_calls_exit_is_refused(start: Callable[..., ModelServer], tmp_path: Path) -> None:
+    (tmp_path / "inference.py").write_text("def model_fn(d): raise SystemExit(3)\n", encoding="utf-8")
+    server = start(tmp_path, wait=False)
+    assert server.process.wait(20) == 78
+    assert "SystemExit: 3" in server.log()[-1]["message"]

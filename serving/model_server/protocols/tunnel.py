@@ -10,12 +10,18 @@ and the answer's request id and binary header length go back in the same header.
 
 from __future__ import annotations
 
+from urllib.parse import unquote_to_bytes
+
 from model_server.http import Request, valid_id
 from model_server.problems import ProblemError
 
 HEADER = b"x-amzn-sagemaker-custom-attributes"
 ROUTE = b"modelstacks-route"
-METHODS = (b"GET", b"POST", b"HEAD")
+METHODS = (b"GET", b"POST")
+
+
+def _path(target: bytes) -> bytes:
+    return unquote_to_bytes(target.partition(b"?")[0])
 
 
 def open_tunnel(request: Request) -> bool:
@@ -26,7 +32,7 @@ def open_tunnel(request: Request) -> bool:
         return False
     method, _, target = attributes[ROUTE].partition(b" ")
     target = target.strip()
-    if method not in METHODS or not target.startswith(b"/") or target.partition(b"?")[0] == b"/metrics":
+    if method not in METHODS or not target.startswith(b"/") or _path(target) == b"/metrics":
         raise ProblemError(404, "the tunnelled route must be `<GET or POST> <path>`, with a path of the API")
     request.headers = dict(request.headers)  # others may share them
     identity = attributes.get(b"request-id", b"")

@@ -69,7 +69,10 @@ def test_an_error_keeps_its_status(digits: ModelServer) -> None:
     assert answer.headers[HEADER].startswith("request-id=")
 
 
-@pytest.mark.parametrize("route", ["GET /metrics", "DELETE /ping", "GET ping", "GET", "", "GET /nothing"])
+@pytest.mark.parametrize(
+    "route",
+    ["GET /metrics", "GET /%6detrics", "HEAD /ping", "DELETE /ping", "GET ping", "GET", "", "GET /nothing"],
+)
 def test_a_route_that_is_not_the_apis_is_404(digits: ModelServer, route: str) -> None:
     assert tunnel(digits, f"modelstacks-route={route}").status_code == 404
 

@@ -1,0 +1,80 @@
+"""Bodies that are read on a thread of their own."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import weakref
+from typing import Any, cast
+
+import pytest
+from model_server import metrics
+from model_server.batching import Batcher
+from model_server.http import Request
+from model_server.jobs import RequestJob
+from model_server.large_bodies import LargeBodies
+from model_server.problems import ProblemError, malformed
+
+
+class Asked:
+    """A request, as far as it is looked at."""
+
+    gone = False
+
+    def __init__(self) -> None:
+        self.refused: list[ProblemError] = []
+
+    def refuse(self, problem: ProblemError) -> None:
+        self.refused.append(problem)
+
+
+class Rows:
+    """What a body was read into."""
+
+
+def large_bodies(max_queue: int = 10) -> LargeBodies:
+    counters = metrics.SharedMetrics(1).worker(0)
+    return LargeBodies(asyncio.get_running_loop(), cast(Batcher, None), counters, max_queue=max_queue)
+
+
+def test_what_was_read_of_a_refused_body_is_let_go_at_once() -> None:
+    read: list[Any] = []
+
+    def refuse() -> RequestJob:
+        rows = Rows()
+        read.append(weakref.ref(rows))
+        raise malformed("row 7 is not JSON")
+
+    async def scene() -> None:
+        asked = Asked()
+        large_bodies().submit(cast(Request, asked), refuse)
+        while not asked.refused:  # noqa: ASYNC110
+            await asyncio.sleep(0.001)
+        assert asked.refused.pop().status == 400
+        await asyncio.sleep(0.01)
+        assert read[0]() is None
+
+    gc.collect()
+    gc.disable()
+    try:
+        asyncio.run(scene())
+    finally:
+        gc.enable()
+
+
+def test_more_than_may_wait_are_refused_at_once() -> None:
+    def refuse() -> RequestJob:
+        raise malformed("no")
+
+    async def scene() -> None:
+        bodies, asked = large_bodies(max_queue=2), [Asked() for _ in range(3)]
+        for each in asked[:2]:
+            bodies.submit(cast(Request, each), refuse)
+        with pytest.raises(ProblemError) as raised:
+            bodies.submit(cast(Request, asked[2]), refuse)
+        assert raised.value.status == 429
+        while not all(each.refused for each in asked[:2]):  # noqa: ASYNC110
+            await asyncio.sleep(0.001)
+        bodies.submit(cast(Request, asked[2]), refuse)
+
+    asyncio.run(scene())
