@@ -113,10 +113,11 @@ def test_malformed_http_is_answered_and_the_connection_closed(digits: ModelServe
 @pytest.mark.parametrize("broken", ["a long URL", "an expectation", "a length above the limit"])
 def test_what_follows_a_broken_request_is_not_a_request(digits: ModelServer, broken: str) -> None:
     data, status = MALFORMED[broken]
+    calls = digits.metric("model_server_batch_rows_count")
     answer = exchange(digits, data + predict_request(ROWS[:1]))
     assert answer.startswith(b"HTTP/1.1 %d " % status)
     assert answer.count(b"HTTP/1.1 ") == 1
-    assert digits.metric("model_server_requests_in_flight") == 1  # the one that asks
+    assert digits.metric("model_server_batch_rows_count") == calls
 
 
 def test_a_trailer_does_not_change_what_was_asked(digits: ModelServer) -> None:
