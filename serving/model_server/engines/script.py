@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib.util
 import inspect
 import logging
+import os
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -27,6 +28,13 @@ from model_server.settings import Settings
 from model_server.signature import Signature, Tensor, read_signature
 
 ENGINE = "script"
+
+# SageMaker's inference toolkit decodes bodies of these types for the script, compared as the header has them
+# (sagemaker_inference/content_types.py and transformer.py); every other body stays bytes.
+UTF8_TYPES = ("application/json", "text/csv")
+# What the toolkit asks of the script where the caller does not care (its environment.py, default_accept).
+DEFAULT_ACCEPT = "application/json"
+DEFAULT_ACCEPT_VARIABLE = "SAGEMAKER_DEFAULT_INVOCATIONS_ACCEPT"
 
 # What a script raises when it cannot read what it was sent; anything else is a fault of the script.
 UNREADABLE = (ValueError, KeyError, TypeError, IndexError, UnicodeError)
@@ -60,6 +68,7 @@ def load(directory: Path, settings: Settings) -> Engine:  # noqa: ARG001
         signature=read_signature(directory) or Signature((anything,), (anything,)),
         model=model,
         functions=functions,
+        default_accept=os.environ.get(DEFAULT_ACCEPT_VARIABLE) or DEFAULT_ACCEPT,
     )
 
 
@@ -72,6 +81,7 @@ class Script(Engine):
     signature: Signature
     model: Any
     functions: Mapping[str, Callable[..., Any]] = field(default_factory=dict)
+    default_accept: str = DEFAULT_ACCEPT
     name: str = ENGINE
     framework: str = "python"
     task: str = "custom"
@@ -82,6 +92,8 @@ class Script(Engine):
         raise ProblemError(501, "this model has its own inference.py, which answers POST /invocations only")
 
     def invoke(self, body: bytes, content_type: str, accept: str) -> tuple[bytes, str]:
+        if accept in ("", "*/*"):
+            accept = self.default_accept
         try:
             return self._invoke(body, content_type, accept)
         except Exception as error:
@@ -93,7 +105,8 @@ class Script(Engine):
     def _invoke(self, body: bytes, content_type: str, accept: str) -> tuple[bytes, str]:
         functions = self.functions
         if "transform_fn" in functions:
-            return _answer(functions["transform_fn"](self.model, body, content_type, accept), accept)
+            given = _given(body, content_type)
+            return _answer(functions["transform_fn"](self.model, given, content_type, accept), accept)
         data = self._read(body, content_type)
         prediction = (
             functions["predict_fn"](data, self.model) if "predict_fn" in functions else self._predict(data)
@@ -110,12 +123,7 @@ class Script(Engine):
     def _read(self, body: bytes, content_type: str) -> Any:
         if "input_fn" not in self.functions:
             return _decode(body, content_type)
-        media = parse_media(content_type).type
-        text = media.startswith("text/") or media in ("application/json", "application/jsonlines")
-        try:  # as SageMaker's toolkit does: text arrives as a str
-            given = body.decode("utf-8") if text else body
-        except UnicodeDecodeError as error:
-            raise malformed(f"the body is not UTF-8: byte {error.start}") from None
+        given = _given(body, content_type)
         try:
             return self.functions["input_fn"](given, content_type)
         except ProblemError:
@@ -189,11 +197,25 @@ def _call(module: ModuleType, name: str) -> Callable[..., Any]:
     return function
 
 
+def _given(body: bytes, content_type: str) -> str | bytes:
+    """The body as the toolkit hands it to input_fn and transform_fn."""
+    if content_type not in UTF8_TYPES:
+        return body
+    try:
+        return body.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise malformed(f"the body is not UTF-8: byte {error.start}") from None
+
+
 def _decode(body: bytes, content_type: str) -> Any:
     """The toolkit's default input_fn: a numpy array."""
     media = parse_media(content_type).type
     if media == "application/json":
-        return np.array(load_json(body))
+        value = load_json(body)
+        try:
+            return np.array(value)
+        except ValueError as error:  # rows of different lengths, or nested deeper than numpy goes
+            raise malformed(f"the body is not one array: {error}") from None
     if media == "text/csv":
         try:
             return np.genfromtxt(body.decode("utf-8").splitlines(), delimiter=",")

@@ -56,7 +56,7 @@ def script(folder: Path, text: str) -> Script:
 
 # One that leans on SageMaker's own inference toolkit.
 TOOLKIT_SCRIPT = """
-from sagemaker_inference import content_types, decoder, encoder, errors
+from sagemaker_inference import decoder, encoder, errors
 
 def model_fn(model_dir):
     return 10.0
@@ -70,7 +70,7 @@ def predict_fn(data, model):
     return data * model
 
 def output_fn(prediction, accept):
-    return encoder.encode(prediction, content_types.JSON if accept == "*/*" else accept)
+    return encoder.encode(prediction, accept)
 """
 
 
@@ -121,6 +121,69 @@ def test_functions_that_are_left_out_do_as_the_toolkits_defaults(tmp_path: Path)
     with pytest.raises(ProblemError) as caught:
         engine.invoke(b"x", "text/html", "*/*")
     assert caught.value.status == 415
+
+
+@pytest.mark.parametrize("body", [b"[[1, 2], [3]]", b"[" * 100 + b"]" * 100], ids=["ragged", "too deep"])
+def test_json_that_is_not_one_array_is_the_callers_fault(tmp_path: Path, body: bytes) -> None:
+    engine = script(tmp_path, "def model_fn(d): return lambda rows: rows")
+    with pytest.raises(ProblemError, match="the body is not one array") as caught:
+        engine.invoke(body, "application/json", "*/*")
+    assert caught.value.status == 400
+
+
+# Whatever input_fn and transform_fn are given, as text: the body's type and the two media types.
+ECHO = {
+    "input_fn": "def model_fn(d): return None\n"
+    "def input_fn(body, kind): return f'{type(body).__name__} {kind}'\n"
+    "def predict_fn(data, model): return data\n"
+    "def output_fn(data, accept): return f'{data} {accept}'\n",
+    "transform_fn": "def model_fn(d): return None\n"
+    "def transform_fn(m, body, kind, accept): return f'{type(body).__name__} {kind} {accept}'\n",
+}
+
+
+@pytest.mark.parametrize("function", ECHO)
+def test_a_script_is_given_what_sagemakers_toolkit_would_give_it(
+    tmp_path: Path, function: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from sagemaker_inference.transformer import Transformer
+
+    monkeypatch.syspath_prepend(write(tmp_path, ECHO[function], f"echo_{function}.py"))
+    monkeypatch.setenv("SAGEMAKER_PROGRAM", f"echo_{function}.py")
+    engine, toolkit = script(tmp_path, ECHO[function]), Transformer()
+
+    class Context:
+        """What the toolkit sees of a request."""
+
+        def __init__(self, **properties: str) -> None:
+            self.system_properties = {"model_dir": str(tmp_path)}
+            self.request_processor = [self]
+            self.get_request_properties = lambda: properties
+
+        def set_response_content_type(self, *_: object) -> None: ...
+
+    for kind in ("application/json", "text/csv", "text/plain", "application/jsonlines", "text/csv; header=x"):
+        for accept in ("", "*/*", "text/csv", "text/html, */*"):
+            context = Context(**{"Content-Type": kind, "Accept": accept})
+            (expected,) = toolkit.transform([{"body": b"[1]"}], context)
+            assert engine.invoke(b"[1]", kind, accept)[0].decode() == expected
+
+
+def test_the_default_accept_is_sagemakers_own_setting(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SAGEMAKER_DEFAULT_INVOCATIONS_ACCEPT", "text/csv")
+    engine = script(tmp_path, "def model_fn(d): return lambda rows: rows")
+    assert engine.invoke(b"[1, 2]", "application/json", "*/*") == (b"1\n2\n", "text/csv")
+    assert engine.invoke(b"[1, 2]", "application/json", "application/json")[0] == b"[1,2]"
+
+
+@pytest.mark.parametrize("function", ECHO)
+def test_a_text_that_is_not_utf8_is_refused_before_the_script(tmp_path: Path, function: str) -> None:
+    engine = script(tmp_path, ECHO[function])
+    with pytest.raises(ProblemError, match="not UTF-8: byte 1") as caught:
+        engine.invoke(b"1\xff", "text/csv", "*/*")
+    assert caught.value.status == 400
 
 
 def test_transform_fn_does_it_all(tmp_path: Path) -> None:
