@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+from collections.abc import Callable
+from time import process_time
 
 import numpy as np
 import pytest
@@ -14,6 +16,7 @@ from model_server.codecs import (
     DECODERS,
     ENCODERS,
     choose_answer,
+    dumps,
     negotiate,
     npy_array,
     parse_media,
@@ -141,6 +144,42 @@ def test_no_npy_header_is_worse_than_a_problem(junk: bytes) -> None:
             assert problem.status in (400, 415)
 
 
+def npy_file(header: str, data: bytes = b"") -> bytes:
+    text = header.encode()
+    return b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text + data
+
+
+def npy_of(shape: str, data: bytes = b"", descr: str = "<f4") -> bytes:
+    return npy_file(f"{{'descr': '{descr}', 'fortran_order': False, 'shape': ({shape})}}", data)
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        (npy_of("1," * 65, b"1234"), "more than 64 dimensions"),
+        (npy_of(f"0, {10**30}"), "or one longer than"),
+        (npy_of(f"{'9' * 4200}, {'9' * 4200}"), "or one longer than"),
+        (npy_of(f"0, {1 << 40}, {1 << 40}"), "none that numpy takes"),
+        (npy_file("-" * 9900 + "1"), "cannot be read: RecursionError|cannot be read: MemoryError"),
+        (npy_of("1,", b"\xff\xff\xff\xff", "<U1"), "0xffffffff, which is no character"),
+        (npy_of("2,", b"\0\0\0a\0\0\xd8\0", ">U1"), "0xd800, which is no character"),
+    ],
+    ids=["dimensions", "length", "digits", "empty but huge", "nameless", "code point", "surrogate"],
+)
+def test_an_npy_that_numpy_cannot_hold_is_malformed(body: bytes, message: str) -> None:
+    with pytest.raises(ProblemError, match=message) as caught:
+        read(TEXT, body, "application/x-npy")
+    assert caught.value.status == 400
+
+
+@pytest.mark.parametrize("descr", ["<U3", ">U3"])
+def test_an_npy_of_texts_is_read(descr: str) -> None:
+    file = io.BytesIO()
+    np.save(file, np.array(["a", "\U0010ffff", "äöü"], descr))
+    got = read(TEXT, file.getvalue(), "application/x-npy")["text"]
+    assert got.tolist() == ["a", "\U0010ffff", "äöü"]
+
+
 def test_an_npz_that_unpacks_to_more_than_it_may_is_refused() -> None:
     file = io.BytesIO()
     np.savez_compressed(file, input=np.zeros((1_000_000, WIDTH), np.float32))
@@ -161,6 +200,34 @@ def test_answers_say_the_same_in_every_media_type(array: np.ndarray) -> None:
     ]
     for reading in readings:
         np.testing.assert_array_equal(np.asarray(reading, dtype=np.float32), array)
+
+
+def one_by_one(entries: np.ndarray) -> bytes:
+    return b"".join(dumps(entry.copy()) + b"\n" for entry in entries)
+
+
+@given(
+    hnp.arrays(
+        st.sampled_from(["<f4", "<f8", "<i2", "|b1"]),
+        hnp.array_shapes(max_dims=4, min_side=0),
+        fill=st.nothing(),
+    ),
+    st.sampled_from("CF"),
+)
+def test_jsonlines_written_at_once_are_as_those_written_one_by_one(array: np.ndarray, order: str) -> None:
+    assert ENCODERS["application/jsonlines"](np.asarray(array, order=order), {}) == one_by_one(array)
+
+
+def test_jsonlines_of_very_many_rows_take_far_less_than_a_call_a_row() -> None:
+    entries = np.zeros((300_000, 2), np.float32)
+
+    def seconds(write: Callable[[], bytes]) -> float:
+        started = process_time()
+        write()
+        return process_time() - started
+
+    at_once = min(seconds(lambda: ENCODERS["application/jsonlines"](entries, {})) for _ in range(3))
+    assert at_once < min(seconds(lambda: one_by_one(entries)) for _ in range(3)) / 2
 
 
 def test_answers_that_are_objects_have_a_line_each() -> None:
