@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-import argparse
+import gc
+
+gc.disable()  # until the model is there (worker.settle): nothing that imports make is garbage
+
+# ruff: noqa: E402
 import json
 import logging
 import os
@@ -17,6 +21,11 @@ from model_server.settings import settings_from_environment
 
 
 def main(arguments: list[str] | None = None) -> int:
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if arguments == ["serve"]:  # as every container starts, sooner for not importing the parser
+        return _serve()
+    import argparse
+
     parser = argparse.ArgumentParser("python -m model_server", description="Serves one model over HTTP.")
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(dest="command", required=True)

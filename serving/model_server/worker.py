@@ -27,11 +27,13 @@ from model_server.settings import Settings
 REFUSED = 78  # EX_CONFIG: the model or the settings are wrong, and starting again would not help
 KEPT_BYTES = 32 * 1024 * 1024
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # malloc.h
+SETTLE_SECONDS = 1.0  # after the model is there, so that readiness does not wait for a collection
 QUIET_SECONDS = 0.25  # without a request, while draining: the load balancer has noticed
 
 
 def run(settings: Settings, listener: socket.socket, counters: metrics.WorkerMetrics, supervisor: int) -> int:
     """The worker's whole life, which ends with its supervisor's (a process id). Returns its exit code."""
+    gc.disable()  # until the model is there; a later worker's supervisor has it on again
     http.renew_process()
     keep_memory()
     worker = Worker(settings, listener, counters, supervisor)
@@ -48,6 +50,14 @@ def keep_memory() -> None:
     if mallopt is not None:
         for parameter in (M_TRIM_THRESHOLD, M_MMAP_THRESHOLD):
             mallopt(parameter, KEPT_BYTES)
+
+
+def settle() -> None:
+    """What is there now stays: the collector need not look at it again, nor run after every few requests."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(100_000, 20, 100)
+    gc.enable()
 
 
 class Worker:
@@ -180,10 +190,7 @@ class Worker:
         values[metrics.LOAD_NANOSECONDS] = int(seconds * metrics.NANOSECONDS)
         values[metrics.PARALLEL] = int(engine.parallel)
         values[metrics.READY] = 1
-        # What is there now stays: the collector need not look at it again, nor run after every few requests.
-        gc.collect()
-        gc.freeze()
-        gc.set_threshold(100_000, 20, 100)
+        self._loop.call_later(SETTLE_SECONDS, settle)
         event(
             logging.INFO,
             "ready",
