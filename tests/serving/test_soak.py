@@ -16,6 +16,7 @@ from support.model_server import ARTIFACTS, ModelServer, predictions
 SECONDS = float(os.environ.get("SOAK_SECONDS", "180"))
 ROWS = np.load(ARTIFACTS / "digits-onnx" / "holdout.npy").tolist()
 EXPECTED = np.array(predictions("digits-onnx"))
+MANY = 1 + 1_000_000 // len(json.dumps(ROWS))
 JSON = {"content-type": "application/json"}
 
 
@@ -32,7 +33,11 @@ def test_memory_stays_flat_under_minutes_of_mixed_traffic(start: Callable[..., M
         row = i % len(ROWS)
         body, status = json.dumps({"instances": [ROWS[row]]}), 200
         headers = JSON | {"x-request-id": f"soak-{i}"} if i % 3 else JSON
-        if i % 10 == 1:
+        if i % 640 in (5, 6):  # a megabyte, which is read on a thread
+            body, row = json.dumps({"instances": ROWS * MANY}), -1
+            if i % 640 == 6:
+                body, status = body[:-3] + ", 1]]}", 422
+        elif i % 10 == 1:
             body, status = body[:-4], 400
         elif i % 10 == 2:
             body, status = json.dumps({"instances": [[i]]}), 422
@@ -44,8 +49,18 @@ def test_memory_stays_flat_under_minutes_of_mixed_traffic(start: Callable[..., M
         answered += 1
         unexpected += answer.status_code != status
         if answer.status_code == 200:
-            expected = EXPECTED if row == -1 else EXPECTED[row : row + 1]
+            times = len(answer.json()["predictions"]) // len(EXPECTED)
+            expected = np.tile(EXPECTED, (times, 1)) if row == -1 else EXPECTED[row : row + 1]
             wrong += not np.allclose(answer.json()["predictions"], expected, rtol=1e-5, atol=1e-8)
+
+    async def leave() -> None:
+        """Clients that go in the middle of a small request and of a large one."""
+        for size in (1_000, 1_000_000):
+            _, writer = await asyncio.open_connection("127.0.0.1", server.port)
+            writer.write(b"POST /invocations HTTP/1.1\r\ncontent-length: %d\r\n\r\n" % size)
+            writer.write(b" " * (size // 2))
+            await writer.drain()
+            writer.close()
 
     async def run() -> None:
         began = time.monotonic()
@@ -55,11 +70,8 @@ def test_memory_stays_flat_under_minutes_of_mixed_traffic(start: Callable[..., M
                 await asyncio.gather(*(ask(client, i + k) for k in range(32)))
                 i += 32
                 if i % 320 == 0:
+                    await leave()
                     sizes.append(worker.memory_info().rss)
-        for _ in range(50):  # clients that leave in the middle
-            _, writer = await asyncio.open_connection("127.0.0.1", server.port)
-            writer.write(b"POST /invocations HTTP/1.1\r\ncontent-length: 1000\r\n\r\nhalf")
-            writer.close()
 
     asyncio.run(run())
     assert (wrong, unexpected) == (0, 0)
