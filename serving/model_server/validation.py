@@ -115,7 +115,7 @@ class InputReader:
 
     def values(self, tensor: Tensor, rows: Any) -> Array:
         """A tensor [rows, ...] from nested lists, a row each."""
-        if self._code and tensor is self.only:
+        if self._code and tensor is self.only and rows:
             try:
                 return self._packed(rows)
             except _UNFIT:
@@ -124,19 +124,7 @@ class InputReader:
             raise invalid(Fault(f"must be a list of rows, not {_kind(rows)}", tensor.name))
         if not rows:
             raise invalid(Fault("there are no rows", tensor.name))
-        flat: list[Any] = rows
-        shape, each = [len(rows)], 1
-        for depth, size in enumerate(tensor.shape[1:], start=1):
-            wanted = size if size > 0 else (len(flat[0]) if type(flat[0]) is list else -1)
-            _refuse(
-                _misfit(tensor, item, wanted, i // each, depth)
-                for i, item in enumerate(flat)
-                if type(item) is not list or len(item) != wanted
-            )
-            flat = list(chain.from_iterable(flat))
-            shape.append(wanted)
-            each *= wanted
-        return self._scalars(tensor, flat, each).reshape(shape)
+        return self._nested(tensor, rows, tensor.shape[1:])
 
     def flat(self, tensor: Tensor, data: Any, shape: Sequence[int]) -> Array:
         """A tensor of the given shape from Open Inference's `data`: flat, or nested as the shape is."""
@@ -153,11 +141,12 @@ class InputReader:
                 return np.ndarray(tuple(shape), tensor.dtype, buffer)
             except _UNFIT:
                 pass
-        for _ in shape[1:]:
-            if data and type(data[0]) is list:
-                if not all(type(item) is list for item in data):
-                    raise invalid(Fault("data mixes lists and values", tensor.name))
-                data = list(chain.from_iterable(data))
+        if data and type(data[0]) is list and shape[1:]:
+            if len(data) != shape[0]:
+                raise invalid(
+                    Fault(f"data has {len(data)} rows, but shape {list(shape)} has {shape[0]}", tensor.name)
+                )
+            return self._nested(tensor, data, shape[1:])
         if len(data) != count:
             raise invalid(
                 Fault(f"data has {len(data)} values, but shape {list(shape)} has {count}", tensor.name)
@@ -208,6 +197,23 @@ class InputReader:
         pack = self._row.pack
         buffer = bytearray().join([pack(*row) for row in rows])
         return np.ndarray((len(rows), self._width), self.only.dtype, buffer)
+
+    def _nested(self, tensor: Tensor, rows: list[Any], sizes: Sequence[int]) -> Array:
+        """Rows whose lists are nested as `sizes` say; -1 is what the first row has there."""
+        flat, shape, each = rows, [len(rows)], 1
+        for depth, size in enumerate(sizes, start=1):
+            wanted = size if size > 0 else (len(flat[0]) if type(flat[0]) is list else -1)
+            if not wanted:
+                raise invalid(Fault("must have at least one value" + _where(depth), tensor.name, 0))
+            _refuse(
+                _misfit(tensor, item, wanted, i // each, depth)
+                for i, item in enumerate(flat)
+                if type(item) is not list or len(item) != wanted
+            )
+            flat = list(chain.from_iterable(flat))
+            shape.append(wanted)
+            each *= wanted
+        return self._scalars(tensor, flat, each).reshape(shape)
 
     def _by_column(self, rows: list[Any]) -> list[Any]:
         assert self._pick is not None and self.only is not None
@@ -388,8 +394,11 @@ def _misfit(tensor: Tensor, item: Any, wanted: int, row: int, depth: int) -> Fau
     if type(item) is not list:
         size = f"of {wanted} values" if wanted > 0 else "of values"
         return Fault(f"must be a list {size}, not {_kind(item)}", tensor.name, row)
-    where = "" if depth == 1 else f" in dimension {depth}"
-    return Fault(f"must have {wanted} values{where}, not {len(item)}", tensor.name, row)
+    return Fault(f"must have {wanted} values{_where(depth)}, not {len(item)}", tensor.name, row)
+
+
+def _where(depth: int) -> str:
+    return "" if depth == 1 else f" in dimension {depth}"
 
 
 def _field(tensor: Tensor, column: int, each: int) -> str:
