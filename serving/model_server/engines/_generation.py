@@ -84,6 +84,7 @@ class Generator(Engine):
     network: Network
     text: Text
     parallel: bool
+    chunk: int  # the most texts that share a cache
     defaults: Sampling
     begin: int | None  # what stands for an empty prompt
     ends: frozenset[int]
@@ -102,22 +103,18 @@ class Generator(Engine):
     def predict(self, inputs: Tensors, parameters: Mapping[str, object]) -> Tensors:
         sampling = self.defaults.updated(parameters)
         texts = inputs[TEXT.name]
-        prompts = [
-            ids or self._empty(row) for row, ids in enumerate(self.text.encode(texts, cut=False, room=1)[0])
+        chunk = self.chunk if self.network.pads else 1
+        answers = [
+            self.text.decode(tokens)
+            for prompts, _ in self.text.chunks(texts, chunk, cut=False, room=1, empty=self.begin)
+            for tokens in self._continue(prompts, sampling)
         ]
-        groups = [prompts] if self.network.pads else [[prompt] for prompt in prompts]
-        answers = [self.text.decode(tokens) for group in groups for tokens in self._continue(group, sampling)]
         if sampling.return_full_text:
             answers = [text + answer for text, answer in zip(texts, answers, strict=True)]
         return {"generated_text": np.array(answers, dtype=object)}
 
     def present(self, outputs: Tensors) -> Array | list[Any]:
         return [{"generated_text": text} for text in outputs["generated_text"].tolist()]
-
-    def _empty(self, row: int) -> list[int]:
-        if self.begin is None:
-            raise invalid(Fault("the text gives no tokens", TEXT.name, row))
-        return [self.begin]
 
     def _continue(self, prompts: list[list[int]], sampling: Sampling) -> list[list[int]]:
         ids = pad(prompts, self.text.pad, left=True)
@@ -144,7 +141,9 @@ class Generator(Engine):
         return tokens
 
 
-def generator(config: Json, directory: Path, network: Network, text: Text, parallel: bool) -> Generator:
+def generator(
+    config: Json, directory: Path, network: Network, text: Text, parallel: bool, chunk: int
+) -> Generator:
     """The engine for a causal language model, with the defaults of its generation_config.json."""
     given = read_json(directory, "generation_config.json", default={})
     for setting, nothing in NOT_DONE.items():
@@ -160,7 +159,7 @@ def generator(config: Json, directory: Path, network: Network, text: Text, paral
     ends = given.get("eos_token_id", config.get("eos_token_id"))
     ends = ends if isinstance(ends, list) else [] if ends is None else [ends]
     begin = given.get("bos_token_id", config.get("bos_token_id"))
-    return Generator(network, text, parallel, defaults, begin, frozenset(ends))
+    return Generator(network, text, parallel, chunk, defaults, begin, frozenset(ends))
 
 
 def _choose(logits: Array, before: list[int], sampling: Sampling, generator: np.random.Generator) -> int:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from model_server.problems import Fault, ModelRefusedError, invalid
 from model_server.signature import Tensor
 
 Json = dict[str, Any]
+Tokens = tuple[list[list[int]], list[list[int]]]  # token ids and token types of each text
 
 TEXT = Tensor("text", "BYTES", (-1,))
 WORDPIECE = ("bert", "distilbert", "electra", "mobilebert")  # model types whose vocab.txt is BERT's
@@ -38,24 +40,62 @@ class Text:
         pad = self.tokenizer.token_to_id(pad["content"] if isinstance(pad, dict) else pad) if pad else None
         self.pad = pad if pad is not None else config.get("pad_token_id") or 0
 
-    def encode(self, texts: Array, *, cut: bool, room: int = 0) -> tuple[list[list[int]], list[list[int]]]:
-        """Token ids and token types of each text; 422 for a text that is too long and may not be cut.
+    def chunks(
+        self,
+        texts: Array,
+        rows: int,
+        *,
+        cut: bool,
+        room: int = 0,
+        prompt: str = "",
+        empty: int | None = None,
+    ) -> Iterator[Tokens]:
+        """`encode` for at most `rows` texts at a time: however many come, few are padded to the longest."""
+        encode = partial(self.encode, cut=cut, room=room, prompt=prompt, empty=empty)
+        starts = range(0, len(texts), rows)
+        if len(starts) > 1:  # a text that is refused is found before the first chunk's run of the network
+            for first in starts:
+                encode(texts[first : first + rows], first=first)
+        for first in starts:
+            yield encode(texts[first : first + rows], first=first)
 
-        `room` is how many tokens must be left free behind it.
+    def encode(
+        self,
+        texts: Array,
+        *,
+        cut: bool,
+        room: int = 0,
+        prompt: str = "",
+        empty: int | None = None,
+        first: int = 0,
+    ) -> Tokens:
+        """Token ids and token types of each text, the first of which is the request's row `first`.
+
+        422 for a text that is too long and may not be cut, or that gives no tokens where none (`empty`)
+        stands for it. `prompt` goes in front of each; `room` is how many tokens must be left free behind it.
         """
-        strings = [text.lower() if self.lower else text for text in texts]
+        strings = [prompt + text for text in texts]
+        if self.lower:
+            strings = [text.lower() for text in strings]
         encodings = (self.cutter if cut else self.tokenizer).encode_batch(strings)
         faults = [
             Fault(f"the text has {len(encoding.ids)} tokens; allowed: {self.limit - room}", TEXT.name, row)
-            for row, encoding in enumerate(encodings)
+            for row, encoding in enumerate(encodings, start=first)
             if len(encoding.ids) > self.limit - room
         ]
         if faults and room == 0:
             advice = '; shorten it, or send the parameter "truncation": true'
             faults = [Fault(fault.message + advice, fault.field, fault.row) for fault in faults]
+        ids = [encoding.ids for encoding in encodings]
+        if empty is None:
+            faults = faults or [
+                Fault("the text gives no tokens", TEXT.name, row)
+                for row, found in enumerate(ids, start=first)
+                if not found
+            ]
         if faults:
             raise invalid(*faults)
-        return [encoding.ids for encoding in encodings], [encoding.type_ids for encoding in encodings]
+        return [found or [empty] for found in ids], [encoding.type_ids for encoding in encodings]
 
     def decode(self, ids: Sequence[int]) -> str:
         return str(self.tokenizer.decode(list(ids), skip_special_tokens=True))

@@ -59,7 +59,7 @@ def load(directory: Path, settings: Settings) -> Engine:
         network = OnnxNetwork(graph, threads)
     else:
         network = TorchNetwork(directory, task, threads, allow_pickle=settings.allow_pickle)
-    common = network, Text(directory, config), parallel
+    common = network, Text(directory, config), parallel, settings.max_batch_size
     if task == "text-classification":
         return _classifier(config, *common)
     if task == "feature-extraction":
@@ -69,13 +69,14 @@ def load(directory: Path, settings: Settings) -> Engine:
 
 @dataclass
 class Encoder(Engine):
-    """Text in, numbers out, in one run of the network."""
+    """Text in, numbers out, in one run of the network for every `chunk` texts."""
 
     task: str
     signature: Signature
     network: Network
     text: Text
     parallel: bool
+    chunk: int
     compute: Callable[[dict[str, Array], Array], Tensors]  # the network's outputs and the mask to the answer
     prompt: str = ""  # what sentence-transformers puts in front of every text
     name: str = ENGINE
@@ -92,15 +93,13 @@ class Encoder(Engine):
         if type(cut) is not bool:
             raise invalid(Fault("must be true or false", "parameters.truncation"))
         no_parameters(rest, self.name)
-        texts = inputs[TEXT.name]
-        if self.prompt:
-            texts = np.array([self.prompt + text for text in texts], dtype=object)
-        ids, types = self.text.encode(texts, cut=cut)
-        empty = [
-            Fault("the text gives no tokens", TEXT.name, row) for row, found in enumerate(ids) if not found
-        ]
-        if empty:
-            raise invalid(*empty)
+        chunks = self.text.chunks(inputs[TEXT.name], self.chunk, cut=cut, prompt=self.prompt)
+        parts = [self._run(ids, types) for ids, types in chunks]
+        if len(parts) == 1:
+            return parts[0]
+        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+    def _run(self, ids: list[list[int]], types: list[list[int]]) -> Tensors:
         mask = pad([[1] * len(row) for row in ids], 0)
         return self.compute(self.network.run(pad(ids, self.text.pad), mask, pad(types, 0)), mask)
 
@@ -113,7 +112,7 @@ class Encoder(Engine):
         ]
 
 
-def _classifier(config: Json, network: Network, text: Text, parallel: bool) -> Encoder:
+def _classifier(config: Json, network: Network, text: Text, parallel: bool, chunk: int) -> Encoder:
     names = {int(number): str(label) for number, label in (config.get("id2label") or {}).items()}
     ones = np.ones((1, 2), np.int64)
     logits = network.run(ones, ones, ones - 1)["logits"]
@@ -132,10 +131,10 @@ def _classifier(config: Json, network: Network, text: Text, parallel: bool) -> E
         Tensor("scores", "FP32", (-1, len(labels))),
     )
     described = Signature((TEXT,), outputs, tuple(labels))
-    return Encoder("text-classification", described, network, text, parallel, compute)
+    return Encoder("text-classification", described, network, text, parallel, chunk, compute)
 
 
-def _encoder(directory: Path, network: Network, text: Text, parallel: bool) -> Encoder:
+def _encoder(directory: Path, network: Network, text: Text, parallel: bool, chunk: int) -> Encoder:
     pooling, normalize = _modules(directory)
     pool = POOLINGS[pooling]
 
@@ -161,7 +160,7 @@ def _encoder(directory: Path, network: Network, text: Text, parallel: bool) -> E
     described = Signature((TEXT,), (Tensor("embedding", "FP32", (-1, width)),))
     prompts = read_json(directory, "config_sentence_transformers.json", default={})
     prompt = (prompts.get("prompts") or {}).get(prompts.get("default_prompt_name") or "", "")
-    return Encoder("feature-extraction", described, network, text, parallel, compute, prompt)
+    return Encoder("feature-extraction", described, network, text, parallel, chunk, compute, prompt)
 
 
 def _task(config: Json, directory: Path) -> str:

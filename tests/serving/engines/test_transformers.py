@@ -98,6 +98,45 @@ def test_a_text_gets_the_same_answer_alone_batched_and_in_any_order(
     assert same(together, backwards)
 
 
+class Watched:
+    """A network that keeps the shapes [rows, tokens] of what it was run on."""
+
+    def __init__(self, network: Any) -> None:
+        self.network, self.pads, self.shapes = network, network.pads, []
+
+    def run(self, ids: np.ndarray, mask: np.ndarray, types: np.ndarray) -> Any:
+        self.shapes.append(mask.shape)
+        return self.network.run(ids, mask, types)
+
+    def step(self, ids: np.ndarray, mask: np.ndarray, past: Any) -> Any:
+        self.shapes.append(mask.shape)
+        return self.network.step(ids, mask, past)
+
+
+@pytest.mark.parametrize("folder", TRANSFORMERS, ids=lambda folder: folder.name)
+def test_many_texts_of_one_request_are_run_a_batch_at_a_time(
+    engines: dict[Path, Engine], folder: Path
+) -> None:
+    texts = [*TEXTS, "one two three four five six seven", "a"]
+    parameters = {"max_new_tokens": 3} if folder is GENERATOR else {}
+    engine = load(folder, max_batch_size=2)
+    engine.network = watched = Watched(engine.network)  # type: ignore[attr-defined]
+    assert same(answer(engine, texts, parameters), answer(engines[folder], texts, parameters))
+    assert max(rows for rows, _ in watched.shapes) == 2
+    assert min(tokens for _, tokens in watched.shapes) < max(tokens for _, tokens in watched.shapes)
+
+
+@pytest.mark.parametrize("folder", TRANSFORMERS, ids=lambda folder: folder.name)
+def test_a_text_that_is_refused_costs_no_run_of_the_network(folder: Path) -> None:
+    engine = load(folder, max_batch_size=2)
+    engine.network = watched = Watched(engine.network)  # type: ignore[attr-defined]
+    parameters = {} if folder is GENERATOR else {"truncation": False}
+    with pytest.raises(ProblemError) as caught:
+        answer(engine, [*TEXTS, "a " * 600], parameters)
+    assert caught.value.errors[0].row == len(TEXTS)
+    assert watched.shapes == []
+
+
 @needs_torch
 @pytest.mark.parametrize("folder", TRANSFORMERS, ids=lambda folder: folder.name)
 def test_safetensors_in_pytorch_answer_as_onnx_does(
