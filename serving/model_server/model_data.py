@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import json
 import logging
-import os
 import shutil
 import tarfile
 import tempfile
@@ -20,7 +20,9 @@ from model_server.logs import event
 from model_server.problems import ModelRefusedError
 from model_server.settings import Settings
 
-MARKER = ".model-server-source"  # what lies in the folder, so that a worker's restart fetches nothing again
+# What lies in the folder, so that a worker's restart fetches nothing again, and under which names, so that
+# another model finds none of them. JSON; its "source" is empty while one model takes another's place.
+MARKER = ".model-server-source"
 CHUNK = 1 << 20
 
 
@@ -40,8 +42,8 @@ def prepare(settings: Settings, fetch: Fetch | None = None) -> Path:
             )
         return directory
     source = f"{settings.model_uri} {settings.model_sha256}"
-    marker = directory / MARKER
-    if marker.is_file() and marker.read_text(encoding="utf-8") == source:
+    there, before = _fetched(directory)
+    if there == source:
         return directory
     directory.mkdir(parents=True, exist_ok=True)
     for leftover in directory.glob(".incoming-*"):  # of a worker that was killed
@@ -63,12 +65,14 @@ def prepare(settings: Settings, fetch: Fetch | None = None) -> Path:
         unpacked = Path(incoming, "model")
         unpack(archive, unpacked)
         archive.unlink()
-        for path in sorted(unpacked.iterdir()):
-            target = directory / path.name
-            if target.is_dir() and not target.is_symlink():
-                shutil.rmtree(target)
-            os.replace(path, target)  # noqa: PTH105 - replaces a file of an earlier version
-    marker.write_text(source, encoding="utf-8")
+        names = {path.name for path in unpacked.iterdir()} - {MARKER}
+        _mark(directory, "", before | names)
+        for path in list(directory.iterdir()):  # by name: the folder may hold what no fetch put there
+            if path.name in before | names:
+                _remove(path)
+        for name in sorted(names):
+            (unpacked / name).rename(directory / name)
+        _mark(directory, source, names)
     event(
         logging.INFO,
         "model fetched",
@@ -78,6 +82,30 @@ def prepare(settings: Settings, fetch: Fetch | None = None) -> Path:
         seconds=round(perf_counter() - started, 3),
     )
     return directory
+
+
+def _fetched(directory: Path) -> tuple[str, set[str]]:
+    """The source of the model in the folder and the names that its fetch put there; nothing where none."""
+    try:
+        found = json.loads((directory / MARKER).read_text(encoding="utf-8"))
+        return str(found["source"]), set(found["names"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return "", set()
+
+
+def _mark(directory: Path, source: str, names: set[str]) -> None:
+    """Whole or not at all: a marker that is cut short would forget what to remove."""
+    text = json.dumps({"source": source, "names": sorted(names)})
+    new = directory / f"{MARKER}.new"
+    new.write_text(text, encoding="utf-8")
+    new.replace(directory / MARKER)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink()
 
 
 def unpack(archive: Path, directory: Path) -> None:

@@ -75,6 +75,49 @@ def test_a_second_start_fetches_nothing_unless_another_archive_is_meant(tmp_path
     assert (tmp_path / "model.json").read_bytes() == b"[]"
 
 
+def held(directory: Path) -> set[str]:
+    paths = (path for path in directory.rglob("*") if path.is_file())
+    return {str(path.relative_to(directory)) for path in paths} - {MARKER}
+
+
+V7, V8 = ("models", "a b/m.tar.gz", "v7"), ("models", "a b/m.tar.gz", "v8")
+URI_8 = "s3://models/a%20b/m.tar.gz?versionId=v8"
+
+
+def test_nothing_of_an_earlier_model_is_left_beside_a_later_one(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("no fetch put this here")
+    # What was a folder is a file and the other way round.
+    other = archive({"model.json/part": b"[]", "code": b"pass", MARKER: b"of somebody else"})
+    store = Store({V7: archive({"model.json": b"{}", "code/a.py": b"", "signature.json": b""}), V8: other})
+    prepare(settings(tmp_path), store)
+    assert held(tmp_path) == {"notes.txt", "model.json", "code/a.py", "signature.json"}
+    for _ in range(2):
+        prepare(settings(tmp_path, uri=URI_8), store)
+    assert held(tmp_path) == {"notes.txt", "model.json/part", "code"}
+    assert len(store.asked) == 2
+
+
+def test_a_fetch_that_ends_halfway_is_taken_for_neither_model(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = Store({V7: GOOD, V8: archive({"extra.json": b"", "model.json": b"[]"})})
+    prepare(settings(tmp_path), store)
+    rename = Path.rename
+
+    def full(path: Path, target: Path) -> Path:
+        if path.name == "model.json":
+            raise OSError("no space left on device")
+        return rename(path, target)
+
+    with monkeypatch.context() as broken, pytest.raises(OSError, match="no space"):
+        broken.setattr(Path, "rename", full)
+        prepare(settings(tmp_path, uri=URI_8), store)
+    prepare(settings(tmp_path), store)
+    assert [version for _, _, version in store.asked] == ["v7", "v8", "v7"]
+    assert held(tmp_path) == {"model.json", "code/inference.py"}
+    assert (tmp_path / "model.json").read_bytes() == b"{}"
+
+
 def test_another_sha256_is_refused_before_anything_is_unpacked(tmp_path: Path) -> None:
     store = Store({("models", "a b/m.tar.gz", "v7"): GOOD})
     with pytest.raises(
