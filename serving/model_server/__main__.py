@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import gc
 
-gc.disable()  # until the model is there (worker.settle): nothing that imports make is garbage
+# In a worker until the model is there (worker.settle): what imports make is no garbage, nor what a supervisor makes.
+gc.disable()
 
 # ruff: noqa: E402
 import json

@@ -33,7 +33,6 @@ QUIET_SECONDS = 0.25  # without a request, while draining: the load balancer has
 
 def run(settings: Settings, listener: socket.socket, counters: metrics.WorkerMetrics, supervisor: int) -> int:
     """The worker's whole life, which ends with its supervisor's (a process id). Returns its exit code."""
-    gc.disable()  # until the model is there; a later worker's supervisor has it on again
     http.renew_process()
     keep_memory()
     worker = Worker(settings, listener, counters, supervisor)
