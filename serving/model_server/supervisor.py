@@ -23,6 +23,8 @@ from model_server.settings import Settings, available_cores
 
 MAX_EARLY_DEATHS = 3  # of the first worker, before it was ever ready
 LONGEST_PAUSE = 10.0
+# What ends a worker that is told to stop before it listens to that; later on it ends by itself.
+STOPS = (-signal.SIGTERM, -signal.SIGINT)
 
 
 def run(settings: Settings) -> int:
@@ -122,7 +124,10 @@ class Supervisor:
                 counters[gauge] = 0
             code = os.waitstatus_to_exitcode(status)
             if self._stopping:
-                self._code = max(self._code, max(0, code))
+                killed = code < 0 and code not in STOPS
+                if killed:  # what was sent to it has no answer
+                    event(logging.ERROR, f"worker {pid} was {_end(code)} while it stopped", worker=slot)
+                self._code = max(self._code, code, int(killed))
             else:
                 self._recover(slot, pid, code, counters)
 
@@ -131,9 +136,7 @@ class Supervisor:
         if code == 78 and not self._ever_ready:  # the worker has said why in its last line
             self._give_up(code)
             return
-        how = f"killed by {signal.Signals(-code).name}" if code < 0 else f"exited with {code}"
-        if code == -signal.SIGKILL:
-            how += " (the kernel does this when memory runs out)"
+        how = _end(code)
         event(logging.ERROR, f"worker {pid} was {how}" if code < 0 else f"worker {pid} {how}", worker=slot)
         if not self._ever_ready and self._deaths[slot] >= MAX_EARLY_DEATHS:
             event(
@@ -158,6 +161,14 @@ class Supervisor:
         for pid in self._running:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGTERM)
+
+
+def _end(code: int) -> str:
+    """How a worker ended, from its exit code or the signal below 0."""
+    if code >= 0:
+        return f"exited with {code}"
+    memory = " (the kernel does this when memory runs out)" if code == -signal.SIGKILL else ""
+    return f"killed by {signal.Signals(-code).name}{memory}"
 
 
 def _listen(settings: Settings) -> socket.socket:
