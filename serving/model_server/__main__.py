@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 
-# In a worker until the model is there (worker.settle): what imports make is no garbage, nor what a supervisor makes.
+# Until the model is there (worker.settle): what imports make is no garbage, and a supervisor makes none.
 gc.disable()
 
 # ruff: noqa: E402

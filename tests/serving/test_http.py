@@ -410,7 +410,7 @@ def slow_script(folder: Path) -> Path:
     (folder / "inference.py").write_text(
         "import pathlib, time\n"
         "def model_fn(d): return pathlib.Path(d)\n"
-        "def input_fn(body, kind): return body\n"
+        "def input_fn(body, kind): return body.decode()\n"
         "def predict_fn(data, d):\n"
         "    (d / 'asked').open('a').write(data + '\\n')\n"
         "    while (d / 'hold').exists(): time.sleep(0.01)\n"
@@ -539,7 +539,7 @@ def test_a_script_that_calls_exit_fails_its_request_and_no_other(
     (tmp_path / "inference.py").write_text(
         "import sys\n"
         "def model_fn(d): return None\n"
-        "def input_fn(body, kind): return body\n"
+        "def input_fn(body, kind): return body.decode()\n"
         "def predict_fn(data, model): return sys.exit() if data == 'exit' else data\n"
         "def output_fn(prediction, accept): return prediction\n",
         encoding="utf-8",
