@@ -307,9 +307,12 @@ class Connection(asyncio.Protocol):
     @property
     def busy(self) -> bool:
         """Whether a request is under way, to its answer's last byte."""
-        if self._current is not None or self._reading is not None or self._waiting:
-            return True
-        return bool(self._transport.get_write_buffer_size() > 0)
+        return bool(self._current or self._reading or self._waiting or self.unsent)
+
+    @property
+    def unsent(self) -> bool:
+        """Whether the client has yet to read what it was answered."""
+        return bool(self._transport.get_write_buffer_size())
 
     def close_if_idle(self) -> None:
         if not self.busy and not self._failed:

@@ -233,7 +233,7 @@ class Worker:
                 if not server.in_flight and not self._tasks and not any(c.busy for c in server.connections):
                     break
             await asyncio.sleep(0.005)
-        left = server.in_flight
+        left = server.in_flight + sum(connection.unsent for connection in server.connections)
         if left:
             event(
                 logging.ERROR,

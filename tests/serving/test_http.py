@@ -557,3 +557,21 @@ def test_a_model_that_calls_exit_is_refused(start: Callable[..., ModelServer], t
     server = start(tmp_path, wait=False)
     assert server.process.wait(20) == 78
     assert "SystemExit: 3" in server.log()[-1]["message"]
+
+
+def test_an_answer_that_nobody_reads_is_told_of_at_the_end(
+    start: Callable[..., ModelServer], tmp_path: Path
+) -> None:
+    folder = slow_script(tmp_path / "model")
+    server = start(folder, drain_seconds=1)
+    size = 6_000_000
+    with socket.socket() as client:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        client.connect(("127.0.0.1", server.port))
+        head = POST + b"host: x\r\ncontent-type: text/plain\r\ncontent-length: %d\r\n\r\n" % size
+        client.sendall(head + b"a" * size)
+        wait_for((folder / "asked").exists, 20)
+        wait_for(lambda: server.metric("model_server_requests_in_flight") == 1, 20)  # the one that asks
+        server.process.terminate()
+        assert server.process.wait(20) == 1
+    assert any(line["message"] == "stopped with requests unanswered" for line in server.log())
