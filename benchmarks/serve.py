@@ -510,7 +510,7 @@ def _seconds_to_ready(contestant: Contestant, model: Path, preferred: bool) -> f
         while not _pings(server.port):
             if server.exited() or time.perf_counter() - began > 60:
                 raise SystemExit(f"the model server did not become ready: {server.log.read_text()[-300:]}")
-            time.sleep(0.005)
+            time.sleep(0.001)
         return time.perf_counter() - began
     finally:
         server.stop()

@@ -72,10 +72,18 @@ class Application:
 
     def __call__(self, request: Request) -> None:
         try:
-            if HEADER in request.headers and request.target == b"/invocations":
+            known = request.known
+            if known is not None and known.handler is not None:
+                request.route = known.route
+                known.handler(request)
+                return
+            tunnel = HEADER in request.headers and request.target == b"/invocations"
+            if tunnel:
                 open_tunnel(request)
             found = self._routes.get(request.method + request.target)
             handler, request.route = found if found is not None else self._find(request)
+            if known is not None and not tunnel:
+                known.handler, known.route = handler, request.route
             handler(request)
         except Exception as error:  # every request gets an answer
             fail(request, error)
@@ -113,7 +121,16 @@ class Application:
             raise _not_ready()
         request.respond(200, JSON, b'{"ready":true}')
 
+    def publish(self) -> None:
+        """Gauges that would cost every request something: written when asked for, and each second."""
+        values = self._counters.values
+        if self.server is not None:
+            values[metrics.IN_FLIGHT] = self.server.in_flight
+        if self.batcher is not None:
+            values[metrics.QUEUE_DEPTH] = self.batcher.depth
+
     def _metrics(self, request: Request) -> None:
+        self.publish()
         request.respond(
             200, b"text/plain; version=0.0.4; charset=utf-8", metrics.render(self._counters.shared)
         )

@@ -35,7 +35,7 @@ class Job(Protocol):
     parameters: Mapping[str, object]
     arrived: float
     call: Callable[[], Any] | None
-    alone: bool  # may not share a call of the engine
+    alone: bool  # may not share a call of the engine: has its own `call` or parameters, or failed in company
 
     @property
     def gone(self) -> bool: ...
@@ -81,12 +81,16 @@ class Batcher:
             self._process([job], job.rows)
             return
         waiting.append(job)
-        self._counters.values[metrics.QUEUE_DEPTH] = len(waiting)
         if self._timer is not None and sum([waiting.rows for waiting in self._queue]) >= self._max_rows:
             self._timer.cancel()
             self._timer, self._scheduled = None, False
         if not self._busy:
             self._again()
+
+    @property
+    def depth(self) -> int:
+        """Requests that wait for the engine."""
+        return len(self._queue)
 
     def learn(self, rows: int, seconds: float) -> None:
         """How long a call took (a warm-up's, to begin with)."""
@@ -106,7 +110,6 @@ class Batcher:
         if self._max_latency and self._wait_for_company():
             return
         jobs = self._take()
-        self._counters.values[metrics.QUEUE_DEPTH] = len(self._queue)
         if jobs:
             self._process(jobs, sum([job.rows for job in jobs]))
 
@@ -141,7 +144,7 @@ class Batcher:
 
     def _take(self) -> list[Job]:
         """The head of the queue, as much as may go in one call; jobs of clients that left are dropped."""
-        waiting = self._queue
+        waiting, max_rows, fixed = self._queue, self._max_rows, self._fixed
         jobs: list[Job] = []
         rows = 0
         while waiting:
@@ -150,18 +153,15 @@ class Batcher:
                 waiting.popleft()
                 self._counters.values[metrics.DROPPED] += 1
                 continue
-            if jobs and (rows + job.rows > self._max_rows or not self._compatible(jobs[0], job)):
+            if jobs and (
+                rows + job.rows > max_rows or job.alone or not (fixed or _same_shapes(jobs[0], job))
+            ):
                 break
             jobs.append(waiting.popleft())
             rows += job.rows
+            if job.alone:
+                break
         return jobs
-
-    def _compatible(self, first: Job, job: Job) -> bool:
-        if first.alone or job.alone or first.call or job.call or first.parameters or job.parameters:
-            return False
-        return self._fixed or all(
-            array.shape[1:] == job.inputs[name].shape[1:] for name, array in first.inputs.items()
-        )
 
     def _predict_jobs(self, jobs: list[Job]) -> tuple[Any, BaseException | None, float]:
         """The outputs of all jobs, or what went wrong; and the seconds it took."""
@@ -220,6 +220,10 @@ class Batcher:
         self._answer(jobs, rows, outputs, error, seconds)
         if self._queue and not self._scheduled:
             self._run()
+
+
+def _same_shapes(first: Job, job: Job) -> bool:
+    return all(array.shape[1:] == job.inputs[name].shape[1:] for name, array in first.inputs.items())
 
 
 def overloaded(waiting: int, counters: metrics.WorkerMetrics) -> ProblemError:

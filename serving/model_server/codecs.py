@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import csv
 import io
-import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -256,6 +255,8 @@ def _npy_header(header: bytes) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
 
 
 def read_npz(reader: InputReader, body: bytes, media: Media) -> Decoded:  # noqa: ARG001
+    import zipfile  # rare, and three milliseconds of every start
+
     limit = 8 * max(len(body), 1 << 20)  # savez_compressed shrinks numbers by less; more is a bomb
     arrays: dict[str, Array] = {}
     try:
@@ -382,6 +383,8 @@ def write_npy(entries: Entries, outputs: Tensors) -> bytes:  # noqa: ARG001
 
 
 def write_npz(entries: Entries, outputs: Tensors) -> bytes:  # noqa: ARG001
+    import zipfile
+
     out = io.BytesIO()
     with zipfile.ZipFile(out, "w", zipfile.ZIP_STORED) as archive:
         for name, array in outputs.items():

@@ -10,6 +10,7 @@ import asyncio
 import os
 import re
 from collections import deque
+from collections.abc import Callable
 from email.utils import formatdate
 from http import HTTPStatus
 from itertools import count
@@ -56,6 +57,7 @@ class Request:
         "http10",
         "id",
         "keep_alive",
+        "known",
         "method",
         "path",
         "problem",
@@ -66,6 +68,7 @@ class Request:
 
     def __init__(self, connection: Connection) -> None:
         self.connection = connection
+        self.known: KnownHead | None = None
         self.method = b""
         self.target = b""  # as it was sent
         self.path = ""
@@ -134,12 +137,18 @@ valid_id = re.compile(_ID).fullmatch
 
 
 class KnownHead:
-    """A request's head as it was parsed once. The headers are shared by all requests that repeat it."""
+    """A request's head as it was parsed once, and what the application made of it.
 
-    __slots__ = ("headers", "length", "method", "target")
+    The headers are shared by all requests that repeat it; an id that one has for itself is its `Request.id`.
+    """
+
+    __slots__ = ("handler", "headers", "length", "method", "negotiated", "route", "target")
 
     def __init__(self, method: bytes, target: bytes, headers: dict[bytes, bytes], length: int) -> None:
         self.method, self.target, self.headers, self.length = method, target, headers, length
+        self.handler: Callable[[Request], None] | None = None
+        self.route = OTHER
+        self.negotiated: Any = None  # the handler's own
 
 
 # The one line in which the heads of a load balancer's requests differ. A line of plain text, if no other line
@@ -151,6 +160,7 @@ IDENTITIES = frozenset((b"x-amzn-trace-id", b"x-request-id"))
 # Heads with these mean more than one request and its body.
 UNLIKE = frozenset((b"transfer-encoding", b"expect", b"upgrade", b"connection"))
 MAX_KNOWN_HEADS = 256
+MAX_STARTS = 256
 MAX_KNOWN_HEAD = 2048
 
 
@@ -170,15 +180,28 @@ class Server:
         self.closing = False  # each connection's next answer is its last
         self.last_request = 0.0
         self.heads: dict[bytes, KnownHead] = {}
+        self.starts: dict[tuple[int, bytes], bytes] = {}  # answers' first lines, of this second
         self.tick()
 
     def tick(self) -> None:
         """Once a second: the Date header, and connections that have been silent for too long."""
         self.now = time()
-        self.head = b"date: %b\r\nx-request-id: " % formatdate(self.now, usegmt=True).encode()
+        self.starts.clear()
         for connection in list(self.connections):
             if connection.deadline < self.now:
                 connection.expire()
+
+    def start(self, status: int, content_type: bytes) -> bytes:
+        """An answer's first lines, up to its request's id."""
+        date = formatdate(self.now, usegmt=True).encode()
+        start = b"%bcontent-type: %b\r\ndate: %b\r\nx-request-id: " % (
+            _STATUS_LINES[status],
+            content_type,
+            date,
+        )
+        if len(self.starts) < MAX_STARTS:  # a script may name any number of content types
+            self.starts[status, content_type] = start
+        return start
 
     def __call__(self) -> Connection:
         return Connection(self)
@@ -240,7 +263,6 @@ class Connection(asyncio.Protocol):
         server.values[metrics.CONNECTIONS] -= 1
         dropped = [*self._waiting] if self._current is None else [self._current, *self._waiting]
         server.in_flight -= len(dropped)
-        server.values[metrics.IN_FLIGHT] -= len(dropped)
         for request in dropped if self._reading is None else [*dropped, self._reading]:
             self._let_go(request)
         # The parser and this object hold each other: what they hold would wait for the collector.
@@ -419,13 +441,11 @@ class Connection(asyncio.Protocol):
 
     def _repeat(self, known: KnownHead, identity: re.Match[bytes] | None, body: bytes) -> None:
         request = Request(self)
+        request.known = known
         request.method = known.method
         request.target = known.target
-        if identity is None:
-            request.headers = known.headers
-            request.id = _new_id()
-        else:
-            request.headers = known.headers | {identity[1].lower(): identity[2]}
+        request.headers = known.headers
+        request.id = (identity and _given_id({identity[1].lower(): identity[2]})) or _new_id()
         request.body = body
         request.started = perf_counter()
         if known.length >= LARGE_BODY:
@@ -459,7 +479,6 @@ class Connection(asyncio.Protocol):
         server = self.server
         server.last_request = request.started
         server.in_flight += 1
-        server.values[metrics.IN_FLIGHT] += 1
         if self._current is not None or self._answering or self._paused:
             self._waiting.append(request)
             if len(self._waiting) >= MAX_PIPELINED:
@@ -490,17 +509,12 @@ class Connection(asyncio.Protocol):
             return  # the client is gone
         server = self.server
         server.in_flight -= 1
-        server.values[metrics.IN_FLIGHT] -= 1
         if request.held:
             self._let_go(request)
         # On the way out, a connection closes after the last request that it had already sent.
         keep_alive = request.keep_alive and not (server.closing and not self._waiting)
         parts = [
-            _STATUS_LINES[status],
-            b"content-type: ",
-            content_type,
-            b"\r\n",
-            server.head,
+            server.starts.get((status, content_type)) or server.start(status, content_type),
             request.id or request.identify(),
             b"\r\ncontent-length: %d\r\n" % len(body),
         ]
@@ -525,7 +539,6 @@ class Connection(asyncio.Protocol):
             for dropped in self._waiting:
                 self._let_go(dropped)
             server.in_flight -= len(self._waiting)
-            server.values[metrics.IN_FLIGHT] -= len(self._waiting)
             self._waiting.clear()
             if request.problem is None:
                 self._transport.close()

@@ -33,7 +33,7 @@ class RequestJob:
         self.render = render
         self.call = call
         self.arrived = request.started
-        self.alone = False
+        self.alone = call is not None or bool(parameters)
 
     @property
     def gone(self) -> bool:

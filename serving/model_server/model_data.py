@@ -35,12 +35,6 @@ class Fetch(Protocol):
 def prepare(settings: Settings, fetch: Fetch | None = None) -> Path:
     """The folder that holds the model. ModelRefusedError where there is none, or not the one meant."""
     directory = settings.model_dir
-    if not settings.model_uri:
-        if not directory.is_dir():
-            raise ModelRefusedError(
-                f"there is no model: {directory} is not a folder, and MODEL_SERVER_MODEL_URI is not set"
-            )
-        return directory
     source = f"{settings.model_uri} {settings.model_sha256}"
     there, before = _fetched(directory)
     if there == source:

@@ -20,7 +20,6 @@ from model_server.app import Application
 from model_server.batching import UNKNOWN
 from model_server.engines import Engine, RawEngine, choose
 from model_server.logs import event, log
-from model_server.model_data import prepare
 from model_server.problems import ModelRefusedError
 from model_server.settings import Settings
 
@@ -94,6 +93,7 @@ class Worker:
 
     def _tick(self) -> None:
         self._server.tick()
+        self._application.publish()
         if os.getppid() != self._supervisor:  # the supervisor was killed: a new one must find the port free
             self._stop.set()
         self._loop.call_later(1.0, self._tick)
@@ -167,7 +167,7 @@ class Worker:
         """On a thread of its own, while /ping answers 503."""
         try:
             started = perf_counter()
-            engine, warm_up = load_engine(prepare(self._settings), self._settings)
+            engine, warm_up = load_engine(_model_directory(self._settings), self._settings)
             seconds = perf_counter() - started
             self._loop.call_soon_threadsafe(self._loaded, engine, seconds, warm_up)
         except ModelRefusedError as error:
@@ -253,6 +253,20 @@ class Worker:
             self._accept_one()
             if len(self._tasks) == before:
                 return
+
+
+def _model_directory(settings: Settings) -> Path:
+    if settings.model_uri:
+        from model_server.model_data import (
+            prepare,
+        )  # archives, hashes, S3: imported only where they are needed
+
+        return prepare(settings)
+    if not settings.model_dir.is_dir():
+        raise ModelRefusedError(
+            f"there is no model: {settings.model_dir} is not a folder, and MODEL_SERVER_MODEL_URI is not set"
+        )
+    return settings.model_dir
 
 
 def load_engine(directory: Path, settings: Settings) -> tuple[Engine, float]:

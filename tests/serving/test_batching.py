@@ -59,6 +59,9 @@ class Ask:
     def of(cls, *values: float, **options: Any) -> Ask:
         return cls({"x": np.array(values, dtype=np.float64)}, **options)
 
+    def __post_init__(self) -> None:
+        self.alone = self.alone or self.call is not None or bool(self.parameters)
+
     @property
     def rows(self) -> int:
         return len(self.inputs["x"])

@@ -29,11 +29,17 @@ class Invocations:
         self._texts: list[bytes] | None = None
 
     def __call__(self, request: Request) -> None:
-        headers = request.headers
-        key = (headers.get(b"content-type", b""), headers.get(b"accept", b""))
-        negotiated, render = self._renderers.get(key) or self._negotiate(key)
-        if b"content-encoding" in headers:
-            refuse_encoding(request)
+        known = request.known
+        if known is not None and known.negotiated is not None:
+            negotiated, render = known.negotiated
+        else:
+            headers = request.headers
+            key = (headers.get(b"content-type", b""), headers.get(b"accept", b""))
+            negotiated, render = self._renderers.get(key) or self._negotiate(key)
+            if b"content-encoding" in headers:
+                refuse_encoding(request)
+            if known is not None and request.attributes is None:
+                known.negotiated = negotiated, render
         if len(request.body) >= LARGE_BODY or negotiated.unpacks:
             self._large_bodies.submit(request, partial(self._read, request, negotiated, render))
             return
