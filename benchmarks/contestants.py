@@ -60,8 +60,11 @@ def sink() -> Contestant:
     )
 
 
-def ours(workers: int, name: str, headers: dict[str, str] | None = None) -> Contestant:
-    """The model server as a container runs it, with `workers` processes (0: it chooses)."""
+def ours(workers: int, name: str, headers: dict[str, str] | None = None, engine: str = "") -> Contestant:
+    """The model server as a container runs it, with `workers` processes (0: it chooses).
+
+    `engine` is named by what modelstacks deploys; without it the server finds out.
+    """
     return Contestant(
         name=name,
         about="validation, limits, metrics, request ids on; "
@@ -78,6 +81,7 @@ def ours(workers: int, name: str, headers: dict[str, str] | None = None) -> Cont
             "MODEL_SERVER_MODEL_NAME": "model",
             "MODEL_SERVER_HOST": "127.0.0.1",
             "MODEL_SERVER_WORKERS": str(workers),
+            "MODEL_SERVER_ENGINE": engine,
             "MODEL_SERVER_LOG_LEVEL": "warning",
         },
         headers=headers or {},

@@ -473,12 +473,12 @@ def measure_start(options: argparse.Namespace) -> tuple[str, str]:
     rows = []
     compileall.compile_dir(ROOT / "serving" / "model_server", quiet=1)  # as the image's build does
     for name, code in BY_HAND.items():
-        model = MODELS / name
+        model, engine = MODELS / name, name.rpartition("-")[2]
         hand, one, auto = [], [], []
         for _turn in range(rounds):
             hand.append(_seconds_by_hand(code.format(str(model))))
-            one.append(_seconds_to_ready(ours(1, f"{OURS}, 1 worker"), model, options.prefer))
-            auto.append(_seconds_to_ready(ours(0, f"{OURS}, auto"), model, options.prefer))
+            one.append(_seconds_to_ready(ours(1, f"{OURS}, 1 worker", engine=engine), model, options.prefer))
+            auto.append(_seconds_to_ready(ours(0, f"{OURS}, auto", engine=engine), model, options.prefer))
             if options.prefer:
                 time.sleep(1)
         by, first, default = median(hand), median(one), median(auto)
