@@ -531,9 +531,9 @@ class Connection(asyncio.Protocol):
             parts.append(body)
         self._current = None
         self.deadline = server.now + server.settings.keep_alive_seconds
+        seconds = perf_counter() - request.started
         self._transport.write(b"".join(parts))
-        # The client need not wait for this.
-        server.counters.request(request.route, status, perf_counter() - request.started)
+        server.counters.request(request.route, status, seconds)  # the client need not wait for this
         if not keep_alive:
             self._failed = True
             for dropped in self._waiting:
