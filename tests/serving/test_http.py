@@ -186,7 +186,7 @@ def test_a_connection_that_is_lost_leaves_nothing_to_the_garbage_collector() -> 
         assert server.held == 1_000_000
         connection.connection_lost(None)
         del connection
-        assert not [each for each in gc.get_objects() if isinstance(each, Connection)]
+        assert not [each for each in gc.get_objects() if type(each) is Connection]
         assert server.held == 0
     finally:
         gc.enable()
