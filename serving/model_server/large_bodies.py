@@ -48,10 +48,9 @@ class LargeBodies:
     def _done(self, request: Request, future: asyncio.Future[RequestJob | None]) -> None:
         self._waiting -= 1
         error = future.exception()
+        # Not raised here: its traceback, which holds all that was read, would hold the future that holds it.
         if error is not None:
             fail(request, error)
-            # The traceback holds the body and all that was read of it, and would until the collector comes.
-            error.__traceback__ = None
         elif (job := future.result()) is None:
             self._counters.values[metrics.DROPPED] += 1
         else:

@@ -14,7 +14,10 @@ import pytest
 from model_server import metrics
 from model_server.batching import Batcher
 from model_server.engines import Engine, Tensors
+from model_server.http import Connection, Request, Server
+from model_server.jobs import RequestJob
 from model_server.problems import ProblemError
+from model_server.settings import Settings
 from model_server.signature import Signature, Tensor
 
 
@@ -317,3 +320,26 @@ def test_an_answer_that_cannot_be_sent_does_not_keep_others_from_theirs() -> Non
 
     run(engine, scene)
     assert [ask.outcome for ask in asks] == [[[2.0]], [[6.0]]]
+
+
+def test_what_comes_behind_a_request_with_parameters_is_not_in_its_call() -> None:
+    engine, asks = Doubler(), [Ask.of(1.0, parameters={"seed": 1}), Ask.of(2.0), Ask.of(3.0)]
+
+    async def scene(batcher: Batcher) -> None:
+        for ask in asks:
+            batcher.submit(ask)
+        await answered(*asks)
+
+    run(engine, scene)
+    assert engine.calls == [1, 2]
+
+
+@pytest.mark.parametrize(
+    ("parameters", "call", "alone"), [({}, None, False), ({"seed": 1}, None, True), ({}, list, True)]
+)
+def test_a_job_of_its_own_kind_shares_no_call(
+    parameters: dict[str, object], call: Callable[[], Any] | None, alone: bool
+) -> None:
+    server = Server(lambda _request: None, Settings(model_name="m"), metrics.SharedMetrics(1).worker(0))
+    request = Request(Connection(server))
+    assert RequestJob(request, {}, 1, parameters, lambda *_: (b"", b"", b""), call).alone is alone

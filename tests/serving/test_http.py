@@ -319,9 +319,10 @@ def test_a_tunnelled_head_is_a_tunnel_every_time(digits: ModelServer) -> None:
     with connect(digits) as client:
         for _ in range(3):
             client.sendall(predict_request(ROWS[:1], tunnelled))
-            [(status, body)] = read_answers(client, 1)
-            assert status == 200
-            assert json.loads(body)["name"] == "model_server"
+            answer = client.recv(65_536)
+            assert answer.startswith(b"HTTP/1.1 200 ")
+            assert b"x-amzn-sagemaker-custom-attributes: request-id=" in answer
+            assert b'"name":"model_server"' in answer
 
 
 def test_pipelined_requests_are_answered_in_order(digits: ModelServer) -> None:
@@ -575,3 +576,28 @@ def test_an_answer_that_nobody_reads_is_told_of_at_the_end(
         server.process.terminate()
         assert server.process.wait(20) == 1
     assert any(line["message"] == "stopped with requests unanswered" for line in server.log())
+
+
+def test_the_date_is_this_seconds(digits: ModelServer) -> None:
+    with httpx.Client(base_url=digits.url) as client:
+        first = client.get("/ping").headers["date"]
+        wait_for(lambda: client.get("/ping").headers["date"] != first, 5)
+
+
+def test_the_garbage_collector_is_on_again_once_the_model_is_there(
+    start: Callable[..., ModelServer], tmp_path: Path
+) -> None:
+    (tmp_path / "inference.py").write_text(
+        "import gc\n"
+        "def model_fn(d): return None\n"
+        "def input_fn(body, kind): return body\n"
+        "def predict_fn(data, model): return gc.isenabled() and gc.get_freeze_count() > 0\n"
+        "def output_fn(prediction, accept): return str(prediction)\n",
+        encoding="utf-8",
+    )
+    server = start(tmp_path)
+
+    def collects() -> bool:
+        return httpx.post(f"{server.url}/invocations", content=b"?", headers=TEXT).text == "True"
+
+    wait_for(collects, 10)

@@ -6,14 +6,20 @@ import asyncio
 import gc
 import weakref
 from typing import Any, cast
+from unittest.mock import Mock
 
 import pytest
 from model_server import metrics
 from model_server.batching import Batcher
-from model_server.http import Request
+from model_server.engines import Engine
+from model_server.http import Connection, Request, Server
 from model_server.jobs import RequestJob
-from model_server.large_bodies import LargeBodies
+from model_server.large_bodies import LARGE_BODY, LargeBodies
 from model_server.problems import ProblemError, malformed
+from model_server.protocols.invocations import Invocations
+from model_server.settings import Settings
+from model_server.signature import Signature, Tensor
+from model_server.validation import InputReader
 
 
 class Asked:
@@ -78,3 +84,30 @@ def test_more_than_may_wait_are_refused_at_once() -> None:
         bodies.submit(cast(Request, asked[2]), refuse)
 
     asyncio.run(scene())
+
+
+@pytest.mark.parametrize(
+    ("content_type", "size", "aside"),
+    [
+        (b"application/json", 100, False),
+        (b"application/json", LARGE_BODY, True),
+        (b"application/x-npz", 100, True),  # a small body may unpack to a large one
+        (b"image/png", 100, True),
+    ],
+)
+def test_what_may_take_long_to_read_is_read_aside(content_type: bytes, size: int, aside: bool) -> None:
+    class Seen(Exception):
+        pass
+
+    class Aside:
+        def submit(self, request: Request, read: Any) -> None:
+            raise Seen
+
+    tensor = Tensor("x", "FP32", (-1, 2))
+    reader = InputReader(Signature((tensor,), (tensor,)))
+    handler = Invocations(cast(Engine, Mock()), reader, cast(Batcher, None), cast(LargeBodies, Aside()))
+    server = Server(lambda _request: None, Settings(model_name="m"), metrics.SharedMetrics(1).worker(0))
+    request = Request(Connection(server))
+    request.headers, request.body = {b"content-type": content_type}, b"?" * size
+    with pytest.raises(Seen if aside else ProblemError):
+        handler(request)
