@@ -54,6 +54,20 @@ def settings(
     return Settings(model_name="m", model_dir=directory, model_uri=uri, model_sha256=sha)
 
 
+def test_an_archive_is_unpacked_where_tarfile_has_no_filters_as_in_python_3_11_2(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def extractall(
+        self: tarfile.TarFile, path: str = ".", members: object = None, *, numeric_owner: bool = False
+    ) -> None:
+        raise AssertionError("the old extractall writes wherever the archive says")
+
+    monkeypatch.setattr(tarfile.TarFile, "extractall", extractall)
+    store = Store({("models", "a b/m.tar.gz", "v7"): GOOD})
+    directory = prepare(settings(tmp_path / "model", sha256(GOOD)), store)
+    assert (directory / "code" / "inference.py").read_bytes() == b"pass"
+
+
 def test_an_archive_is_fetched_by_version_checked_and_unpacked(tmp_path: Path) -> None:
     store = Store({("models", "a b/m.tar.gz", "v7"): GOOD})
     assert prepare(settings(tmp_path / "model", sha256(GOOD)), store) == tmp_path / "model"

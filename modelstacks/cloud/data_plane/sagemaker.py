@@ -14,7 +14,6 @@ import json
 import random
 import secrets
 import shutil
-import tarfile
 import tempfile
 from collections.abc import Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -32,7 +31,8 @@ from modelstacks.cloud.data_plane.replicas import Replica, State
 from modelstacks.cloud.data_plane.topology import Endpoint, Model, Topology, Variant
 from modelstacks.cloud.data_plane.wire import ConnectionLost, Headers, Request, Response
 from modelstacks.cloud.state import disk_fault
-from modelstacks.core.errors import ModelstacksError
+from modelstacks.core.errors import ModelstacksError, UsageError
+from modelstacks.core.unpacking import unpack
 
 __all__ = ["Endpoints"]
 
@@ -477,18 +477,15 @@ def _fetch_and_unpack(s3: object, bucket: str, key: str, directory: Path) -> Non
         directory.parent.mkdir(parents=True, exist_ok=True)
         staging = Path(tempfile.mkdtemp(dir=directory.parent, prefix=".unpacking-"))
         try:
-            with tempfile.TemporaryFile(dir=directory.parent) as archive:
+            with tempfile.NamedTemporaryFile(dir=directory.parent, prefix=".archive-") as archive:
                 s3.download_fileobj(bucket, key, archive)  # type: ignore[attr-defined]
-                archive.seek(0)
-                with tarfile.open(fileobj=archive, mode="r:gz") as tar:
-                    tar.extractall(staging, filter="data")
+                archive.flush()
+                unpack(Path(archive.name), staging, where=f"model data s3://{bucket}/{key}")
             staging.rename(directory)
         finally:
             shutil.rmtree(staging, ignore_errors=True)
-    except tarfile.TarError as error:
-        raise StartFailedError(
-            f"model data s3://{bucket}/{key} is not a gzipped tar archive: {error}"
-        ) from error
+    except UsageError as error:
+        raise StartFailedError(str(error)) from error
     except (ClientError, BotoCoreError) as error:
         raise StartFailedError(f"failed to download model data from s3://{bucket}/{key}: {error}") from error
     except OSError as error:
