@@ -209,9 +209,9 @@ class CdkToolchain:
         words = ["diff", "--app", str(assembly), "--method", "template"]
         return "\n".join(self._run_there("cdk diff", words, account, note))
 
-    def deploy_into_aws(self, arguments: Sequence[str]) -> int:
-        """`cdk deploy` as the caller would run it: own environment, own terminal. Returns its exit code."""
-        command = [str(self.node().path), str(self.cli().path), "deploy", *arguments]
+    def run_in_aws(self, command_name: str, arguments: Sequence[str]) -> int:
+        """`cdk deploy` or `cdk destroy` with the caller's environment and terminal. Returns its exit code."""
+        command = [str(self.node().path), str(self.cli().path), command_name, *arguments]
         environment = {**os.environ, **self._quiet(), "PATH": self._path()}
         return subprocess.run(command, cwd=self.project, env=environment, check=False).returncode
 

@@ -75,11 +75,20 @@ class Cdk(Protocol):
     def deploy(self, assembly: Path, status: Status, note: Event) -> None:
         """Deploy an assembly's stacks into the embedded account. Raises DeploymentFailed with the reason."""
 
+    def destroy(self, assembly: Path, status: Status, stacks: Sequence[str], note: Event) -> None:
+        """Delete stacks of the embedded account. Raises DeploymentFailed with the reason."""
+
     def prepare(self, engines: Sequence[str], note: Event) -> None:
         """Have the serving image of each engine installed, as `docker build` would."""
 
     def deploy_into_aws(self, arguments: Sequence[str]) -> int:
         """`cdk deploy` with the caller's own environment, on the caller's own terminal; its exit code."""
+
+    def destroy_in_aws(self, arguments: Sequence[str]) -> int:
+        """`cdk destroy` with the caller's own environment, on the caller's own terminal; its exit code."""
+
+    def deployed_in_aws(self, stacks: Sequence[str], region: str | None) -> Sequence[str]:
+        """Those of the stacks that the caller's AWS account has. Raises EnvironmentFault with the reason."""
 
     def stop(self) -> None:
         """End every program that runs for a call above; those calls then fail. For Ctrl-C."""

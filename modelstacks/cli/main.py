@@ -164,11 +164,11 @@ def plan(
     specs: SpecsArgument = None,
     architecture: ArchitectureOption = ArchitectureChoice.spec,
     json: JsonOption = False,
-) -> None:
+) -> int:
     """Show what would be deployed."""
     from modelstacks.cli import plan as command
 
-    command.run(ctx.obj, specs or [], architecture=architecture.value, as_json=json)
+    return command.run(ctx.obj, specs or [], architecture=architecture.value, as_json=json)
 
 
 @app.command()
@@ -300,6 +300,25 @@ def deploy(
 
 
 @app.command()
+def destroy(
+    ctx: Context,
+    specs: Annotated[
+        list[str],
+        Argument(metavar="SPEC...", help="specs: paths or names", autocompletion=_complete_deployment),
+    ],
+    architecture: ArchitectureOption = ArchitectureChoice.spec,
+    aws: Annotated[bool, Option("--aws", help="from AWS, with your own credentials")] = False,
+) -> None:
+    """Remove a deployment's stacks, here or with --aws from AWS.
+
+    With --aws, arguments after -- go to the CDK CLI as they are.
+    """
+    from modelstacks.cli import destroy as command
+
+    command.run(ctx.obj, specs, architecture=architecture.value, aws=aws)
+
+
+@app.command()
 def doctor(ctx: Context, json: JsonOption = False) -> None:
     """Check what this machine lacks, and how to mend it."""
     from modelstacks.cli import doctor as command
@@ -351,7 +370,9 @@ def main(arguments: Sequence[str], bench: Bench | None = None) -> int:
     """Run one command and return its exit code; every failure has become a message on stderr."""
     bench = bench or Bench.real()
     arguments = list(arguments)
-    if "deploy" in arguments and "--" in arguments:  # what follows is the CDK CLI's, not ours
+    if "--" in arguments and {"deploy", "destroy"} & set(
+        arguments
+    ):  # what follows is the CDK CLI's, not ours
         cut = arguments.index("--")
         arguments, bench.cdk_arguments = arguments[:cut], tuple(arguments[cut + 1 :])
     try:

@@ -6,8 +6,10 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from modelstacks.cli.project import spec_paths
+from modelstacks.cli.validate import refusal
 from modelstacks.core.contract import PREDICTIVE_ROUTES
 from modelstacks.core.deployments import load_plans
+from modelstacks.core.errors import ModelstacksError
 from modelstacks.core.registry import targets
 
 if TYPE_CHECKING:
@@ -16,12 +18,18 @@ if TYPE_CHECKING:
     from modelstacks.core.signature import Tensor
 
 
-def run(bench: Bench, words: Sequence[str], *, architecture: Selection, as_json: bool) -> None:
-    """Show the Plans of the specs; as JSON, the Plans themselves."""
-    plans = load_plans(spec_paths(bench.project, words), architecture, bench.project)
+def run(bench: Bench, words: Sequence[str], *, architecture: Selection, as_json: bool) -> int:
+    """Show the Plans of the specs; as JSON, the Plans themselves or what is wrong. Returns the exit code."""
+    try:
+        plans = load_plans(spec_paths(bench.project, words), architecture, bench.project)
+    except ModelstacksError as error:
+        if not as_json:
+            raise
+        bench.terminal.json(refusal(error))
+        return error.exit_code
     if as_json:
         bench.terminal.json({"plans": [plan.model_dump(mode="json") for plan in plans]})
-        return
+        return 0
     for plan in plans:
         bench.terminal.data("")
         bench.terminal.table((f"[bold]{plan.stack_name}[/bold]", plan.description), list(_rows(plan)))
@@ -30,6 +38,7 @@ def run(bench: Bench, words: Sequence[str], *, architecture: Selection, as_json:
         ("[bold]routes[/bold]", ""),
         [(f"{route.method} {route.path}", route.summary) for route in PREDICTIVE_ROUTES],
     )
+    return 0
 
 
 def _rows(plan: Plan) -> Iterator[tuple[str, str]]:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from modelstacks.core.errors import UsageError, did_you_mean, relative
 
-__all__ = ["deployment_names", "find_project", "require_app", "spec_paths"]
+__all__ = ["DEPLOYMENTS", "deployment_names", "find_project", "require_app", "spec_paths"]
 
 MARKER = "cdk.json"
 DEPLOYMENTS = "deployments"

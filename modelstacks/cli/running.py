@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, get_args
 
@@ -12,6 +12,7 @@ from modelstacks.core.spec import Architecture
 if TYPE_CHECKING:
     from modelstacks.cli.bench import Bench, CloudSession
     from modelstacks.cloud.api import Api, Status
+    from modelstacks.core.plan import Plan
 
 ARCHITECTURES: tuple[Architecture, ...] = get_args(Architecture)
 
@@ -47,6 +48,22 @@ def split(stack_name: str) -> tuple[str, Architecture | None]:
         if stack_name.endswith(f"-{architecture}"):
             return stack_name.removesuffix(f"-{architecture}"), architecture
     return stack_name, None
+
+
+def superseded(stacks: Iterable[str], plans: Sequence[Plan]) -> list[str]:
+    """The stacks of these Plans' deployments that none of the Plans describes.
+
+    A change of `architecture` in a spec leaves one behind: it keeps running, and in AWS it keeps costing.
+    """
+    planned = {plan.stack_name for plan in plans}
+    names = {plan.name for plan in plans}
+    return sorted(stack for stack in stacks if split(stack)[0] in names and stack not in planned)
+
+
+def destroy_command(stack: str, *, aws: bool = False) -> str:
+    """The command line that removes one stack."""
+    name, architecture = split(stack)
+    return f"modelstacks destroy {name} --architecture {architecture}" + (" --aws" if aws else "")
 
 
 def stacks_of(status: Status, name: str, architecture: str | None) -> list[str]:

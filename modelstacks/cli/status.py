@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
+
+from modelstacks.cli.project import DEPLOYMENTS, deployment_names
+from modelstacks.cli.running import deployed, destroy_command
+from modelstacks.core.errors import SpecInvalid, relative
+from modelstacks.core.validation import read_spec
 
 if TYPE_CHECKING:
     from modelstacks.cli.bench import Bench
@@ -65,8 +71,27 @@ def _show(bench: Bench, status: Status) -> None:
     for stack in status.stacks:
         if "COMPLETE" not in stack.status or "ROLLBACK" in stack.status:
             terminal.data(f"stack {stack.name}: {stack.status}")
+    for name, file, wanted in _beside_the_spec(bench, status):
+        terminal.data(
+            f"{name} is deployed, though {file} says {wanted}; in AWS it would still cost; "
+            f"to remove it: {destroy_command(name)}"
+        )
     for refusal in status.refusals[-3:]:
         terminal.data(f"refused at {refusal.time}: {refusal.hop}: {refusal.reason}")
+
+
+def _beside_the_spec(bench: Bench, status: Status) -> Iterator[tuple[str, str, str]]:
+    """Stacks of the architecture that the deployment's spec does not name, with the spec and its word."""
+    running = deployed(status)
+    for name in deployment_names(bench.project):
+        path = bench.project / DEPLOYMENTS / f"{name}.yaml"
+        try:
+            spec = read_spec(path)
+        except SpecInvalid:  # `validate` reports it
+            continue
+        for architecture in running.get(spec.name, ()):
+            if architecture != spec.architecture:
+                yield f"{spec.name}-{architecture}", relative(path), spec.architecture
 
 
 def _workload(workload: Workload) -> tuple[str, ...]:

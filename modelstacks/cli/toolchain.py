@@ -63,12 +63,23 @@ class CdkCli:
 
         self._toolchain.deploy(assembly, _account(status), lambda _: None, on_event=tell)
 
+    def destroy(self, assembly: Path, status: Status, stacks: Sequence[str], note: Event) -> None:
+        self._toolchain.destroy(assembly, _account(status), note, stacks=stacks)
+
     def prepare(self, engines: Sequence[str], note: Event) -> None:
         for engine in engines:
             self._images.build(self._project / "serving", {"ENGINE": engine}, note=note)
 
     def deploy_into_aws(self, arguments: Sequence[str]) -> int:
-        return self._toolchain.deploy_into_aws(arguments)
+        return self._toolchain.run_in_aws("deploy", arguments)
+
+    def destroy_in_aws(self, arguments: Sequence[str]) -> int:
+        return self._toolchain.run_in_aws("destroy", arguments)
+
+    def deployed_in_aws(self, stacks: Sequence[str], region: str | None) -> Sequence[str]:
+        from modelstacks.adapters.aws_account import AwsAccount
+
+        return AwsAccount(region).stacks(stacks)
 
     def stop(self) -> None:
         self._toolchain.stop()

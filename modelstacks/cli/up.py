@@ -21,6 +21,7 @@ from modelstacks.cli.logs import root_causes
 from modelstacks.cli.progress import Progress
 from modelstacks.cli.project import require_app, spec_paths
 from modelstacks.cli.requests import curl_lines
+from modelstacks.cli.running import destroy_command, superseded
 from modelstacks.core.deployments import load_plans
 from modelstacks.core.errors import DeploymentFailed, EnvironmentFault, ModelstacksError
 from modelstacks.core.packaging import package
@@ -254,6 +255,7 @@ def report(bench: Bench, running: Running, *, as_json: bool) -> None:
         if stack.name in lines
         for resource in stack.unemulated
     ]
+    left = superseded((stack.name for stack in status.stacks), [one.plan for one in running.deployments])
     if as_json:
         bench.terminal.json(
             {
@@ -270,6 +272,7 @@ def report(bench: Bench, running: Running, *, as_json: bool) -> None:
                     for one in running.deployments
                 ],
                 "accepted_not_emulated": unemulated,
+                "superseded": [{"stack": stack, "command": destroy_command(stack)} for stack in left],
                 "seconds": round(running.seconds, 3),
             }
         )
@@ -282,6 +285,11 @@ def report(bench: Bench, running: Running, *, as_json: bool) -> None:
         for line in lines[one.plan.stack_name]:
             terminal.data(f"  {line}")
     terminal.data("")
+    for stack in left:
+        terminal.say(
+            f"{stack} is still running beside it; in AWS it would still cost; "
+            f"to remove it: {destroy_command(stack)}"
+        )
     if unemulated:
         terminal.say("accepted, not emulated: " + ", ".join(_counted(unemulated)))
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache, reduce
 from operator import or_
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "FEATURES",
+    "Doubt",
     "Feature",
     "Pinned",
     "Source",
@@ -70,6 +71,20 @@ class Pinned:
     task: str | None = None  # a hint for engines that cannot tell
 
 
+@dataclass(frozen=True, slots=True)
+class Doubt:
+    """What is probably wrong with a valid spec: a warning of `validate`, never a refusal."""
+
+    field: str  # dotted, as the user wrote it: "model.path"
+    what: str
+    got: str = ""
+    fix: str = ""
+
+
+def _no_doubts(_spec: Any, _project: Path) -> tuple[Doubt, ...]:
+    return ()
+
+
 @dataclass(frozen=True)
 class Source:
     """A model source: how a spec says it, how `lock` pins it, how `package` has the same bytes again."""
@@ -83,6 +98,8 @@ class Source:
     fetch: Callable[[LockedModel, Workplace], Path]
     # Why what lies in the project no longer is what was locked, judged offline; None when it still is.
     drift: Callable[[Any, LockedModel, Path], str | None]
+    # What looks wrong about a valid `model` block in this project, judged offline.
+    doubts: Callable[[Any, Path], Sequence[Doubt]] = _no_doubts
     refuses: Mapping[Feature, str] = field(
         default_factory=dict
     )  # feature -> the reason, ending in what to do

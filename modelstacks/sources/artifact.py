@@ -8,12 +8,12 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from modelstacks.core.archive import file_sha256
-from modelstacks.core.errors import Invalid, UsageError
+from modelstacks.core.errors import Invalid, UsageError, did_you_mean
 from modelstacks.core.formats import select
 from modelstacks.core.licences import card_license
 from modelstacks.core.lock import LockedFile, LockedModel, files_revision
 from modelstacks.core.ports import ObjectVersion
-from modelstacks.core.registry import Pinned, Source, Workplace
+from modelstacks.core.registry import Doubt, Pinned, Source, Workplace
 from modelstacks.core.spec import SourceSpec
 from modelstacks.core.unpacking import unpack
 
@@ -118,6 +118,16 @@ def drift(spec: Artifact, model: LockedModel, project: Path) -> str | None:
         ].sha256:
             return f"{spec.path}/{name} has changed"
     return None
+
+
+def doubts(spec: Artifact, project: Path) -> tuple[Doubt, ...]:
+    """A spec may be valid before its model is there, as in a job that only synthesizes."""
+    if spec.path.startswith(S3) or (project / spec.path).exists():
+        return ()
+    folder = (project / spec.path).parent
+    near = [f"{PurePosixPath(spec.path).parent}/{path.name}" for path in folder.glob("*")]
+    fix = did_you_mean(spec.path, near) or "put the model there before `modelstacks lock`"
+    return (Doubt("model.path", "does not exist in the project", got=f'"{spec.path}"', fix=fix),)
 
 
 def _pin(
@@ -229,4 +239,5 @@ architecture: self-hosted               # or: managed
     resolve=resolve,
     fetch=fetch,
     drift=drift,
+    doubts=doubts,
 )

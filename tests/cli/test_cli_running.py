@@ -320,7 +320,7 @@ def test_a_failed_deploy_is_exit_code_5(cli, cdk: FakeCdk) -> None:
     cdk.exit_code = 1
     ran = cli("deploy", "churn")
     assert ran.code == 5
-    assert "cdk deploy ended with exit code 1" in ran.err
+    assert "cdk deploy failed with exit code 1" in ran.err
 
 
 def test_deploy_does_not_mistake_an_emulator_for_aws(cli, cdk: FakeCdk, monkeypatch) -> None:

@@ -74,6 +74,7 @@ def test_validate_as_json_puts_the_faults_on_stdout(cli, project: Path) -> None:
     assert cli("validate", "churn", "--json").json() == {
         "valid": True,
         "specs": [{"file": "deployments/churn.yaml", "name": "churn"}],
+        "warnings": [],
     }
 
 
@@ -138,6 +139,35 @@ def test_plan_shows_both_architectures_in_words(cli) -> None:
         "Fargate",
     ):
         assert words in out
+
+
+def test_validate_warns_of_a_model_path_that_does_not_exist(cli, project: Path) -> None:
+    spec = project / "deployments" / "churn.yaml"
+    spec.write_text(spec.read_text().replace("churn-xgboost", "churn-xgbost"))
+    ran = cli("validate", "churn")
+    assert ran.code == 0
+    line = 1 + next(i for i, text in enumerate(spec.read_text().splitlines()) if "churn-xgbost" in text)
+    assert ran.err == (
+        f"warning: deployments/churn.yaml:{line}: model.path: does not exist in the project; "
+        'got "model_artifacts/churn-xgbost"; fix: did you mean "model_artifacts/churn-xgboost"?\n'
+    )
+    [warning] = cli("validate", "churn", "--json").json()["warnings"]
+    assert (warning["field"], warning["line"]) == ("model.path", line)
+
+
+def test_plan_as_json_reports_a_bad_spec_as_json(cli, project: Path) -> None:
+    (project / "deployments" / "bad.yaml").write_text("name: ok\narchitecture: managed\n")
+    ran = cli("plan", "bad", "--json")
+    assert ran.code == 2
+    assert [(fault["line"], fault["field"]) for fault in ran.json()["faults"]] == [(1, "model")]
+
+
+def test_plan_as_json_reports_a_missing_lock_as_json(cli, project: Path) -> None:
+    (project / "deployments" / "churn.lock.json").unlink()
+    ran = cli("plan", "churn", "--json")
+    assert ran.code == 3
+    assert ran.json()["valid"] is False
+    assert ran.json()["error"]["fix"] == "modelstacks lock deployments/churn.yaml"
 
 
 def test_plan_as_json_is_the_plan(cli) -> None:

@@ -111,6 +111,7 @@ class FakeCdk:
     arguments: list[str] = field(default_factory=list)
     fails: dict[str, BaseException] = field(default_factory=dict)
     exit_code: int = 0
+    in_aws: tuple[str, ...] = ()  # the stacks of the caller's AWS account
     stopped: bool = False
 
     def _do(self, call: str) -> None:
@@ -147,6 +148,19 @@ class FakeCdk:
         self._do("deploy_into_aws")
         self.arguments = list(arguments)
         return self.exit_code
+
+    def destroy(self, assembly: Path, status: Status, stacks: Sequence[str], note: Event) -> None:
+        self._do("destroy")
+        self.arguments = list(stacks)
+
+    def destroy_in_aws(self, arguments: Sequence[str]) -> int:
+        self._do("destroy_in_aws")
+        self.arguments = list(arguments)
+        return self.exit_code
+
+    def deployed_in_aws(self, stacks: Sequence[str], region: str | None) -> Sequence[str]:
+        self._do("deployed_in_aws")
+        return [stack for stack in stacks if stack in self.in_aws]
 
     def stop(self) -> None:
         self.stopped = True
