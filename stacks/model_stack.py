@@ -27,7 +27,15 @@ class ModelStack(Stack):
         )
         key = customer_key(self, plan.stack_name)
         backend = builder(plan.target.target)(self, plan, Foundation(key, ModelData(self, plan.model)))
-        api = RestApi(self, "Api", plan=plan, routes=PREDICTIVE_ROUTES, integrate=backend.integrate, key=key)
+        api = RestApi(
+            self,
+            "Api",
+            plan=plan,
+            routes=PREDICTIVE_ROUTES,
+            integrate=backend.integrate,
+            before_methods=backend.before_methods,
+            key=key,
+        )
         backend.admit(api.execute_arn)
 
         outputs = [

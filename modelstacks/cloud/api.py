@@ -23,6 +23,7 @@ __all__ = [
     "PoisonDeploys",
     "Refusal",
     "Replica",
+    "Settings",
     "Stack",
     "Status",
     "Unemulated",
@@ -130,6 +131,17 @@ class Refusal(_Message):
     reason: str  # names the rule that is missing
 
 
+class Settings(_Message):
+    """How the embedded cloud behaves where AWS's documents and recorded runs contradict each other.
+
+    A template has to work either way; the tests run it both ways.
+    """
+
+    # Whether API Gateway puts the stage's name in front of the path that it sends through a VPC link. The
+    # developer guide says that it does; recorded runs of a REST API, VPC link v2 and ALB did not receive it.
+    stage_in_path: bool = False
+
+
 class Status(_Message):
     """Everything that `modelstacks status` shows."""
 
@@ -147,6 +159,7 @@ class Status(_Message):
     apis: tuple[Api, ...] = ()
     workloads: tuple[Workload, ...] = ()
     faults: tuple[Fault, ...] = ()
+    settings: Settings = Settings()
     refusals: tuple[Refusal, ...] = ()  # the latest ones, oldest first
     traffic: dict[str, HopTraffic] = Field(default_factory=dict)
 

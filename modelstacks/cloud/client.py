@@ -24,7 +24,7 @@ from typing import Self
 import httpx
 from pydantic import TypeAdapter
 
-from modelstacks.cloud.api import Fault, LogLine, Status
+from modelstacks.cloud.api import Fault, LogLine, Settings, Status
 from modelstacks.cloud.state import StateDirectory
 from modelstacks.core.errors import EnvironmentFault, UsageError
 
@@ -112,6 +112,10 @@ class Session:
     def clear_faults(self) -> None:
         """Remove every fault."""
         self._call("DELETE", "/faults")
+
+    def configure(self, settings: Settings) -> None:
+        """Choose how the embedded cloud behaves where it is not known how AWS does."""
+        self._call("PUT", "/settings", content=settings.model_dump_json().encode())
 
     def shutdown(self, *, timeout: float = 30) -> None:
         """Stop every replica, the control plane and the daemon, and wait until they are gone."""

@@ -8,6 +8,7 @@ port to whoever knows the token in the state file:
     POST   /reconcile    read the account back; answers when the work is under way
     GET    /logs         the last lines, or with follow=1 every new one
     POST   /faults       inject one;  DELETE /faults: remove all
+    PUT    /settings     how to behave where it is not known how AWS does
     POST   /shutdown     stop everything
 """
 
@@ -220,6 +221,13 @@ class Daemon:
                 self.context.faults.clear()
                 self.changed()
                 return _answer(200, {})
+            case "PUT /settings":
+                try:
+                    self.context.settings = api.Settings.model_validate_json(body)
+                except ValidationError as error:
+                    raise UsageError(f"not a setting: {error.errors()[0]['msg']}") from error
+                self.changed()
+                return _answer(200, {})
             case "POST /shutdown":
                 self._stop.set()
                 return _answer(202, {})
@@ -243,6 +251,7 @@ class Daemon:
             apis=self.data_plane.apis(),
             workloads=workloads,
             faults=self.context.faults.active,
+            settings=self.context.settings,
             refusals=self.context.traffic.refusals,
             traffic=self.context.traffic.describe(),
         )

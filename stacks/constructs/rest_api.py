@@ -10,7 +10,7 @@ import hashlib
 import json
 from collections.abc import Callable, Sequence
 
-from aws_cdk import Aws, CfnDeletionPolicy, Stack
+from aws_cdk import Aws, CfnDeletionPolicy, CfnResource, Stack
 from aws_cdk import aws_apigateway as apigateway
 from aws_cdk import aws_kms as kms
 from constructs import Construct
@@ -49,7 +49,7 @@ class RestApi(Construct):
     """A regional REST API with one stage, throttled, logged and traced. Callers show an API key or sign.
 
     Args:
-        integrate: what answers a route.
+        integrate: what answers a route. before_methods: what has to exist before a method is made.
     """
 
     def __init__(
@@ -60,6 +60,7 @@ class RestApi(Construct):
         plan: Plan,
         routes: Sequence[Route],
         integrate: Callable[[Route], Integration],
+        before_methods: Sequence[CfnResource],
         key: kms.CfnKey,
     ) -> None:
         super().__init__(scope, id)
@@ -84,6 +85,9 @@ class RestApi(Construct):
         )
         self._resources: dict[str, str] = {"": self._api.attr_root_resource_id}
         methods = [self._method(route, integrate(route)) for route in routes]
+        for method in methods:
+            for resource in before_methods:
+                method.add_resource_dependency(resource)
         deployment = self._deployment(methods, self._problems())
         self._stage = self._make_stage(deployment, key)
         # Fn::Sub rather than tokens in a string: the output is the URL a person copies.

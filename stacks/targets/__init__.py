@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING, Literal, Protocol, cast
 
+from aws_cdk import CfnResource
 from aws_cdk import aws_kms as kms
 from constructs import Construct
 
@@ -59,11 +60,14 @@ class Output:
 class Backend:
     """What a target hands back.
 
-    `integrate` says how a route is answered; `admit` lets an API in, by its execute-api ARN, where the target
-    has to allow that itself; `outputs` are what a person will want to know of it.
+    `integrate` says how a route is answered; `before_methods` are resources that have to exist before a
+    method is created, beside those that its integration refers to; `admit` lets an API in, by its
+    execute-api ARN, where the target has to allow that itself; `outputs` are what a person will want to know
+    of it.
     """
 
     integrate: Callable[[Route], Integration]
+    before_methods: tuple[CfnResource, ...] = ()
     admit: Callable[[str], None] = lambda _: None
     outputs: tuple[Output, ...] = ()
 

@@ -164,6 +164,7 @@ def build(scope: Construct, plan: Plan, foundation: Foundation) -> Backend:
     _autoscale(scope, plan, front, f"service/{cluster.ref}/{service.attr_name}")
     return Backend(
         integrate=front.integrate,
+        before_methods=(front.listener,),
         outputs=(
             Output("ClusterName", "ECS cluster", cluster.ref),
             Output("ServiceName", "ECS service", service.attr_name),

@@ -20,7 +20,7 @@ from support.tiny_models import GENERATOR
 
 from modelstacks.cli.http import Answer, call
 from modelstacks.cloud import client
-from modelstacks.cloud.api import Api, Status, Workload
+from modelstacks.cloud.api import Api, Settings, Status, Workload
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 FOLDERS = ("deployments", "lambda", "model_artifacts", "modelstacks", "serving", "stacks")
@@ -145,6 +145,40 @@ class Cloud:
             aws_access_key_id=status.credentials.access_key_id,
             aws_secret_access_key=status.credentials.secret_access_key,
         )
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run each end-to-end test twice: with and without the stage's name in what API Gateway sends.
+
+    It is not known which of the two AWS does (`api.Settings`): the self-hosted architecture has to work both
+    ways.
+    """
+    if "stage_in_path" in metafunc.fixturenames:
+        metafunc.parametrize(
+            "stage_in_path", [False, True], ids=["stage not sent", "stage sent"], indirect=True
+        )
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """The setting concerns VPC links alone: what asks only the managed architecture runs once."""
+    twice = [item for item in items if _is_repetition(item)]
+    items[:] = [item for item in items if item not in twice]
+    if twice:
+        config.hook.pytest_deselected(items=twice)
+
+
+def _is_repetition(item: pytest.Item) -> bool:
+    given = item.callspec.params if isinstance(item, pytest.Function) and hasattr(item, "callspec") else {}
+    only_managed = {"managed", "sagemaker-endpoint"} & {given.get("architecture"), given.get("kind")}
+    return bool(given.get("stage_in_path")) and (
+        bool(only_managed) or str(given.get("stack", "")).endswith("-managed")
+    )
+
+
+@pytest.fixture(autouse=True)
+def stage_in_path(request: pytest.FixtureRequest, cloud: Cloud) -> None:
+    """What API Gateway sends through a VPC link while the test runs."""
+    cloud.session.configure(Settings(stage_in_path=request.param))
 
 
 @pytest.fixture(scope="session")

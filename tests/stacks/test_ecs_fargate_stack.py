@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import pytest
 from support.cdk import PROJECT, Template
 
-from modelstacks.core.contract import SERVER_PORT
+from modelstacks.core.contract import PREDICTIVE_ROUTES, SERVER_PORT, STAGE
 
 
 def test_at_least_two_tasks_run_and_a_failed_deployment_rolls_back(self_hosted: Template) -> None:
@@ -87,27 +88,46 @@ def test_health_is_readiness_and_leaving_tasks_drain(self_hosted: Template) -> N
     assert container["StopTimeout"] > 25, "as long as the server drains"
 
 
-def test_the_stage_name_is_taken_off_the_path_in_the_template(self_hosted: Template) -> None:
+@pytest.mark.parametrize(
+    ("sent", "received"),
+    [
+        ("/live/invocations", "/invocations"),
+        ("/invocations", "/invocations"),
+        ("/live/v2/models/live/infer", "/v2/models/live/infer"),
+        ("/v2/models/live/infer", "/v2/models/live/infer"),
+        ("/v2/models/a?next=/live/b", "/v2/models/a?next=/live/b"),
+        ("/livex", "/livex"),
+        ("/live", "/live"),
+        ("/", "/"),
+    ],
+)
+def test_tasks_receive_the_contracts_path_whether_or_not_the_stage_is_sent(
+    self_hosted: Template, sent: str, received: str
+) -> None:
     rule = self_hosted.one("AWS::ElasticLoadBalancingV2::ListenerRule")
-    assert rule["Conditions"] == [{"Field": "path-pattern", "PathPatternConfig": {"Values": ["/live/*"]}}]
+    assert rule["Conditions"] == [{"Field": "path-pattern", "PathPatternConfig": {"Values": ["/*"]}}]
     [rewrite] = rule["Transforms"][0]["UrlRewriteConfig"]["Rewrites"]
-    rewritten = re.sub(
-        rewrite["Regex"], rewrite["Replace"].replace("$1", r"\1"), "/live/v2/models/live/infer"
-    )
-    assert rewritten == "/v2/models/live/infer"
+    # As the load balancer: without a match, the original request is forwarded.
+    assert re.sub(rewrite["Regex"], rewrite["Replace"].replace("$1", r"\1"), sent) == received
 
 
-def test_the_listener_answers_404_to_whatever_is_not_the_stage(self_hosted: Template) -> None:
+def test_no_route_of_the_contract_begins_with_the_stages_name() -> None:
+    """A path with the stage in front can then not be mistaken for one without."""
+    assert not [route.path for route in PREDICTIVE_ROUTES if route.path.split("/")[1] == STAGE]
+
+
+def test_the_listener_answers_404_without_its_rule(self_hosted: Template) -> None:
     [action] = self_hosted.one("AWS::ElasticLoadBalancingV2::Listener")["DefaultActions"]
     assert action["FixedResponseConfig"]["StatusCode"] == "404"
 
 
-def test_the_load_balancer_is_internal_strict_and_logs(self_hosted: Template) -> None:
+def test_the_load_balancer_is_internal_and_logs(self_hosted: Template) -> None:
     balancer = self_hosted.one("AWS::ElasticLoadBalancingV2::LoadBalancer")
     assert balancer["Scheme"] == "internal"
     attributes = {each["Key"]: each["Value"] for each in balancer["LoadBalancerAttributes"]}
     assert attributes["routing.http.drop_invalid_header_fields.enabled"] == "true"
-    assert attributes["routing.http.desync_mitigation_mode"] == "strictest"
+    # "strictest" answers 400 to requests that API Gateway sends through a VPC link.
+    assert attributes["routing.http.desync_mitigation_mode"] == "defensive"
     assert attributes["access_logs.s3.enabled"] == "true"
     bucket = self_hosted.one("AWS::S3::Bucket")
     assert all(bucket["PublicAccessBlockConfiguration"].values())
@@ -124,15 +144,20 @@ def test_timeouts_are_in_order(self_hosted: Template) -> None:
     assert idle < Settings(model_name="m").keep_alive_seconds
 
 
-def test_every_method_goes_through_the_vpc_link_to_the_listener(self_hosted: Template) -> None:
+def test_every_method_goes_through_the_vpc_link_to_the_load_balancer(self_hosted: Template) -> None:
     link = self_hosted.id("AWS::ApiGatewayV2::VpcLink")
+    balancer = self_hosted.id("AWS::ElasticLoadBalancingV2::LoadBalancer")
     listener = self_hosted.id("AWS::ElasticLoadBalancingV2::Listener")
-    for method in self_hosted.all("AWS::ApiGateway::Method").values():
+    assert self_hosted.one("AWS::ElasticLoadBalancingV2::Listener")["Port"] == 80
+    for name, method in self_hosted.all("AWS::ApiGateway::Method").items():
         integration = method["Integration"]
+        assert self_hosted.depends(name, listener)
         assert (integration["Type"], integration["ConnectionType"]) == ("HTTP_PROXY", "VPC_LINK")
         assert integration["ConnectionId"] == {"Ref": link}
-        assert integration["IntegrationTarget"] == {"Ref": listener}
-        path = integration["Uri"]["Fn::Join"][1][-1]
+        # API Gateway refuses a listener's ARN. The port of the URI, 80 by default, selects the listener.
+        assert integration["IntegrationTarget"] == {"Ref": balancer}
+        start, host, path = integration["Uri"]["Fn::Join"][1]
+        assert (start, host) == ("http://", {"Fn::GetAtt": [balancer, "DNSName"]})
         for name in re.findall(r"{(\w+)}", path):
             mapped = integration["RequestParameters"][f"integration.request.path.{name}"]
             assert mapped == f"method.request.path.{name}"

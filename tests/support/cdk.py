@@ -51,6 +51,10 @@ class Template:
         [name] = [name for name in self.all(kind) if having in name]
         return name
 
+    def depends(self, name: str, on: str) -> bool:
+        """Whether a resource waits for another one by its DependsOn."""
+        return on in self.document["Resources"][name].get("DependsOn", [])
+
     def statements(self) -> Iterator[tuple[str, dict[str, Any]]]:
         """Every statement of every role: (logical id of the role, statement)."""
         for name, role in self.all("AWS::IAM::Role").items():

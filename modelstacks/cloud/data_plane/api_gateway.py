@@ -42,12 +42,13 @@ from modelstacks.cloud.data_plane.topology import (
     RestApi,
     Stage,
     Throttle,
+    Topology,
 )
 from modelstacks.cloud.data_plane.topology import Listener as BalancerListener
 from modelstacks.cloud.data_plane.usage import Meter
 from modelstacks.cloud.data_plane.wire import Headers, Listener, Request, Response, first, listen, without
 
-__all__ = ["ApiGateways"]
+__all__ = ["ApiGateways", "listener_of"]
 
 log = logging.getLogger("modelstacks.cloud")
 BODY_LIMIT = 10 * 1024 * 1024
@@ -175,7 +176,7 @@ class ApiGateways:
     def _behind(self, integration: Integration | None) -> str:
         if integration is None:
             return "nothing"
-        if listener := self._listener(integration):
+        if listener := listener_of(self._context.topology, integration):
             return f"load balancer {self._context.topology.load_balancers[listener.load_balancer_arn].name}"
         found = FUNCTION_URI.fullmatch(integration.uri)
         return f"lambda {_function_name(found[1])}" if found else integration.type
@@ -329,28 +330,15 @@ class ApiGateways:
             f"the embedded cloud has no {integration.type} integration with {integration.uri or 'no URI'}",
         )
 
-    def _listener(self, integration: Integration) -> BalancerListener | None:
-        """The listener that an integration names, by its own ARN or its load balancer's, or by DNS name."""
-        topology = self._context.topology
-        if integration.target in topology.listeners:
-            return topology.listeners[integration.target]
-        parts = urlsplit(integration.uri)
-        port = parts.port or (443 if parts.scheme == "https" else 80)
-        for listener in topology.listeners.values():
-            balancer = topology.load_balancers[listener.load_balancer_arn]
-            named = balancer.arn == integration.target or (
-                not integration.target and balancer.dns_name.lower() == (parts.hostname or "").lower()
-            )
-            if named and listener.port == port:
-                return listener
-        return None
-
     async def _through_load_balancer(self, call: _Call, integration: Integration) -> Response:
-        listener = self._listener(integration)
+        listener = listener_of(self._context.topology, integration)
         if listener is None:
-            raise broken(f"no load balancer's listener stands behind {integration.target or integration.uri}")
+            raise broken(
+                f"no load balancer {integration.target or integration.uri} with a listener on the port of "
+                f"{integration.uri}"
+            )
         self._reach(integration, listener)
-        response = await self._balancers.serve(listener, _outgoing(call, integration))
+        response = await self._balancers.serve(listener, _outgoing(call, integration, self._context.settings))
         headers: Headers = [
             (f"x-amzn-Remapped-{key}" if key.lower() in REMAPPED else key, value)
             for key, value in without(response.headers)
@@ -421,6 +409,23 @@ class ApiGateways:
                 f"lambda {name} answered {len(outcome.payload)} bytes, Lambda allows {LAMBDA_LIMIT}", 502
             )
         return _proxy_answer(call, outcome.payload)
+
+
+def listener_of(topology: Topology, integration: Integration) -> BalancerListener | None:
+    """The listener on the port of the integration's URI.
+
+    The load balancer is the one that `integrationTarget` names by its ARN, or the URI's host without it.
+    """
+    parts = urlsplit(integration.uri)
+    port = parts.port or (443 if parts.scheme == "https" else 80)
+    for listener in topology.listeners.values():
+        balancer = topology.load_balancers[listener.load_balancer_arn]
+        named = balancer.arn == integration.target or (
+            not integration.target and balancer.dns_name.lower() == (parts.hostname or "").lower()
+        )
+        if named and listener.port == port:
+            return listener
+    return None
 
 
 def _authorization(method: Method) -> Any:
@@ -562,8 +567,8 @@ def _parameter(call: _Call, name: str) -> str | None:
     return None
 
 
-def _outgoing(call: _Call, integration: Integration) -> Request:
-    """What API Gateway sends to a private integration: the stage's name stands before the URI's path."""
+def _outgoing(call: _Call, integration: Integration, settings: api.Settings) -> Request:
+    """What API Gateway sends to an HTTP integration."""
     parts = urlsplit(integration.uri)
     path = parts.path or "/"
     extra: Headers = []
@@ -579,7 +584,7 @@ def _outgoing(call: _Call, integration: Integration) -> Request:
             extra.append((key, value))
         elif where == "querystring":
             query.append(f"{quote(key)}={quote(value)}")
-    if integration.connection_type == "VPC_LINK":
+    if integration.connection_type == "VPC_LINK" and settings.stage_in_path:
         path = f"/{call.stage.name}{path}"
     dropped = ["host", "x-amzn-trace-id", "expect", *(key.lower() for key, _ in extra)]
     if call.method.authorization == "AWS_IAM":

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from modelstacks.cloud import api
 from modelstacks.cloud.data_plane.faults import Faults, Traffic
 from modelstacks.cloud.data_plane.hops import Refused
 from modelstacks.cloud.data_plane.read_back import Account
@@ -64,6 +65,7 @@ class Context:
     pool: Pool = field(default_factory=Pool)
     faults: Faults = field(default_factory=Faults)
     traffic: Traffic = field(default_factory=Traffic)
+    settings: api.Settings = field(default_factory=api.Settings)
     invoke_endpoint: Callable[[Request, str], Awaitable[Response]] = _no_endpoint
     invoke_function: Callable[[str, bytes], Awaitable[Outcome]] = _no_function
     _issued: dict[str, Issued] = field(default_factory=dict)

@@ -144,7 +144,7 @@ class Integration:
     uri: str
     connection_type: str
     connection_id: str
-    target: str  # integrationTarget: a load balancer's or listener's ARN
+    target: str  # integrationTarget: a load balancer's ARN
     parameters: Mapping[str, str]
     timeout_ms: int
     streams: bool

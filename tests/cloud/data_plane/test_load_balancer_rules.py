@@ -54,6 +54,11 @@ def test_every_condition_has_to_hold_and_the_default_rule_has_none() -> None:
         ("/live/invocations", "/invocations"),
         ("/live/v2/models/a%20b/infer?x=/live/y", "/v2/models/a%20b/infer?x=/live/y"),
         ("/other/live/x", "/other/live/x"),
+        ("/invocations?x=/live/y", "/invocations?x=/live/y"),
+        ("/live/live/x", "/live/x"),
+        ("/livex", "/livex"),
+        ("/live", "/live"),
+        ("/", "/"),
     ],
 )
 def test_a_url_rewrite_takes_the_stage_away(target: str, rewritten: str) -> None:

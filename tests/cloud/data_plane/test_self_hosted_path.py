@@ -37,6 +37,14 @@ class TestAnOrdinaryRequest:
         assert seen["headers"]["x-amzn-trace-id"] == answer.headers["x-amzn-trace-id"]
         assert seen["headers"]["x-forwarded-for"].startswith("127.0.0.1")
 
+    @pytest.mark.parametrize("stage_in_path", [True, False])
+    def test_arrives_whether_or_not_the_stage_is_sent(self, cloud: Any, stage_in_path: bool) -> None:
+        cloud.plane.context.settings = api.Settings(stage_in_path=stage_in_path)
+        try:
+            assert post(cloud).json()["path"] == "/invocations"
+        finally:
+            cloud.plane.context.settings = api.Settings()
+
     def test_has_awss_own_headers(self, cloud: Any) -> None:
         answer = post(cloud)
         assert answer.headers["x-amzn-requestid"]
