@@ -45,6 +45,21 @@ class Account:
         assert self.status(name) == "CREATE_COMPLETE", self.reasons(name)
         return self.physical_ids(name)
 
+    def refuse(self, name: str, resources: Mapping[str, Any], **sections: Any) -> dict[str, str]:
+        """Create a stack that must fail and leave nothing. Returns logical id -> the reason."""
+        cloudformation = self.client("cloudformation")
+        self.stacks.append(name)
+        cloudformation.create_stack(StackName=name, TemplateBody=self.template(resources, **sections))
+        assert self.status(name) == "ROLLBACK_COMPLETE"
+        return self.reasons(name)
+
+    def refuse_update(self, name: str, resources: Mapping[str, Any], **sections: Any) -> dict[str, str]:
+        """Update a stack, which must fail and go back. Returns logical id -> the reason."""
+        cloudformation = self.client("cloudformation")
+        cloudformation.update_stack(StackName=name, TemplateBody=self.template(resources, **sections))
+        assert self.status(name) == "UPDATE_ROLLBACK_COMPLETE"
+        return self.reasons(name)
+
     def update(self, name: str, resources: Mapping[str, Any], **sections: Any) -> dict[str, str]:
         """Update a stack, and return the physical ids as they are after it."""
         cloudformation = self.client("cloudformation")

@@ -36,6 +36,7 @@ from modelstacks.cloud.control_plane.resource import (
     _client,
     emulated_types,
 )
+from modelstacks.cloud.control_plane.schemas import Validated, schema_of
 from modelstacks.cloud.control_plane.template import TemplateError, creation_order, parse, resolve
 
 __all__ = ["Backend", "Stack", "install", "unemulated"]
@@ -97,7 +98,9 @@ class _Environment:
 
     def type(self, name: str) -> tuple[ResourceType, bool]:
         known = emulated_types().get(name) or moto_type(name)
-        return (known, True) if known else (_Unemulated(), False)
+        schema = schema_of(_schema_name(name), self.region)
+        implementation = known or _Unemulated()
+        return (Validated(implementation, schema) if schema else implementation), known is not None
 
     def exported(self, name: str) -> Any:
         if name not in self.backend.exports:
@@ -121,6 +124,17 @@ class _Environment:
         value = _client("secretsmanager", self.region).get_secret_value(SecretId=secret)["SecretString"]
         key = rest[1] if len(rest) > 1 else ""
         return str(_parse_json(value)[key]) if key else str(value)
+
+
+def _schema_name(type_name: str) -> str:
+    """The type whose schema a type follows: a custom resource may have any name of its own."""
+    return "AWS::CloudFormation::CustomResource" if type_name.startswith("Custom::") else type_name
+
+
+def _unrecognized(template: Mapping[str, Any], region: str) -> list[str]:
+    """The template's resource types that the region does not have."""
+    used = {resource["Type"] for resource in template["Resources"].values()}
+    return sorted(name for name in used if schema_of(_schema_name(name), region) is None)
 
 
 def _parse_json(text: str) -> Any:
@@ -501,6 +515,10 @@ class Backend(CloudFormationBackend):  # type: ignore[misc]  # moto comes withou
             raise ValidationError(
                 message=f"transforms are not emulated: {parsed['Transform']}; "
                 "give the template that the transform makes"
+            )
+        if unknown := _unrecognized(parsed, self.region_name):
+            raise ValidationError(
+                message=f"Template format error: Unrecognized resource types: [{', '.join(unknown)}]"
             )
         declared = parsed.get("Parameters", {})
         if extra := sorted(set(given) - set(declared)):

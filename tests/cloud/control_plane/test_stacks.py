@@ -171,10 +171,12 @@ def test_a_protected_stack_is_not_deleted(account: Account) -> None:
 
 
 def test_what_nothing_emulates_is_accepted_and_listed(account: Account) -> None:
+    metrics = {"CloudWatchMetricsEnabled": True, "MetricName": "w", "SampledRequestsEnabled": False}
+    acl = {"Scope": "REGIONAL", "DefaultAction": {"Allow": {}}, "VisibilityConfig": metrics}
     account.create(
         "partly",
         {
-            "W": {"Type": "AWS::WAFv2::WebACL", "Properties": {"Scope": "REGIONAL"}},
+            "W": {"Type": "AWS::WAFv2::WebACL", "Properties": acl},
             "M": {"Type": "AWS::CDK::Metadata", "Properties": {"Analytics": "x"}},
             "G": GROUP,
         },

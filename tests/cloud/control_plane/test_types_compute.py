@@ -252,8 +252,12 @@ def test_an_instance_type_that_does_not_exist_fails_the_endpoint_configuration(a
     body = account.template(endpoint("ml.g5.huge"))
     account.client("cloudformation").create_stack(StackName="mistyped", TemplateBody=body)
     assert account.status("mistyped") == "ROLLBACK_COMPLETE"
-    assert account.reasons("mistyped")["Config"].startswith("Value 'ml.g5.huge' at 'instanceType' failed")
-    assert account.client("sagemaker").list_models()["Models"] == []
+    assert "#/ProductionVariants/0/InstanceType: failed validation" in account.reasons("mistyped")["Config"]
+    sagemaker = account.client("sagemaker")
+    assert sagemaker.list_models()["Models"] == []
+    variant = {"VariantName": "v", "ModelName": "m", "InstanceType": "ml.g5.huge", "InitialInstanceCount": 1}
+    with pytest.raises(ClientError, match=r"Value 'ml.g5.huge' at 'instanceType' failed"):
+        sagemaker.create_endpoint_config(EndpointConfigName="mistyped", ProductionVariants=[variant])
 
 
 def test_nobody_can_mistake_the_control_plane_for_the_runtime(account: Account) -> None:
