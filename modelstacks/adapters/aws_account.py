@@ -5,15 +5,54 @@ Everything here is a read. Credentials, profile and region come from the caller'
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from modelstacks.adapters.deployed_api import Signer
 from modelstacks.core.errors import EnvironmentFault
 
 if TYPE_CHECKING:
     from botocore.exceptions import ClientError
 
-__all__ = ["AwsAccount"]
+__all__ = ["AwsAccount", "Keys"]
+
+
+#: How to ask for what a resource is like now: service, operation, and its arguments by physical id.
+_FACTS: Mapping[str, tuple[str, str, Callable[[str], dict[str, Any]]]] = {
+    "AWS::ApiGatewayV2::VpcLink": ("apigatewayv2", "get_vpc_link", lambda link: {"VpcLinkId": link}),
+    "AWS::ElasticLoadBalancingV2::LoadBalancer": (
+        "elbv2",
+        "describe_load_balancer_attributes",
+        lambda arn: {"LoadBalancerArn": arn},
+    ),
+    "AWS::ElasticLoadBalancingV2::ListenerRule": ("elbv2", "describe_rules", lambda arn: {"RuleArns": [arn]}),
+    "AWS::ElasticLoadBalancingV2::TargetGroup": (
+        "elbv2",
+        "describe_target_health",
+        lambda arn: {"TargetGroupArn": arn},
+    ),
+    "AWS::ECS::Service": (
+        "ecs",
+        "describe_services",
+        lambda arn: {"cluster": arn.split("/")[1], "services": [arn]},
+    ),
+    "AWS::SageMaker::Endpoint": (
+        "sagemaker",
+        "describe_endpoint",
+        lambda arn: {"EndpointName": arn.rpartition("/")[2]},
+    ),
+    "AWS::Lambda::Function": ("lambda", "get_function_configuration", lambda name: {"FunctionName": name}),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Keys:
+    """Credentials and endpoint of an account other than the caller's own: the embedded cloud's."""
+
+    endpoint_url: str
+    access_key_id: str
+    secret_access_key: str
 
 
 class AwsAccount:
@@ -21,10 +60,48 @@ class AwsAccount:
 
     Args:
         region: the region to read; None takes the configured one.
+        keys: reads the embedded account instead of the caller's.
     """
 
-    def __init__(self, region: str | None = None) -> None:
-        self._region = region
+    def __init__(self, region: str | None = None, keys: Keys | None = None) -> None:
+        self._region, self._keys = region, keys
+
+    def account_id(self) -> str:
+        """The account that the credentials belong to."""
+        return str(self._call("sts", "get_caller_identity")["Account"])
+
+    def signer(self) -> Signer:
+        """Signs requests with the caller's credentials. Raises EnvironmentFault where there are none."""
+        import boto3
+
+        session = boto3.Session(region_name=self._region)
+        found = session.get_credentials()
+        if found is None or session.region_name is None:
+            raise EnvironmentFault("no AWS credentials or no region", fix="aws configure, or set AWS_PROFILE")
+        keys = found.get_frozen_credentials()
+        return Signer(keys.access_key, keys.secret_key, session.region_name, keys.token)
+
+    def facts(self, stack: str) -> dict[str, Any]:
+        """What the account says of a stack's resources, by logical id; a refusal is kept as its answer."""
+        listed = self._call("cloudformation", "describe_stack_resources", StackName=stack)["StackResources"]
+        found: dict[str, Any] = {}
+        for resource in listed:
+            kind = resource.get("ResourceType", "")
+            found[resource["LogicalResourceId"]] = {"type": kind, "status": resource.get("ResourceStatus")}
+            if kind in _FACTS:
+                service, operation, arguments = _FACTS[kind]
+                found[resource["LogicalResourceId"]]["answer"] = self._fact(
+                    service, operation, arguments(resource["PhysicalResourceId"])
+                )
+        return found
+
+    def _fact(self, service: str, operation: str, arguments: Mapping[str, Any]) -> Any:
+        try:
+            answer = self._call(service, operation, **arguments)
+        except EnvironmentFault as error:
+            return str(error)
+        answer.pop("ResponseMetadata", None)
+        return answer
 
     def stacks(self, names: Sequence[str]) -> list[str]:
         """Those of the stacks that exist. Raises EnvironmentFault where CloudFormation cannot be asked."""
@@ -70,7 +147,7 @@ class AwsAccount:
 
         config = Config(connect_timeout=5, read_timeout=15, retries={"total_max_attempts": 2})
         try:
-            client = boto3.Session(region_name=self._region).client(service, config=config)
+            client = boto3.Session(region_name=self._region).client(service, config=config, **self._access())
             answer: dict[str, Any] = getattr(client, operation)(**arguments)
         except BotoCoreError as error:
             raise EnvironmentFault(
@@ -78,6 +155,15 @@ class AwsAccount:
                 fix="check the credentials, profile and region: aws sts get-caller-identity",
             ) from None
         return answer
+
+    def _access(self) -> dict[str, str]:
+        if self._keys is None:
+            return {}
+        return {
+            "endpoint_url": self._keys.endpoint_url,
+            "aws_access_key_id": self._keys.access_key_id,
+            "aws_secret_access_key": self._keys.secret_access_key,
+        }
 
 
 def _means_no_such_stack(error: ClientError) -> bool:

@@ -6,18 +6,19 @@ said of them. Nothing here knows how the model server computes: it calls the two
 
 from __future__ import annotations
 
-import csv
 import json
 import statistics
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from modelstacks.cli.http import Answer, call
+from modelstacks.adapters.deployed_api import Answer
+from modelstacks.cli.http import callable_api
 from modelstacks.cli.invoke import explanation
 from modelstacks.cli.requests import curl_lines
 from modelstacks.cli.up import Deployment, Running, serving, watch
 from modelstacks.core.errors import EnvironmentFault, InvocationFailed
+from modelstacks.verification.rows import read_rows, values
 
 if TYPE_CHECKING:
     from modelstacks.cli.bench import Bench
@@ -33,7 +34,7 @@ class Measured:
     """What one architecture answered, and how fast."""
 
     deployment: Deployment
-    predictions: list[float]  # all numbers of all rows, in order
+    predictions: Sequence[float]  # all numbers of all rows, in order
     first_ms: float
     median_ms: float
 
@@ -51,32 +52,15 @@ def run(bench: Bench, *, once: bool) -> None:
             watch(bench, running.session)
 
 
-def _held_out(bench: Bench) -> tuple[list[list[float]], list[float]]:
+def _held_out(bench: Bench) -> tuple[list[list[float]], Sequence[float]]:
     """The held-out rows (n x features), and the trainer's predictions of them, flattened."""
-    folder = bench.project / MODEL
-    try:
-        with (folder / "holdout.csv").open(newline="") as file:
-            reader = csv.reader(file)
-            next(reader)  # the columns' names
-            rows = [[float(cell) for cell in line] for line in reader]
-        expected = list(_numbers(json.loads((folder / "predictions.json").read_bytes())))
-    except (OSError, ValueError, StopIteration) as error:
+    rows = read_rows(bench.project / MODEL, None)
+    if rows is None or rows.expected is None:
         raise EnvironmentFault(
-            f"the demo's held-out rows in {MODEL} cannot be read: {error}",
+            f"{MODEL} has no held-out rows with predictions",
             fix="git checkout model_artifacts, or train them again: python model_artifacts/train.py",
-        ) from None
-    return rows, expected
-
-
-def _numbers(value: Any) -> Iterator[float]:
-    """Every number of a nested answer, in order."""
-    if isinstance(value, dict):
-        value = value.get("predictions", list(value.values()))
-    if isinstance(value, list):
-        for item in value:
-            yield from _numbers(item)
-    elif isinstance(value, int | float):
-        yield float(value)
+        )
+    return rows.body["instances"], values(rows.expected).numbers
 
 
 def _measure(one: Deployment, running: Running, rows: Sequence[Sequence[float]]) -> Measured:
@@ -85,22 +69,18 @@ def _measure(one: Deployment, running: Running, rows: Sequence[Sequence[float]])
     single = [_predict(one, running, {"instances": rows[:1]}).seconds for _ in range(REPEATS)]
     return Measured(
         one,
-        list(_numbers(json.loads(first.body))),
+        values(json.loads(first.body)["predictions"]).numbers,
         first.seconds * 1000,
         statistics.median(single) * 1000,
     )
 
 
 def _predict(one: Deployment, running: Running, body: dict[str, Any]) -> Answer:
-    status = running.status
-    answer = call(
-        one.api,
+    answer = callable_api(one.api, running.status).send(
         "POST",
         "/invocations",
         body=json.dumps(body).encode(),
         headers={"content-type": "application/json"},
-        credentials=status.credentials,
-        region=status.region,
     )
     if not answer.ok:
         raise InvocationFailed(f"{one.plan.stack_name} answered {answer.status}: {explanation(answer)}")

@@ -8,7 +8,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from modelstacks.cli.http import Answer, call
+from modelstacks.adapters.deployed_api import Answer
+from modelstacks.cli.http import callable_api
 from modelstacks.cli.running import api_of, attached, stacks_of
 from modelstacks.core.contract import PREDICTIVE_ROUTES
 from modelstacks.core.errors import InvocationFailed, UsageError
@@ -63,15 +64,8 @@ def run(
             bench.terminal.say(
                 f"{name} runs as both architectures: asking {stacks[0]} (--architecture chooses)"
             )
-        answer = call(
-            api_of(status, stacks[0]),
-            method,
-            path,
-            body=body,
-            headers=headers,
-            credentials=status.credentials,
-            region=status.region,
-        )
+        api = callable_api(api_of(status, stacks[0]), status)
+        answer = api.send(method, path, body=body, headers=headers)
         # Callers hear as little as from AWS; the person at this machine may know which rule is missing.
         refused = [] if answer.ok else [r for r in session.status().refusals if r not in status.refusals]
     if as_json:

@@ -243,6 +243,36 @@ def invoke(
 
 
 @app.command()
+def verify(
+    ctx: Context,
+    name: NameArgument,
+    aws: Annotated[bool, Option("--aws", help="the deployment in AWS, with your own credentials")] = False,
+    architecture: Annotated[
+        OneArchitecture | None, Option("--architecture", "-a", help="only this one, where both run")
+    ] = None,
+    data: Annotated[
+        Path | None,
+        Option("--data", metavar="FILE", help="rows to send (CSV or JSON); default: those beside the model"),
+    ] = None,
+    record: Annotated[
+        Path | None, Option("--record", metavar="FILE", help="keep verdicts and answers as evidence")
+    ] = None,
+    overload: Annotated[
+        bool, Option("--overload/--no-overload", help="also send many requests at once")
+    ] = True,
+    json: JsonOption = False,
+) -> None:
+    """Ask a deployed API what it must answer; a verdict a line.
+
+    Predictions, content types, protocol, limits, access, overload: the same questions here and in AWS.
+    """
+    from modelstacks.cli import verify as command
+
+    chosen = architecture.value if architecture else None
+    command.run(ctx.obj, name, command.Options(aws, chosen, data, record, overload, json))
+
+
+@app.command()
 def logs(
     ctx: Context,
     name: NameArgument,

@@ -18,7 +18,8 @@ import pytest
 from support.local_hub import LocalHub
 from support.tiny_models import GENERATOR
 
-from modelstacks.cli.http import Answer, call
+from modelstacks.adapters.deployed_api import Answer
+from modelstacks.cli.http import callable_api
 from modelstacks.cloud import client
 from modelstacks.cloud.api import Api, Settings, Status, Workload
 
@@ -114,15 +115,7 @@ class Cloud:
         """One request through API Gateway, with the caller's key or signature."""
         status = self.status()
         (api,) = (one for one in status.apis if one.stack == f"{deployment}-{architecture}")
-        return call(
-            api,
-            method,
-            path,
-            body=body,
-            headers=headers,
-            credentials=status.credentials,
-            region=status.region,
-        )
+        return callable_api(api, status).send(method, path, body=body, headers=headers)
 
     def predict(self, deployment: str, architecture: str, body: Any) -> Answer:
         """POST /invocations with a JSON body."""

@@ -1,0 +1,38 @@
+"""The routes that need no body answer 200."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from modelstacks.core.contract import PREDICTIVE_ROUTES
+from modelstacks.verification.checks import Check
+from modelstacks.verification.subject import Subject
+from modelstacks.verification.verdict import Verdict, exchange
+
+REQUEST_ID = "modelstacks-verify-1"
+
+
+def run(subject: Subject) -> Iterator[Verdict]:
+    """Every GET route of the contract; the caller's own request id comes back."""
+    for route in PREDICTIVE_ROUTES:
+        if route.method != "GET":
+            continue
+        path = route.path.replace("{model}", subject.model)
+        answer = subject.api.send("GET", path, headers={"x-request-id": REQUEST_ID})
+        shown = exchange(f"GET {path}", answer)
+        if answer.status != 200:
+            yield Verdict(f"GET {path}", "failed", f"got {answer.status}; expected 200", shown)
+        elif (returned := answer.headers.get("x-request-id")) != REQUEST_ID:
+            detail = f"X-Request-Id is {returned!r}; expected the caller's own, {REQUEST_ID!r}"
+            yield Verdict(f"GET {path}", "failed", detail, shown)
+        else:
+            yield Verdict(f"GET {path}", "passed", f"200 in {1000 * answer.seconds:.0f} ms", shown)
+
+
+CHECK = Check(
+    "readiness",
+    10,
+    "the private integration reaches a healthy replica, with or without the stage's name in the path; "
+    "SageMaker accepts an invocation for a route without a body",
+    run,
+)

@@ -1,0 +1,87 @@
+"""The deployment under test: its API, its Plan, the rows to send."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from modelstacks.adapters.deployed_api import Answer, DeployedApi
+from modelstacks.core.plan import Plan
+from modelstacks.verification.rows import Rows, difference, values
+from modelstacks.verification.verdict import Exchange, Verdict, exchange
+
+__all__ = ["JSON", "Subject"]
+
+JSON = "application/json"
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """What the checks ask.
+
+    `overload` is False where the user does not want many requests at once.
+    """
+
+    plan: Plan
+    api: DeployedApi
+    rows: Rows
+    overload: bool = True
+
+    @property
+    def model(self) -> str:
+        """The model's name in the routes of the Open Inference Protocol."""
+        return self.plan.name
+
+    def predict(self, body: Any = None, *, headers: Mapping[str, str] | None = None) -> Answer:
+        """POST /invocations with a JSON body; by default the rows."""
+        payload = json.dumps(self.rows.body if body is None else body).encode()
+        return self.api.send(
+            "POST", "/invocations", body=payload, headers={"content-type": JSON, **(headers or {})}
+        )
+
+    def compare(self, question: str, found: Any, shown: Exchange) -> Verdict:
+        """Whether an answer is what the trainer predicted. Where nobody recorded that, it says so."""
+        rows = self.rows
+        if rows.expected is None:
+            return Verdict(question, "passed", f"{rows.count} rows answered; no predictions recorded", shown)
+        far = difference(values(found), values(rows.expected))
+        detail = f"{rows.count} rows of {rows.origin}, largest difference {far:.1e} of the tolerance"
+        return Verdict(question, "passed" if far <= 1 else "failed", detail, shown)
+
+    def refused(
+        self, question: str, request: str, answer: Answer, allowed: tuple[int, ...], body: bytes | None = None
+    ) -> Verdict:
+        """Whether a refusal has one of the statuses, and the form that every error of the API has."""
+        shown = exchange(request, answer, body)
+        if answer.status not in allowed:
+            wanted = " or ".join(map(str, allowed))
+            return Verdict(question, "failed", f"got {answer.status}; expected {wanted}", shown)
+        missing = _missing_from_problem(answer)
+        if missing:
+            return Verdict(
+                question, "failed", f"got {answer.status}, but the error lacks {', '.join(missing)}", shown
+            )
+        return Verdict(question, "passed", f"{answer.status}, a problem document with a request id", shown)
+
+
+def _missing_from_problem(answer: Answer) -> list[str]:
+    """What an error lacks of the contract's form (docs/contract.md)."""
+    missing = []
+    if not answer.headers.get("content-type", "").startswith("application/problem+json"):
+        missing.append("content type application/problem+json")
+    try:
+        problem = json.loads(answer.body)
+    except ValueError:
+        return [*missing, "a JSON body"]
+    if not isinstance(problem, dict):
+        return [*missing, "a JSON object"]
+    missing += [
+        f'"{name}"' for name in ("type", "title", "status", "detail", "instance") if name not in problem
+    ]
+    if "status" in problem and str(problem["status"]) != str(answer.status):
+        missing.append(f'"status" {answer.status}')
+    if "x-request-id" not in answer.headers:
+        missing.append("header X-Request-Id")
+    return missing
