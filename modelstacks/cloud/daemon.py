@@ -66,7 +66,7 @@ class Daemon:
         )
         self._token = secrets.token_urlsafe(32)
         self._started = datetime.now(UTC).isoformat(timespec="seconds")
-        self._account = Account(plane.endpoint, self._credentials, REGION)
+        self._account = Account(plane.connection, self._credentials, REGION)
         self._version = 0
         self._news = asyncio.Event()
         self._stop = asyncio.Event()
@@ -82,7 +82,7 @@ class Daemon:
         self.context = Context(
             state=state,
             account=self._account,
-            control_plane_port=plane.port,
+            control_plane=plane.socket,
             images=lambda uri: resolve(uri, images),
             registry=self.registry,
             changed=self.changed,
@@ -334,7 +334,7 @@ def main(arguments: Sequence[str]) -> int:
             os.environ[MARKER] = str(state.root)
             if options.port:
                 asyncio.run(_try_port(options.port))  # before the control plane takes seconds to start
-            with control_plane.start(log=state.control_plane_log) as plane:
+            with control_plane.start(state.sockets, log=state.control_plane_log) as plane:
                 asyncio.run(_run(state, plane, options.port, ready))
             state.forget()
     except ModelstacksError as error:

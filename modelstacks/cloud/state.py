@@ -1,17 +1,20 @@
 """What the daemon leaves on disk: .modelstacks/state.json, its lock, the record of each process it started.
 
-The state file is written atomically and carries a version; a damaged one is refused with the way to mend it.
-The lock is held by the kernel for as long as the daemon lives, so that it cannot go stale.
+The state file is written atomically and carries a version; a damaged one is refused with the way to fix it.
+The lock is held by the kernel for as long as the daemon lives, so that it cannot go stale. The folder is this
+user's alone: it has the keys of the embedded account in it.
 """
 
 from __future__ import annotations
 
 import errno
 import fcntl
+import hashlib
 import json
 import os
 import shutil
 import signal
+import stat
 import tempfile
 from collections.abc import Iterable
 from pathlib import Path
@@ -26,6 +29,8 @@ from modelstacks.core.errors import EnvironmentFault
 __all__ = ["MARKER", "Process", "State", "StateDirectory", "process_of"]
 
 KILL_SECONDS = 5.0
+LONGEST_SOCKET = 103  # bytes of a Unix socket's path on macOS; Linux allows 107
+LONGEST_SOCKET_NAME = 24
 # In the environment of everything that the daemon starts, so that nothing a crash left behind is missed.
 MARKER = "MODELSTACKS_CLOUD_STATE"
 
@@ -64,17 +69,26 @@ class StateDirectory:
         self.control_plane_log = self.root / "control-plane.log"
         self.logs = self.root / "logs"
         self.work = self.root / "work"
+        self.sockets = _sockets(self.root)
 
     def prepare(self) -> None:
         """Make the directories. Raises EnvironmentFault where the disk is full or not writable."""
         try:
             for directory in (self.root, self.logs, self.work):
                 directory.mkdir(parents=True, exist_ok=True)
+            self.root.chmod(0o700)
             ignore = self.root / ".gitignore"
             if not ignore.exists():
                 ignore.write_text("*\n")
+            self.sockets.mkdir(mode=0o700, exist_ok=True)
+            found = self.sockets.lstat()
         except OSError as error:
             raise disk_fault(error, self.root) from error
+        if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o077:
+            raise EnvironmentFault(
+                f"{self.sockets} is open to other users, or is not this user's folder",
+                fix=f"remove {self.sockets}",
+            )
 
     def read(self) -> State | None:
         """The state, or None where there is none. Raises EnvironmentFault for a damaged file."""
@@ -141,6 +155,7 @@ class StateDirectory:
         recorded = (state.daemon, *state.processes) if state is not None else ()
         ended = end_processes((*recorded, *self._marked()))
         shutil.rmtree(self.work / "replicas", ignore_errors=True)  # their files; models and code are kept
+        shutil.rmtree(self.sockets, ignore_errors=True)
         self.forget()
         return ended
 
@@ -160,6 +175,15 @@ class StateDirectory:
             f"the state file {self.state_file} is damaged: {why}",
             fix=f"end leftover `model_server` processes if there are any, then `rm {self.state_file}`",
         )
+
+
+def _sockets(root: Path) -> Path:
+    """The folder of Unix sockets: in `root`, or a short name of its own where a path would be too long."""
+    inside = root / "run"
+    if len(os.fsencode(inside)) + LONGEST_SOCKET_NAME <= LONGEST_SOCKET:
+        return inside
+    digest = hashlib.sha256(os.fsencode(root)).hexdigest()[:16]
+    return Path(tempfile.gettempdir()) / f"modelstacks-{os.getuid()}-{digest}"
 
 
 def process_of(pid: int, what: str) -> Process | None:

@@ -2,13 +2,27 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
-from collections.abc import Mapping
+import threading
+from collections.abc import Coroutine, Mapping
 from dataclasses import dataclass, field
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import boto3
+
+from modelstacks.cloud.api import Credentials
+from modelstacks.cloud.control_plane.client import ENDPOINT, Connection
+from modelstacks.cloud.control_plane.process import ControlPlane
+from modelstacks.cloud.data_plane.context import Context
+from modelstacks.cloud.data_plane.gateway import FrontDoor
+from modelstacks.cloud.data_plane.read_back import Account as ReadBack
+from modelstacks.cloud.data_plane.replicas import Registry
+from modelstacks.cloud.data_plane.wire import listen
+from modelstacks.cloud.docker import resolve
+from modelstacks.cloud.state import StateDirectory
 
 REGION = "eu-west-1"  # not the default one: what is hard-wired to us-east-1 shows
 
@@ -17,7 +31,7 @@ REGION = "eu-west-1"  # not the default one: what is hard-wired to us-east-1 sho
 class Account:
     """boto3 clients of the control plane, and stacks made from dictionaries."""
 
-    endpoint: str
+    control_plane: Connection
     region: str = REGION
     stacks: list[str] = field(default_factory=list)
 
@@ -26,12 +40,14 @@ class Account:
 
     @cache  # noqa: B019  the session's one account
     def client(self, service: str) -> Any:
-        return boto3.client(
-            service,
-            endpoint_url=self.endpoint,
-            region_name=self.region,
-            aws_access_key_id="AKIATEST",
-            aws_secret_access_key="test",
+        return self.control_plane.carry(
+            boto3.client(
+                service,
+                endpoint_url=ENDPOINT,
+                region_name=self.region,
+                aws_access_key_id="AKIATEST",
+                aws_secret_access_key="test",
+            )
         )
 
     def template(self, resources: Mapping[str, Any], **sections: Any) -> str:
@@ -138,3 +154,33 @@ def role(service: str, *statements: Mapping[str, Any]) -> dict[str, Any]:
         document = {"Version": "2012-10-17", "Statement": list(statements)}
         properties["Policies"] = [{"PolicyName": "inline", "PolicyDocument": document}]
     return {"Type": "AWS::IAM::Role", "Properties": properties}
+
+
+class Endpoint:
+    """A front door on a port of its own, as the CDK CLI needs one: signatures are verified."""
+
+    def __init__(self, plane: ControlPlane, directory: Path, region: str) -> None:
+        self.credentials = Credentials(access_key_id=f"AKIA{plane.pid:016}", secret_access_key="secret")
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
+        self._thread.start()
+        state = StateDirectory(directory)
+        context = Context(
+            state=state,
+            account=ReadBack(plane.connection, self.credentials, region),
+            control_plane=plane.socket,
+            images=lambda uri: resolve(uri, directory),
+            registry=Registry(state.logs, lambda: None),
+            changed=lambda: None,
+        )
+        door = FrontDoor(context, lambda: None)
+        self._listener = self._run(listen(door.handle, localhost=True))
+        self.url = f"http://localhost:{self._listener.port}"
+
+    def _run(self, work: Coroutine[Any, Any, Any]) -> Any:
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result(30)
+
+    def close(self) -> None:
+        self._run(self._listener.close())
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()

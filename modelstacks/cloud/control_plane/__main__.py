@@ -1,4 +1,4 @@
-"""`python -m modelstacks.cloud.control_plane --port P [--log FILE]`: serve until SIGTERM."""
+"""`python -m modelstacks.cloud.control_plane --listening FD [--log FILE]`: serve until SIGTERM."""
 
 from __future__ import annotations
 
@@ -11,18 +11,16 @@ from modelstacks.cloud.control_plane.server import serve
 
 
 def main() -> int:
-    """Run the server; 4 where the port cannot be had."""
+    """Run the server on the socket that the parent opened."""
     parser = argparse.ArgumentParser(prog="python -m modelstacks.cloud.control_plane")
-    parser.add_argument("--port", type=int, required=True)
+    parser.add_argument("--listening", type=int, required=True, help="a Unix socket's file descriptor")
     parser.add_argument("--log", type=Path)
     arguments = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     try:
-        serve(arguments.port, arguments.log)
-    except (OSError, SystemExit) as error:
-        if isinstance(error, SystemExit) and error.code in (0, None):
-            return 0
-        sys.stderr.write(f"port {arguments.port} on localhost cannot be used: {error}\n")
+        serve(arguments.listening, arguments.log)
+    except OSError as error:
+        sys.stderr.write(f"the control plane's socket cannot be used: {error}\n")
         return 4
     except KeyboardInterrupt:
         return 130

@@ -1,58 +1,47 @@
 """The control plane as a child process: start it, wait until it answers, stop it.
 
-The child leads a process group of its own and dies with its parent (PR_SET_PDEATHSIG on Linux). The parent
-that PR_SET_PDEATHSIG means is the *thread* that started the child: start it from a thread that lives as
-long as the process.
+The parent opens the Unix socket and hands it down; the folder that it is in keeps other users out. The child
+leads a process group of its own and dies with its parent (PR_SET_PDEATHSIG on Linux). The parent that
+PR_SET_PDEATHSIG means is the *thread* that started the child: start it from a thread that lives as long as
+the process.
 """
 
 from __future__ import annotations
 
 import ctypes
-import json
 import os
 import signal
 import socket
 import subprocess
 import sys
 import time
-import urllib.error
-import urllib.request
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from modelstacks.cloud.control_plane.client import Connection
 from modelstacks.core.errors import EnvironmentFault
 
-__all__ = ["ControlPlane", "free_port", "start"]
+__all__ = ["ControlPlane", "start"]
 
 _PR_SET_PDEATHSIG = 1
 _POLL_SECONDS = 0.05
 _STOP_SECONDS = 5.0
-
-
-def free_port() -> int:
-    """A port of localhost that nothing listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("localhost", 0))
-        port: int = probe.getsockname()[1]
-        return port
+_NAME = "control-plane.sock"
 
 
 @dataclass(slots=True)
 class ControlPlane:
     """A running control plane. As a context manager it stops on leaving."""
 
-    port: int
+    socket: Path
     process: subprocess.Popen[bytes]
+    connection: Connection = field(init=False)
 
-    @property
-    def endpoint(self) -> str:
-        """What AWS_ENDPOINT_URL is to be. `localhost` and not 127.0.0.1: S3 URLs of templates are told by
-        it.
-        """
-        return f"http://localhost:{self.port}"
+    def __post_init__(self) -> None:
+        self.connection = Connection(self.socket)
 
     @property
     def pid(self) -> int:
@@ -65,6 +54,7 @@ class ControlPlane:
 
     def stop(self) -> None:
         """SIGTERM, then SIGKILL for the whole group; waits until it is gone."""
+        self.connection.close()
         if self.alive():
             with suppress(ProcessLookupError):
                 os.killpg(self.pid, signal.SIGTERM)
@@ -73,6 +63,8 @@ class ControlPlane:
             except subprocess.TimeoutExpired:
                 os.killpg(self.pid, signal.SIGKILL)
         self.process.wait()
+        with suppress(OSError):
+            self.socket.unlink(missing_ok=True)
 
     def __enter__(self) -> Self:
         return self
@@ -83,28 +75,24 @@ class ControlPlane:
         self.stop()
 
 
-def start(port: int | None = None, *, log: Path, timeout: float = 150.0) -> ControlPlane:
-    """Start a control plane on localhost:`port` (default: a free one) and wait until it answers.
+def start(folder: Path, *, log: Path, timeout: float = 150.0) -> ControlPlane:
+    """Start a control plane on a Unix socket in `folder` and wait until it answers.
 
-    `log` receives what the server has to say; what it printed last is in the error when it does not start.
-    Raises EnvironmentFault when the port is taken or the server does not answer within `timeout` seconds.
+    `folder` belongs to this user alone. `log` receives what the server has to say; what it printed last is in
+    the error when it does not start. Raises EnvironmentFault when the socket cannot be made or the server
+    does not answer within `timeout` seconds.
     """
-    chosen = port or free_port()
-    if port and _taken(port):
-        raise EnvironmentFault(
-            "the control plane cannot start: its port is in use",
-            got=f"port {port}",
-            fix="stop the program that listens there, or choose another port",
-        )
+    path = folder / _NAME
     log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open("ab") as output:
+    with _listening(path) as listening, log.open("ab") as output:
+        descriptor = listening.fileno()
         process = subprocess.Popen(
             [
                 sys.executable,
                 "-m",
                 "modelstacks.cloud.control_plane",
-                "--port",
-                str(chosen),
+                "--listening",
+                str(descriptor),
                 "--log",
                 str(log),
             ],
@@ -112,10 +100,11 @@ def start(port: int | None = None, *, log: Path, timeout: float = 150.0) -> Cont
             stdout=output,
             stderr=output,
             env=_environment(),
+            pass_fds=(descriptor,),
             start_new_session=True,
             preexec_fn=_die_with_parent if sys.platform == "linux" else None,
         )
-    plane = ControlPlane(chosen, process)
+    plane = ControlPlane(path, process)
     deadline = time.monotonic() + timeout
     while plane.alive() and time.monotonic() < deadline:
         if _answers(plane):
@@ -132,6 +121,22 @@ def start(port: int | None = None, *, log: Path, timeout: float = 150.0) -> Cont
     raise EnvironmentFault(what, got=last[0], fix=f"see {log}")
 
 
+def _listening(path: Path) -> socket.socket:
+    """A socket that listens at `path`, for this user alone."""
+    opened = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        path.unlink(missing_ok=True)  # of a control plane that was killed
+        opened.bind(str(path))
+        path.chmod(0o600)
+        opened.listen(128)
+    except OSError as error:
+        opened.close()
+        raise EnvironmentFault(
+            "the control plane's socket cannot be made", got=f"{path}: {error.strerror or error}"
+        ) from error
+    return opened
+
+
 def _environment() -> dict[str, str]:
     """The caller's environment less what would point the server's own AWS clients, or moto, somewhere
     else.
@@ -146,20 +151,12 @@ def _die_with_parent() -> None:
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
-def _taken(port: int) -> bool:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("localhost", port))
-        except OSError:
-            return True
-    return False
-
-
 def _answers(plane: ControlPlane) -> bool:
-    """Whether it is our child that answers, and not some other program on the same port."""
+    """Whether the child answers. It may not have read its first request within the second: ask again."""
+    asking = Connection(plane.socket, connections=1, timeout=1.0)
     try:
-        with urllib.request.urlopen(f"{plane.endpoint}/_modelstacks/health", timeout=1.0) as answer:  # noqa: S310  our own URL
-            return bool(json.load(answer)["pid"] == plane.pid)
-    except (OSError, ValueError, KeyError, urllib.error.URLError):
+        return bool(asking.ask("/_modelstacks/health")["pid"] == plane.pid)
+    except EnvironmentFault:
         return False
+    finally:
+        asking.close()

@@ -1,8 +1,9 @@
-"""The control plane's server: moto's own application on localhost, with our CloudFormation and fixes, and
-quiet.
+"""The control plane's server: moto's own application on a Unix socket, with our CloudFormation and fixes.
 
-Routes of ours: GET /_modelstacks/health, GET /_modelstacks/unemulated?region=R, and the code of
-Lambda functions, which GetFunction points to.
+Routes of ours, which the front door does not pass on: GET /_modelstacks/health,
+GET /_modelstacks/unemulated?region=R and GET /_modelstacks/access-key?id=ID. It passes on the code of Lambda
+functions, to which GetFunction points with a URL that cannot be guessed. moto's own interface (/moto-api) and
+its instance metadata are switched off: AWS has no such routes.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import logging
 import os
 import warnings
 from collections.abc import Iterable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs
@@ -26,17 +28,22 @@ _IN_PARALLEL = ("cloudformation", "s3")
 #: The account that moto answers for.
 ACCOUNT = "123456789012"
 
+#: What moto answers to whoever asks, without a service in front.
+_NOT_AWS = ("/moto-api", "/latest/meta-data/", "/latest/api/", "/favicon.ico")
+
 
 def application() -> Any:
     """The WSGI application. Installs everything of ours in this process's moto."""
     warnings.simplefilter("ignore")  # moto's and its libraries' warnings are not the user's business
     os.environ.setdefault("MOTO_IAM_LOAD_MANAGED_POLICIES", "true")
+    os.environ["MOTO_DISABLE_GLOBAL_CORS"] = "true"  # no answer invites a web page to read it
 
     from moto.core.models import botocore_stubber
     from moto.server import DomainDispatcherApplication, create_backend_app
 
-    from modelstacks.cloud.control_plane import backend, fixes
-    from modelstacks.cloud.control_plane.fixes.awslambda import CODE_PATH, code_of
+    from modelstacks.cloud.control_plane import backend, credentials, fixes
+    from modelstacks.cloud.control_plane.client import CODE_PATH
+    from modelstacks.cloud.control_plane.fixes.awslambda import code_of
     from modelstacks.cloud.control_plane.resource import ONE_CALL_AT_A_TIME, emulated_types
 
     backend.install()
@@ -52,8 +59,15 @@ def application() -> Any:
         if path == "/_modelstacks/unemulated":
             region = parse_qs(environ.get("QUERY_STRING", "")).get("region", ["us-east-1"])[0]
             return _answer(start_response, backend.unemulated(ACCOUNT, region))
+        if path == "/_modelstacks/access-key":
+            id_ = parse_qs(environ.get("QUERY_STRING", "")).get("id", [""])[0]
+            with ONE_CALL_AT_A_TIME:
+                key = credentials.find(ACCOUNT, id_)
+            return _answer(start_response, asdict(key) if key else None)
         if path.startswith(CODE_PATH):
             return _code(start_response, code_of(ACCOUNT, path))
+        if path.startswith(_NOT_AWS):
+            return _code(start_response, None)
         if _service(environ) in _IN_PARALLEL:
             answer: Iterable[bytes] = moto(environ, start_response)
             return answer
@@ -95,8 +109,8 @@ def _code(start_response: Any, packed: bytes | None) -> Iterable[bytes]:
     return [body]
 
 
-def serve(port: int, log: Path | None) -> None:
-    """Serve on localhost:`port` until SIGTERM. Raises OSError where the port cannot be had."""
+def serve(listening: int, log: Path | None) -> None:
+    """Serve until SIGTERM on a Unix socket that listens already; `listening` is its file descriptor."""
     logging.basicConfig(
         filename=log,
         level=logging.WARNING,
@@ -108,9 +122,8 @@ def serve(port: int, log: Path | None) -> None:
     from werkzeug.serving import make_server
 
     class Quiet(MotoRequestHandler):  # type: ignore[misc]
-        protocol_version = (
-            "HTTP/1.1"  # keep-alive: the CDK CLI and the data plane ask hundreds of small questions
-        )
+        # Keep-alive: the CDK CLI and the data plane ask hundreds of small questions.
+        protocol_version = "HTTP/1.1"
 
     # Importing moto makes very many objects that stay: to look through them for garbage takes a fifth
     # of the start.
@@ -118,5 +131,5 @@ def serve(port: int, log: Path | None) -> None:
     app = application()
     gc.freeze()
     gc.enable()
-    server = make_server("localhost", port, app, threaded=True, request_handler=Quiet)
+    server = make_server("unix://inherited", 0, app, threaded=True, request_handler=Quiet, fd=listening)
     server.serve_forever(poll_interval=0.1)

@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import base64
 import fnmatch
-import hmac
 import json
 import logging
 import re
@@ -23,13 +22,10 @@ from typing import Any
 from urllib.parse import parse_qsl, quote, unquote, urlsplit
 from uuid import uuid4
 
-from botocore.auth import SigV4Auth
-from botocore.awsrequest import AWSRequest
-from botocore.credentials import Credentials
-
 from modelstacks.cloud import api
+from modelstacks.cloud.control_plane.credentials import AccessKey
+from modelstacks.cloud.data_plane import signatures
 from modelstacks.cloud.data_plane.context import Context
-from modelstacks.cloud.data_plane.gateway import Scope, scope_of
 from modelstacks.cloud.data_plane.gateway_responses import GatewayError, answer
 from modelstacks.cloud.data_plane.hops import Refused, policies, security_groups
 from modelstacks.cloud.data_plane.lambda_ import Functions
@@ -46,14 +42,34 @@ from modelstacks.cloud.data_plane.topology import (
 )
 from modelstacks.cloud.data_plane.topology import Listener as BalancerListener
 from modelstacks.cloud.data_plane.usage import Meter
-from modelstacks.cloud.data_plane.wire import Headers, Listener, Request, Response, first, listen, without
+from modelstacks.cloud.data_plane.wire import (
+    Headers,
+    Limits,
+    Listener,
+    Request,
+    Response,
+    first,
+    listen,
+    without,
+)
 
 __all__ = ["ApiGateways", "listener_of"]
 
 log = logging.getLogger("modelstacks.cloud")
 BODY_LIMIT = 10 * 1024 * 1024
+#: AWS's quotas for payload, and for request line and header values together. How long AWS waits for a slow
+#: caller is not documented.
+LIMITS = Limits(body=BODY_LIMIT, head=10_240, seconds=60.0)
 LAMBDA_LIMIT = 6 * 1024 * 1024 + 100
 CLOCK_SKEW = 300.0  # seconds that a signature may be old
+SIGNATURE_ERRORS = {
+    signatures.Fault.MISSING: "MissingAuthenticationTokenException",
+    signatures.Fault.MALFORMED: "IncompleteSignatureException",
+    signatures.Fault.UNSUPPORTED: "IncompleteSignatureException",
+    signatures.Fault.UNKNOWN_KEY: "UnrecognizedClientException",
+    signatures.Fault.TOKEN: "UnrecognizedClientException",
+    signatures.Fault.TOKEN_EXPIRED: "ExpiredTokenException",
+}
 # Of a backend's answer; they belong to API Gateway's own connection with its caller.
 REMAPPED = frozenset(
     {
@@ -132,7 +148,7 @@ class ApiGateways:
             return await self._handle(api_id, request)
 
         port, self._next_port = self._next_port, self._next_port + 1 if self._next_port else 0
-        return await listen(handle, port=port, limit=BODY_LIMIT)
+        return await listen(handle, port=port, limits=LIMITS, browsers=True)
 
     async def close(self) -> None:
         """Close every port."""
@@ -245,19 +261,21 @@ class ApiGateways:
         call.key = topology.api_keys[next(iter(known & plan.key_ids))]
 
     def _check_signature(self, call: _Call) -> None:
-        scope = scope_of(call.request)
-        if scope is None:
-            raise GatewayError(403, "MissingAuthenticationTokenException", "Missing Authentication Token")
-        admin = self._context.account.credentials
-        issued = self._context.issued(scope.access_key_id)
-        if scope.access_key_id == admin.access_key_id:
-            secret, token = admin.secret_access_key, None
-        elif issued is not None:
-            secret, token = issued.secret_access_key, issued.session_token
-        else:
-            text = "The security token included in the request is invalid."
-            raise GatewayError(403, "UnrecognizedClientException", text)
-        _verify(call.request, scope, Credentials(scope.access_key_id, secret, token))
+        context = self._context
+        try:
+            signed = signatures.read(call.request)
+            if signed.scope.service != "execute-api":
+                text = "Credential should be scoped to correct service: 'execute-api'."
+                raise signatures.Refusal(signatures.Fault.SCOPE, text)
+            issued = context.issued(signed.scope.access_key_id)
+            admin = context.account.credentials
+            key = issued.key if issued else AccessKey(admin.access_key_id, admin.secret_access_key)
+            signatures.verify(call.request, signed, key, region=context.account.region, skew=CLOCK_SKEW)
+        except signatures.Refusal as error:
+            kind = SIGNATURE_ERRORS.get(error.fault, "InvalidSignatureException")
+            missing = error.fault is signatures.Fault.MISSING
+            text = "Missing Authentication Token" if missing else error.message
+            raise GatewayError(403, kind, text) from error
         if issued is None:
             return
         call.caller_arn = issued.role_arn
@@ -473,45 +491,6 @@ def _fit(pattern: list[str], wanted: list[str]) -> tuple[tuple[int, ...], dict[s
         else:
             return None
     return (tuple(rank), parameters) if len(pattern) == len(wanted) else None
-
-
-def _verify(request: Request, scope: Scope, credentials: Credentials) -> None:
-    """Recompute a SigV4 signature over the headers that it names."""
-    authorization = request.header("authorization") or ""
-    signed = re.search(r"SignedHeaders=([^,\s]+)", authorization)
-    signature = re.search(r"Signature=([0-9a-f]+)", authorization)
-    stamp = request.header("x-amz-date") or ""
-    try:
-        moment = datetime.strptime(stamp, "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
-    except ValueError:
-        moment = None
-    if signed is None or signature is None or moment is None:
-        raise GatewayError(
-            403, "IncompleteSignatureException", "Authorization header requires a complete signature."
-        )
-    if abs(datetime.now(UTC) - moment).total_seconds() > CLOCK_SKEW:
-        raise GatewayError(
-            403, "InvalidSignatureException", f"Signature expired: {stamp} is too far from now"
-        )
-    names = signed[1].split(";")
-    recomputed = AWSRequest(
-        method=request.method,
-        url=f"http://{request.header('host')}{request.target}",
-        data=request.body,
-        headers={name: first(request.headers, name) or "" for name in names},
-    )
-    recomputed.context["timestamp"] = stamp
-    signer = SigV4Auth(credentials, scope.service, scope.region)
-    to_sign = signer.string_to_sign(recomputed, signer.canonical_request(recomputed))
-    if scope.service != "execute-api" or not hmac.compare_digest(
-        signer.signature(to_sign, recomputed), signature[1]
-    ):
-        raise GatewayError(
-            403,
-            "InvalidSignatureException",
-            "The request signature we calculated does not match the signature you provided. "
-            "Check your AWS Secret Access Key and signing method.",
-        )
 
 
 def _validate(call: _Call) -> None:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from modelstacks.cloud import api
+from modelstacks.cloud.control_plane.credentials import AccessKey
 from modelstacks.cloud.data_plane.faults import Faults, Traffic
 from modelstacks.cloud.data_plane.hops import Refused
 from modelstacks.cloud.data_plane.read_back import Account
@@ -21,6 +23,7 @@ __all__ = ["SPEEDUP", "Context", "Issued", "Outcome"]
 # Health check intervals, deregistration delays and scaling periods are deployed for a cloud; here they pass
 # this many times as fast. Timeouts of requests and start-ups are kept as deployed.
 SPEEDUP = 20.0
+MOST_SESSIONS = 1_000  # STS sessions remembered; the control plane knows them all
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +45,13 @@ class Issued:
     expires: str  # ISO 8601
     role_arn: str
 
+    @property
+    def key(self) -> AccessKey:
+        """As a signature is verified with it. It has no end: a workload here is not handed a second one."""
+        return AccessKey(
+            self.access_key_id, self.secret_access_key, self.session_token, role_arn=self.role_arn
+        )
+
 
 async def _no_endpoint(request: Request, name: str) -> Response:
     raise NotImplementedError(f"{request.method} {name}: the SageMaker runtime is not plugged in")
@@ -57,7 +67,7 @@ class Context:
 
     state: StateDirectory
     account: Account
-    control_plane_port: int
+    control_plane: Path  # its Unix socket
     images: Callable[[str], ImageEnvironment]
     registry: Registry
     changed: Callable[[], None]  # something that `status` shows is different now
@@ -69,6 +79,7 @@ class Context:
     invoke_endpoint: Callable[[Request, str], Awaitable[Response]] = _no_endpoint
     invoke_function: Callable[[str, bytes], Awaitable[Outcome]] = _no_function
     _issued: dict[str, Issued] = field(default_factory=dict)
+    _sessions: dict[str, AccessKey] = field(default_factory=dict)
 
     async def blocking(self, work: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
         """Run boto3 and other blocking work off the event loop."""
@@ -94,6 +105,22 @@ class Context:
     def issued(self, access_key_id: str) -> Issued | None:
         """Whose credentials these are."""
         return self._issued.get(access_key_id)
+
+    async def access_key(self, access_key_id: str) -> AccessKey | None:
+        """The key pair that is known by this id: the administrator's, a workload's, or one of IAM or STS."""
+        admin = self.account.credentials
+        if access_key_id == admin.access_key_id:
+            return AccessKey(admin.access_key_id, admin.secret_access_key)
+        if (own := self.issued(access_key_id)) is not None:
+            return own.key
+        if (known := self._sessions.get(access_key_id)) is not None:
+            return known
+        key: AccessKey | None = await self.blocking(self.account.access_key, access_key_id)
+        if key is not None and key.session_token is not None:  # a user's key can be withdrawn: ask each time
+            if len(self._sessions) >= MOST_SESSIONS:
+                self._sessions.clear()
+            self._sessions[access_key_id] = key
+        return key
 
     def refuse(self, refused: Refused) -> Refused:
         """Keep a refusal where `status` shows it."""

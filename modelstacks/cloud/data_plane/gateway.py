@@ -2,51 +2,36 @@
 
 Every workload has a listener of its own, its AWS_ENDPOINT_URL. A call goes through the hops that it would
 go through in AWS and then on to the control plane, or, for SageMaker's runtime, to the replicas. What AWS
-would let time out is answered at once, naming the rule that is missing.
+would let time out is answered at once, naming the rule that is missing. Here and at the front door, a call is
+looked at only after its signature has been verified.
 """
 
 from __future__ import annotations
 
+import hmac
 import json
 import re
 import secrets
 from collections.abc import Callable
-from dataclasses import dataclass
-from urllib.parse import parse_qs, unquote
-from xml.sax.saxutils import escape
+from functools import partial
+from urllib.parse import unquote
 
+from modelstacks.cloud.control_plane.client import CODE_PATH
+from modelstacks.cloud.data_plane import signatures
+from modelstacks.cloud.data_plane.aws_errors import action_of, refusal, signature_refusal
 from modelstacks.cloud.data_plane.context import Context, Issued
 from modelstacks.cloud.data_plane.hops import Refused
 from modelstacks.cloud.data_plane.hops.calls import ApiCall, Caller, decrypt_call, describe, may_call
+from modelstacks.cloud.data_plane.signatures import Scope
 from modelstacks.cloud.data_plane.wire import ConnectionLost, Listener, Request, Response, listen, without
 
-__all__ = ["FrontDoor", "Gateway", "Scope", "scope_of"]
+__all__ = ["FrontDoor", "Gateway"]
 
 CREDENTIALS_PATH = "/v2/credentials/"
-SCOPE = re.compile(r"Credential=([^/,\s]+)/(\d{8})/([^/]+)/([^/]+)/aws4_request")
 INVOCATION = re.compile(r"/endpoints/([^/]+)/invocations")
 FUNCTION_INVOCATION = re.compile(r"/2015-03-31/functions/([^/]+)/invocations")
+LARGE_BODY = 1 << 20  # bytes; hashing more than that would hold up the loop
 STACK_CHANGES = frozenset({"CreateStack", "UpdateStack", "ExecuteChangeSet", "DeleteStack"})
-
-
-@dataclass(frozen=True, slots=True)
-class Scope:
-    """The credential scope of a SigV4 signature."""
-
-    access_key_id: str
-    date: str
-    region: str
-    service: str
-
-
-def scope_of(request: Request) -> Scope | None:
-    """Who signed a request, and for which service; None where it is not signed."""
-    found = SCOPE.search(request.header("authorization") or "")
-    if found:
-        return Scope(*found.groups())
-    presigned = parse_qs(request.query).get("X-Amz-Credential")
-    found = SCOPE.search(f"Credential={presigned[0]}") if presigned else None
-    return Scope(*found.groups()) if found else None
 
 
 class Gateway:
@@ -103,19 +88,11 @@ class Gateway:
         if request.path.startswith(CREDENTIALS_PATH):
             return self._give_credentials(request)
         with self._context.traffic.passing(f"{self.caller.what} -> aws") as counter:
-            scope = scope_of(request)
-            if scope is None:
-                return refusal("s3", "AccessDenied", "the request is not signed", 403)
-            headers = {key.lower(): value for key, value in request.headers}
-            call = describe(
-                scope.service,
-                request.method,
-                request.path,
-                request.query,
-                headers,
-                request.body,
-                self._context.topology,
-            )
+            scope = await _signed_by(self._context, request)
+            if isinstance(scope, Response):
+                counter.refusals += 1
+                return scope
+            call = _describe(self._context, request, scope)
             if call is None:
                 return self._refuse(
                     scope.service,
@@ -170,7 +147,8 @@ class Gateway:
 
     def _give_credentials(self, request: Request) -> Response:
         given = self._credentials
-        if given is None or request.header("authorization") != self._token:
+        presented = (request.header("authorization") or "").encode()
+        if given is None or not hmac.compare_digest(presented, self._token.encode()):
             return Response(401, [("content-type", "application/json")], b'{"message":"unauthorized"}')
         body = {
             "RoleArn": given.role_arn,
@@ -193,9 +171,15 @@ class FrontDoor:
         self._context, self._stack_changed = context, stack_changed
 
     async def handle(self, request: Request) -> Response:
-        """Serve one API call."""
-        scope = scope_of(request)
-        if scope is not None and scope.service == "sagemaker" and request.path.startswith("/endpoints/"):
+        """Serve one API call. Nothing happens to a request whose signature does not hold."""
+        if request.path.startswith(CODE_PATH) and request.method == "GET":  # its path is the secret
+            return await to_control_plane(self._context, request)
+        scope = await _signed_by(self._context, request)
+        if isinstance(scope, Response):
+            return scope
+        if refused := self._beyond_its_role(request, scope):
+            return refused
+        if scope.service == "sagemaker" and request.path.startswith("/endpoints/"):
             invocation = INVOCATION.fullmatch(request.path)
             if invocation is None:
                 return refusal(
@@ -209,10 +193,27 @@ class FrontDoor:
         if function and request.method == "POST":
             return await self._invoke_function(request, unquote(function[1]))
         response = await to_control_plane(self._context, request)
-        if scope is not None and scope.service == "cloudformation" and _action(request) in STACK_CHANGES:
+        if scope.service == "cloudformation" and action_of(request) in STACK_CHANGES:
             await response.read()
             self._stack_changed()
         return response
+
+    def _beyond_its_role(self, request: Request, scope: Scope) -> Response | None:
+        """A workload's own keys can do here what its role allows, as they could from anywhere in AWS."""
+        issued = self._context.issued(scope.access_key_id)
+        if issued is None:
+            return None
+        caller = Caller(f"role {issued.role_arn}", issued.role_arn)
+        call = _describe(self._context, request, scope)
+        refused = (
+            Refused(caller.what, f"the embedded cloud cannot tell which action {request.path} is")
+            if call is None
+            else may_call(self._context.topology, caller, call)
+        )
+        if refused is None:
+            return None
+        self._context.refuse(refused)
+        return refusal(scope.service, "AccessDenied", refused.reason, 403)
 
     async def _invoke_function(self, request: Request, name: str) -> Response:
         """Lambda's Invoke, of the synchronous kind."""
@@ -233,41 +234,49 @@ class FrontDoor:
         return Response(200, headers, outcome.payload)
 
 
+async def _signed_by(context: Context, request: Request) -> Scope | Response:
+    """The scope of a signature that holds; else the answer that AWS gives to one that does not."""
+    service = ""
+    try:
+        signed = signatures.read(request)
+        service = signed.scope.service
+        if request.path.startswith("/_modelstacks/") or service == "execute-api":
+            text = f"Credential should be scoped to the service that serves {request.path}"
+            raise signatures.Refusal(signatures.Fault.SCOPE, text)
+        key = await context.access_key(signed.scope.access_key_id)
+        check = partial(signatures.verify, request, signed, key, region=context.account.region)
+        await (context.blocking(check) if len(request.body) > LARGE_BODY else _now(check))
+    except signatures.Refusal as refused:
+        return signature_refusal(request, service, refused)
+    return signed.scope
+
+
+async def _now(work: Callable[[], None]) -> None:
+    work()
+
+
+def _describe(context: Context, request: Request, scope: Scope) -> ApiCall | None:
+    headers = {key.lower(): value for key, value in request.headers}
+    return describe(
+        scope.service,
+        request.method,
+        request.path,
+        request.query,
+        headers,
+        request.body,
+        context.topology,
+    )
+
+
 async def to_control_plane(context: Context, request: Request) -> Response:
     """Hand a call on to moto, which reads S3's bucket from a host name in front of localhost."""
-    name = (request.header("host") or "localhost").partition(":")[0].replace("127.0.0.1", "localhost")
-    host = f"{name}:{context.control_plane_port}"
+    host = (request.header("host") or "localhost").replace("127.0.0.1", "localhost")
     headers = [("host", host), *without(request.headers, "host", "expect")]
     forwarded = Request(request.method, request.path, request.query, headers, request.body)
     try:
-        return await context.pool.send(forwarded, context.control_plane_port, timeout=300)
+        response = await context.pool.send(forwarded, 0, host=str(context.control_plane), timeout=300)
     except (ConnectionLost, TimeoutError) as error:
         return refusal("s3", "ServiceUnavailable", f"the control plane does not answer: {error}", 503)
-
-
-def _action(request: Request) -> str:
-    return parse_qs(request.body.decode("utf-8", "replace")).get("Action", [""])[0]
-
-
-def refusal(service: str, code: str, message: str, status: int) -> Response:
-    """An error as the service's SDK expects it."""
-    request_id = secrets.token_hex(8).upper()
-    if service in ("s3", "sts", "iam", "cloudformation", "sqs", "sns", "monitoring"):
-        inner = f"<Code>{code}</Code><Message>{escape(message)}</Message>"
-        if service == "s3":
-            text = f"<Error>{inner}<RequestId>{request_id}</RequestId></Error>"
-        else:
-            text = (
-                f"<ErrorResponse><Error><Type>Sender</Type>{inner}</Error>"
-                f"<RequestId>{request_id}</RequestId></ErrorResponse>"
-            )
-        headers = [("content-type", "application/xml"), ("x-amz-request-id", request_id)]
-        return Response(status, headers, f'<?xml version="1.0" encoding="UTF-8"?>{text}'.encode())
-    code = "AccessDeniedException" if code == "AccessDenied" else code
-    body = json.dumps({"__type": code, "message": message, "Message": message}).encode()
-    headers = [
-        ("content-type", "application/x-amz-json-1.1"),
-        ("x-amzn-errortype", code),
-        ("x-amzn-requestid", request_id),
-    ]
-    return Response(status, headers, body)
+    # A bucket's CORS rules are for browsers, and no browser has business here.
+    response.headers = [one for one in response.headers if not one[0].lower().startswith("access-control-")]
+    return response

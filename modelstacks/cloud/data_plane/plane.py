@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import Callable
 
 from modelstacks.cloud import api
-from modelstacks.cloud.control_plane.client import unemulated
 from modelstacks.cloud.data_plane.api_gateway import ApiGateways
 from modelstacks.cloud.data_plane.context import Context
 from modelstacks.cloud.data_plane.ecs import Services
@@ -47,9 +46,7 @@ class DataPlane:
             context = self.context
             try:
                 topology = await context.blocking(read, context.account)
-                found = await context.blocking(
-                    unemulated, context.account.endpoint_url, context.account.region
-                )
+                found = await context.blocking(context.account.unemulated)
             except ReadError as error:
                 raise EnvironmentFault(f"the account cannot be read back: {error}") from error
             context.topology = topology

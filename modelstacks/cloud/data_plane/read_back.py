@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 from urllib.parse import unquote
 
 import boto3
+import botocore.session
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
 from modelstacks.cloud.api import Credentials
+from modelstacks.cloud.control_plane.client import ENDPOINT, Connection, Unemulated
+from modelstacks.cloud.control_plane.credentials import AccessKey
 from modelstacks.cloud.data_plane.topology import (
     ApiKey,
     Bucket,
@@ -58,33 +62,51 @@ from modelstacks.cloud.data_plane.topology import (
 __all__ = ["Account", "ReadError", "read"]
 
 READERS = 12
+#: Of botocore: no profile, and files that hold nothing, whatever the environment says.
+NO_CONFIGURATION = {
+    "profile": (None, None, None, None),
+    "config_file": (None, None, os.devnull, None),
+    "credentials_file": (None, None, os.devnull, None),
+}
 
 
 class Account:
-    """boto3 clients of the embedded account, made once: making one costs more than calling it."""
+    """boto3 clients of the embedded account, made once: making one costs more than calling it.
 
-    def __init__(self, endpoint_url: str, credentials: Credentials, region: str = "us-east-1") -> None:
-        self.endpoint_url = endpoint_url
+    Their calls go over the control plane's socket. They read neither the user's AWS configuration nor its
+    profiles, and no proxy is in their way.
+    """
+
+    def __init__(
+        self, control_plane: Connection, credentials: Credentials, region: str = "us-east-1"
+    ) -> None:
         self.region = region
         self.credentials = credentials
+        self._control_plane = control_plane
         self._session = boto3.Session(
             aws_access_key_id=credentials.access_key_id,
             aws_secret_access_key=credentials.secret_access_key,
             region_name=region,
+            botocore_session=botocore.session.Session(session_vars=NO_CONFIGURATION),
         )
-        self._config = Config(
-            retries={"max_attempts": 1}, max_pool_connections=READERS * 2, s3={"addressing_style": "path"}
-        )
+        self._config = Config(retries={"max_attempts": 1}, s3={"addressing_style": "path"})
         self._clients: dict[str, Any] = {}
         self.pool = ThreadPoolExecutor(READERS, thread_name_prefix="account")
 
     def client(self, service: str) -> Any:
         """A thread-safe client of one service."""
         if service not in self._clients:
-            self._clients[service] = self._session.client(
-                service, endpoint_url=self.endpoint_url, config=self._config
-            )
+            made = self._session.client(service, endpoint_url=ENDPOINT, config=self._config)
+            self._clients[service] = self._control_plane.carry(made)
         return self._clients[service]
+
+    def unemulated(self) -> list[Unemulated]:
+        """What was deployed in this region and nothing emulates. Raises EnvironmentFault."""
+        return self._control_plane.unemulated(self.region)
+
+    def access_key(self, access_key_id: str) -> AccessKey | None:
+        """An access key that the account's IAM or STS made. Raises EnvironmentFault."""
+        return self._control_plane.access_key(access_key_id)
 
     def pages(self, service: str, operation: str, key: str, **parameters: Any) -> list[dict[str, Any]]:
         """Every item of a list operation."""

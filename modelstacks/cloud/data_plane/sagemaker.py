@@ -22,9 +22,10 @@ from pathlib import Path
 from botocore.exceptions import BotoCoreError, ClientError
 
 from modelstacks.cloud import api
+from modelstacks.cloud.data_plane.aws_errors import refusal
 from modelstacks.cloud.data_plane.containers import run_container
 from modelstacks.cloud.data_plane.context import Context
-from modelstacks.cloud.data_plane.gateway import Gateway, refusal
+from modelstacks.cloud.data_plane.gateway import Gateway
 from modelstacks.cloud.data_plane.hops import policies
 from modelstacks.cloud.data_plane.hops.calls import ApiCall, Caller, decrypt_call, image_pull, may_call
 from modelstacks.cloud.data_plane.replicas import Replica, State

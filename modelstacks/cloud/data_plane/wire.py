@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import json
 import socket
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
@@ -23,8 +24,10 @@ from uvicorn.server import ServerState
 from modelstacks.core.errors import EnvironmentFault
 
 __all__ = [
+    "UNLIMITED",
     "ConnectionLost",
     "Headers",
+    "Limits",
     "Listener",
     "Pool",
     "Request",
@@ -119,17 +122,39 @@ class Listener:
                 transport.abort()
 
 
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a listener takes from its callers; None stands for "as much as comes"."""
+
+    body: int | None = None  # bytes
+    head: int | None = None  # bytes of the request line and the headers' values
+    seconds: float | None = None  # in which a whole request has to come
+
+
+UNLIMITED = Limits()
+
+
 async def listen(
-    handler: Handler, *, port: int = 0, limit: int | None = None, localhost: bool = False
+    handler: Handler,
+    *,
+    port: int = 0,
+    limits: Limits = UNLIMITED,
+    localhost: bool = False,
+    browsers: bool = False,
 ) -> Listener:
     """Listen on a port of 127.0.0.1 (0: a free one), and of ::1 too where callers will say `localhost`.
 
-    A body over `limit` bytes is answered 413 without being read.
+    Only requests for this machine's own names are handled, so that a name which a stranger points to
+    127.0.0.1 leads nowhere. `localhost` allows names under it too (S3's buckets). Without `browsers`,
+    what a web page sends is refused; with it, the handler decides.
+
+    A body over its limit is answered 413, headers over theirs 431, and a request that takes too long 408.
 
     Raises EnvironmentFault where the port is in use.
     """
+    door = _Door(subdomains=localhost, browsers=browsers)
     config = uvicorn.Config(
-        _Application(handler, limit),
+        _Application(handler, limits, door),
         lifespan="off",
         log_config=None,
         access_log=False,
@@ -143,7 +168,7 @@ async def listen(
     loop = asyncio.get_running_loop()
 
     def protocol() -> asyncio.Protocol:
-        return HttpToolsProtocol(config=config, server_state=state, app_state={}, _loop=loop)
+        return _Protocol(limits, config=config, server_state=state, app_state={}, _loop=loop)
 
     try:
         bound = _bind(socket.AF_INET, "127.0.0.1", port)
@@ -158,7 +183,7 @@ async def listen(
         raise EnvironmentFault(
             f"port {port} {why}", fix="choose another port with --port, or leave it out for a free one"
         ) from error
-    port = bound.getsockname()[1]
+    port = door.port = bound.getsockname()[1]
     sockets = [bound]
     if localhost:
         with contextlib.suppress(OSError):  # a machine without IPv6, or a port that is taken there
@@ -180,24 +205,136 @@ def _bind(family: socket.AddressFamily, host: str, port: int) -> socket.socket:
     return bound
 
 
+@dataclass(slots=True)
+class _Door:
+    """Which requests may come in, by their headers alone."""
+
+    subdomains: bool
+    browsers: bool
+    port: int = 0
+
+    def refuses(self, headers: Headers) -> Response | None:
+        """The answer to a request that may not come in."""
+        hosts = [value for name, value in headers if name == "host"]
+        if len(hosts) != 1:
+            return _plain(400, "Bad Request", f"a request has one Host header; got {len(hosts)}")
+        if not self._ours(hosts[0].lower()):
+            names = f"localhost:{self.port} or 127.0.0.1:{self.port}"
+            return _plain(403, "Forbidden", f"the Host header has to be {names}")
+        if self.browsers:
+            return None
+        if first(headers, "origin") is not None or first(headers, "sec-fetch-site") not in (None, "none"):
+            return _plain(403, "Forbidden", "the embedded cloud takes no requests of web pages")
+        return None
+
+    def _ours(self, host: str) -> bool:
+        name, _, port = host.rpartition(":")
+        known = name in ("localhost", "127.0.0.1", "[::1]")
+        return port == str(self.port) and (known or (self.subdomains and name.endswith(".localhost")))
+
+
+def _plain(status: int, message: str, reason: str = "") -> Response:
+    """An answer of the listener's own, after which the connection is closed."""
+    headers = [("content-type", "application/json"), ("connection", "close")]
+    headers += [("x-modelstacks-reason", reason)] if reason else []
+    return Response(status, headers, json.dumps({"message": message}, separators=(",", ":")).encode())
+
+
+class _Protocol(HttpToolsProtocol):
+    """uvicorn's, with bounds on the head of a request and on the time that it may take to arrive."""
+
+    def __init__(self, limits: Limits, **options: Any) -> None:
+        super().__init__(**options)
+        self._limits = limits
+        self._head = 0
+        self._begun = False
+        self._patience: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._wait()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._stop_waiting()
+        super().connection_lost(exc)
+
+    def on_message_begin(self) -> None:
+        self._head, self._begun = 0, True
+        if self._patience is None:
+            self._wait()
+        super().on_message_begin()
+
+    def on_url(self, url: bytes) -> None:
+        super().on_url(url)
+        self._count(len(url))
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        super().on_header(name, value)
+        self._count(len(value))
+
+    def on_headers_complete(self) -> None:
+        if not self.transport.is_closing():
+            super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        if not self.transport.is_closing():
+            super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        self._begun = False
+        self._stop_waiting()
+        if not self.transport.is_closing():
+            super().on_message_complete()
+
+    def _count(self, more: int) -> None:
+        self._head += more
+        most = self._limits.head
+        if most is not None and self._head > most and not self.transport.is_closing():
+            self._refuse(431, "Request Header Fields Too Large")
+
+    def _refuse(self, status: int, message: str) -> None:
+        """Answer and close, in the middle of a request."""
+        body = json.dumps({"message": message}, separators=(",", ":")).encode()
+        head = (
+            f"HTTP/1.1 {status} {message}\r\ncontent-type: application/json\r\n"
+            f"content-length: {len(body)}\r\nconnection: close\r\n\r\n"
+        )
+        self.transport.write(head.encode() + body)
+        self.transport.close()
+
+    def _wait(self) -> None:
+        if self._limits.seconds is not None:
+            self._patience = self.loop.call_later(self._limits.seconds, self._too_slow)
+
+    def _stop_waiting(self) -> None:
+        if self._patience is not None:
+            self._patience.cancel()
+            self._patience = None
+
+    def _too_slow(self) -> None:
+        if self._begun:
+            self._refuse(408, "Request Timeout")
+        else:
+            self.transport.close()
+
+
 class _Application:
     """ASGI to Request and Response."""
 
-    def __init__(self, handler: Handler, limit: int | None) -> None:
-        self._handler, self._limit = handler, limit
+    def __init__(self, handler: Handler, limits: Limits, door: _Door) -> None:
+        self._handler, self._limit, self._door = handler, limits.body, door
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         headers = [(key.decode("latin-1"), value.decode("latin-1")) for key, value in scope["headers"]]
+        if refused := self._door.refuses(headers):
+            await self._send(scope["method"], refused, send)
+            return
         try:
             body = await self._body(headers, receive)
         except ConnectionLost:
             return  # the caller went away while it sent its body: nobody is there to be answered
         if body is None:
-            response = Response(
-                413,
-                [("content-type", "application/json"), ("connection", "close")],
-                b'{"message":"Request Too Long"}',
-            )
+            response = _plain(413, "Request Too Long")
         else:
             response = await self._handler(
                 Request(
@@ -216,6 +353,8 @@ class _Application:
         if self._limit is not None and declared is not None and int(declared) > self._limit:
             return None
         message = await receive()
+        if message["type"] == "http.disconnect":
+            raise ConnectionLost
         if not message.get("more_body"):
             return bytes(message.get("body", b""))
         chunks, size = [message["body"]], len(message["body"])
@@ -265,6 +404,8 @@ class Pool:
     ) -> Response:
         """Send a request; the answer's body comes in pieces (`Response.read` collects them).
 
+        `host` is an address, or the path of a Unix socket, which has no port.
+
         Raises ConnectionLost where the target refuses or breaks off, TimeoutError where no headers come
         within `timeout` seconds. Nothing is ever sent twice.
         """
@@ -302,12 +443,17 @@ class Pool:
                 return connection
         loop = asyncio.get_running_loop()
         try:
-            _, connection = await asyncio.wait_for(loop.create_connection(_Connection, host, port), patience)
+            opening: Any = (
+                loop.create_unix_connection(_Connection, host)
+                if host.startswith("/")
+                else loop.create_connection(_Connection, host, port)
+            )
+            opened: _Connection = (await asyncio.wait_for(opening, patience))[1]
         except OSError as error:
             if isinstance(error, TimeoutError):
                 raise
             raise ConnectionLost("connection refused") from error
-        return connection
+        return opened
 
     def forget(self, port: int, host: str = "127.0.0.1") -> None:
         """Drop the idle connections to a target that is going away."""

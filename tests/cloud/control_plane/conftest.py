@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from support.control_plane import Account
@@ -12,14 +14,16 @@ from modelstacks.cloud.control_plane.process import ControlPlane, start
 
 @pytest.fixture(scope="session")
 def plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
-    with start(log=tmp_path_factory.mktemp("control-plane") / "log") as running:
+    log = tmp_path_factory.mktemp("control-plane") / "log"
+    # Not in pytest's folder: the path of a socket has some 100 bytes at most.
+    with tempfile.TemporaryDirectory() as sockets, start(Path(sockets), log=log) as running:
         yield running
 
 
 @pytest.fixture(scope="session")
 def whole_account(plane: ControlPlane) -> Account:
     """boto3's clients take their time: they are made once."""
-    return Account(plane.endpoint)
+    return Account(plane.connection)
 
 
 @pytest.fixture

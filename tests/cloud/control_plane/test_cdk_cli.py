@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.control_plane import Account
+from support.control_plane import Account, Endpoint
 
 from modelstacks.adapters.cdk_toolchain import CdkToolchain, EmulatedAccount, ResourceEvent
 from modelstacks.adapters.serving_environment import ImageStore
@@ -103,8 +103,11 @@ def assembly(folder: Path, group: str, **more: Any) -> Path:
 
 
 @pytest.fixture(scope="module")
-def emulated(plane: ControlPlane) -> EmulatedAccount:
-    return EmulatedAccount(plane.endpoint, f"AKIA{plane.port}", "secret", region=REGION)
+def emulated(plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmulatedAccount]:
+    endpoint = Endpoint(plane, tmp_path_factory.mktemp("endpoint"), REGION)
+    keys = endpoint.credentials
+    yield EmulatedAccount(endpoint.url, keys.access_key_id, keys.secret_access_key, region=REGION)
+    endpoint.close()
 
 
 @pytest.fixture(scope="module")
@@ -126,7 +129,7 @@ def plain_deploy(toolchain: CdkToolchain, folder: Path, emulated: EmulatedAccoun
 def test_a_stack_with_every_kind_of_asset_comes_changes_and_goes(
     toolchain: CdkToolchain, emulated: EmulatedAccount, plane: ControlPlane, tmp_path: Path
 ) -> None:
-    account = Account(plane.endpoint, region=REGION)
+    account = Account(plane.connection, region=REGION)
     events: list[ResourceEvent] = []
     first = assembly(tmp_path / "first", "/first")
     toolchain.deploy(first, emulated, lambda _: None, on_event=events.append)
@@ -158,7 +161,7 @@ def test_a_stack_with_every_kind_of_asset_comes_changes_and_goes(
 def test_a_first_deploy_by_change_set_that_fails_leaves_nothing(
     toolchain: CdkToolchain, emulated: EmulatedAccount, plane: ControlPlane, tmp_path: Path
 ) -> None:
-    account = Account(plane.endpoint, region=REGION)
+    account = Account(plane.connection, region=REGION)
     bad = {"Type": "AWS::Logs::LogGroup", "Properties": {"LogGroupName": "/ok", "RetentionInDays": "never"}}
     with pytest.raises(DeploymentFailed, match=r"AWS::Logs::LogGroup \(Bad\)"):
         plain_deploy(toolchain, assembly(tmp_path / "bad", "/new", Bad=bad), emulated)

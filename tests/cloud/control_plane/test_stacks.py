@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import threading
-import urllib.request
 
 import pytest
 from botocore.exceptions import ClientError
 from support.control_plane import REGION, Account
 
-from modelstacks.cloud.control_plane.client import Unemulated, unemulated
+from modelstacks.cloud.control_plane.client import ENDPOINT, Unemulated
 
 
 def parameter(name: str, value: object = "1") -> dict[str, object]:
@@ -181,7 +180,7 @@ def test_what_nothing_emulates_is_accepted_and_listed(account: Account) -> None:
             "G": GROUP,
         },
     )
-    listed = [one for one in unemulated(account.endpoint, REGION) if one.stack == "partly"]
+    listed = [one for one in account.control_plane.unemulated(REGION) if one.stack == "partly"]
     assert listed == [Unemulated("partly", "AWS::WAFv2::WebACL", "W")]
     assert str(listed[0]) == "accepted, not emulated: AWS::WAFv2::WebACL (W)"
 
@@ -205,7 +204,7 @@ def test_a_stack_within_a_stack_gives_its_outputs(account: Account) -> None:
             {"G": inner}, Parameters={"Days": {"Type": "Number"}}, Outputs={"Name": {"Value": {"Ref": "G"}}}
         )
         s3.put_object(Bucket="templates", Key="inner.json", Body=text)
-        url = f"{account.endpoint}/templates/inner.json"
+        url = f"{ENDPOINT}/templates/inner.json"
         return {
             "Type": "AWS::CloudFormation::Stack",
             "Properties": {"TemplateURL": url, "Parameters": {"Days": days}},
@@ -226,7 +225,7 @@ def test_a_nested_stack_that_fails_names_its_own_cause(account: Account) -> None
     s3.create_bucket(Bucket="broken-templates", CreateBucketConfiguration={"LocationConstraint": REGION})
     text = account.template({"Lost": parameter("/x", {"Fn::ImportValue": "nowhere"})})
     s3.put_object(Bucket="broken-templates", Key="inner.json", Body=text)
-    url = f"{account.endpoint}/broken-templates/inner.json"
+    url = f"{ENDPOINT}/broken-templates/inner.json"
     account.stacks.append("around")
     body = account.template(
         {"Inner": {"Type": "AWS::CloudFormation::Stack", "Properties": {"TemplateURL": url}}}
@@ -246,13 +245,12 @@ def test_a_custom_resource_is_left_out_and_listed(account: Account) -> None:
             "B": {"Type": "Custom::Thing", "Properties": {"ServiceToken": "arn:x"}},
         },
     )
-    listed = {one.logical_id for one in unemulated(account.endpoint, REGION) if one.stack == "custom"}
+    listed = {one.logical_id for one in account.control_plane.unemulated(REGION) if one.stack == "custom"}
     assert listed == {"A", "B"}
 
 
 def test_others_can_read_while_a_stack_is_made(account: Account) -> None:
     """The data plane reads the account all the time: no answer may break off, no lock hold for good."""
-    url = f"{account.endpoint}/_modelstacks/health"
     logs, ssm = account.client("logs"), account.client("ssm")
     done, failures = threading.Event(), []
 
@@ -261,7 +259,7 @@ def test_others_can_read_while_a_stack_is_made(account: Account) -> None:
             try:
                 logs.describe_log_groups()
                 ssm.describe_parameters()
-                urllib.request.urlopen(url).close()
+                account.control_plane.ask("/_modelstacks/health")
             except Exception as error:
                 failures.append(error)
                 return

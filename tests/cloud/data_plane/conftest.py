@@ -50,19 +50,18 @@ class Cloud:
 
     def __init__(self, directory: Path, plane: control_plane.ControlPlane) -> None:
         self.state = StateDirectory(directory)
-        self.state.prepare()
         self.credentials = api.Credentials(access_key_id="AKIATEST", secret_access_key="secret")
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
         self._thread.start()
         self._clients: dict[str, Any] = {}
-        account = Account(plane.endpoint, self.credentials)
+        account = Account(plane.connection, self.credentials)
 
         async def build() -> tuple[DataPlane, Any]:
             context = Context(
                 state=self.state,
                 account=account,
-                control_plane_port=plane.port,
+                control_plane=plane.socket,
                 images=lambda _: Image(),
                 registry=Registry(self.state.logs, lambda: None),
                 changed=lambda: None,
@@ -172,7 +171,9 @@ def _code() -> bytes:
 def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cloud]:
     """An account with a bucket that holds a model and a function's code."""
     directory = tmp_path_factory.mktemp("cloud")
-    with control_plane.start(log=directory / "control-plane.log") as plane:
+    state = StateDirectory(directory)
+    state.prepare()
+    with control_plane.start(state.sockets, log=directory / "control-plane.log") as plane:
         made = Cloud(directory, plane)
         s3 = made.client("s3")
         s3.create_bucket(Bucket=BUCKET)

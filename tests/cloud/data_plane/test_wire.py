@@ -7,7 +7,15 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
 
-from modelstacks.cloud.data_plane.wire import ConnectionLost, Pool, Request, Response, listen
+from modelstacks.cloud.data_plane.wire import (
+    UNLIMITED,
+    ConnectionLost,
+    Limits,
+    Pool,
+    Request,
+    Response,
+    listen,
+)
 from modelstacks.core.errors import EnvironmentFault
 
 Handler = Callable[[Request], Awaitable[Response]]
@@ -17,12 +25,13 @@ async def echo(request: Request) -> Response:
     return Response(200, [("x-target", request.target)], request.body)
 
 
-def exchange(handler: Handler, *requests: Request, limit: int | None = None) -> list[tuple[int, bytes]]:
+def exchange(handler: Handler, *requests: Request, limits: Limits = UNLIMITED) -> list[tuple[int, bytes]]:
     async def run() -> list[tuple[int, bytes]]:
-        listener, pool = await listen(handler, limit=limit), Pool()
+        listener, pool = await listen(handler, limits=limits), Pool()
         try:
             answers = []
             for request in requests:
+                request.headers.append(("host", f"localhost:{listener.port}"))
                 answer = await pool.send(request, listener.port)
                 answers.append((answer.status, await answer.read()))
             return answers
@@ -88,7 +97,7 @@ def test_a_head_request_has_no_body_and_the_next_one_is_not_confused() -> None:
 
 
 def test_a_body_over_the_limit_is_refused() -> None:
-    assert exchange(echo, Request("POST", "/", body=b"12345"), limit=4) == [
+    assert exchange(echo, Request("POST", "/", body=b"12345"), limits=Limits(body=4)) == [
         (413, b'{"message":"Request Too Long"}')
     ]
 

@@ -1,26 +1,31 @@
 """Lambda: a function's logging settings, and a Code.Location that can be fetched.
 
-AWS answers GetFunction with a URL, signed for some minutes, behind which the code lies. So does this: the URL
-is one of the control plane's own routes (server.py), which asks `code_of` for the bytes.
+AWS answers GetFunction with a URL, signed for some minutes, from which anyone can fetch the code. So does
+this: the URL is one of the control plane's own routes (server.py), with a secret of this process in its path.
 """
 
 from __future__ import annotations
 
+import hmac
 import json
+import secrets
 from typing import Any
 from urllib.parse import quote
 
 from moto.awslambda.models import LambdaFunction, lambda_backends
 from moto.awslambda.responses import LambdaResponse
 
+from modelstacks.cloud.control_plane.client import CODE_PATH
 from modelstacks.cloud.control_plane.fixes import afterwards
 
-CODE_PATH = "/_modelstacks/function-code/"
+_SECRET = secrets.token_urlsafe(32)
 
 
 def code_of(account: str, path: str) -> bytes | None:
-    """The deployment package behind a Code.Location's path, or None where there is no such function."""
-    region, name, *_key = path.removeprefix(CODE_PATH).split("/", 2)
+    """The deployment package behind a Code.Location's path, or None where the path is not one of ours."""
+    secret, region, name, *_ = [*path.removeprefix(CODE_PATH).split("/", 3), "", ""]
+    if not hmac.compare_digest(secret.encode(), _SECRET.encode()):
+        return None
     for function in lambda_backends[account][region].list_functions():
         if function.function_name == name:
             packed: bytes = function.code_bytes
@@ -58,7 +63,7 @@ def install() -> None:
         function = body["Configuration"]
         if function["PackageType"] == "Zip":
             key = self.backend.get_function(function["FunctionName"], None).code.get("S3Key", "code.zip")
-            place = f"{self.region}/{quote(function['FunctionName'])}/{quote(key)}"
+            place = f"{_SECRET}/{self.region}/{quote(function['FunctionName'])}/{quote(key)}"
             location = f"http://{self.headers['Host']}{CODE_PATH}{place}"
             body["Code"] = {"RepositoryType": "S3", "Location": location}
         return json.dumps(body)
