@@ -118,7 +118,13 @@ def read(request: Request) -> Signed:
 
 
 def verify(
-    request: Request, signed: Signed, key: AccessKey | None, *, region: str, skew: float = CLOCK_SKEW
+    request: Request,
+    signed: Signed,
+    key: AccessKey | None,
+    *,
+    region: str,
+    skew: float = CLOCK_SKEW,
+    now: float | None = None,
 ) -> None:
     """Raise Refusal unless `key` made the signature, for this request, this region and this time.
 
@@ -126,7 +132,7 @@ def verify(
     """
     if key is None or not _same(key.access_key_id, signed.scope.access_key_id):
         raise Refusal(Fault.UNKNOWN_KEY, "The security token included in the request is invalid.")
-    now = time.time()
+    now = time.time() if now is None else now
     _check_scope(signed, region)
     _check_time(signed, now, skew)
     _check_token(signed, key, now)
