@@ -72,15 +72,19 @@ class Connection:
         return AccessKey(**found) if found else None
 
     def ask(self, path: str, **parameters: str) -> Any:
-        """GET one of the control plane's own routes. Raises EnvironmentFault where nothing answers."""
-        target = f"{path}?{urlencode(parameters)}" if parameters else path
+        """What one of the control plane's own routes answers. Raises EnvironmentFault."""
+        try:
+            return json.loads(self.get(f"{path}?{urlencode(parameters)}"))
+        except ValueError as error:
+            raise _silent(error) from None
+
+    def get(self, target: str) -> bytes:
+        """GET a path. Raises EnvironmentFault where nothing answers."""
         try:
             answer = self._pool.urlopen("GET", target, headers={"Host": "localhost"}, retries=False)
-            return json.loads(answer.data)
-        except (OSError, ValueError, urllib3.exceptions.HTTPError) as error:
-            raise EnvironmentFault(
-                "the control plane does not answer", got=str(error), fix="modelstacks up"
-            ) from None
+        except (OSError, urllib3.exceptions.HTTPError) as error:
+            raise _silent(error) from None
+        return answer.data
 
     def close(self) -> None:
         """Drop the connections."""
@@ -112,6 +116,10 @@ class Connection:
         if not request.stream_output:
             _ = response.content  # read now, which gives the connection back
         return response
+
+
+def _silent(error: Exception) -> EnvironmentFault:
+    return EnvironmentFault("the control plane does not answer", got=str(error), fix="modelstacks up")
 
 
 class _Pool(urllib3.HTTPConnectionPool):

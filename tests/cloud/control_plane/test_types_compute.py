@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import copy
 import io
-import urllib.request
 import zipfile
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 from botocore.exceptions import ClientError
@@ -317,8 +317,10 @@ def test_a_function_with_its_surroundings_and_its_code(account: Account) -> None
     assert own["VpcConfig"]["SecurityGroupIds"] == [ids["Group"]]
     assert own["LoggingConfig"] == {"LogGroup": "functions", "LogFormat": "JSON"}
     assert found["Concurrency"]["ReservedConcurrentExecutions"] == 20
-    with urllib.request.urlopen(found["Code"]["Location"]) as code:
-        assert zipfile.ZipFile(io.BytesIO(code.read())).namelist() == ["index.py"]
+    where = urlsplit(found["Code"]["Location"]).path
+    assert zipfile.ZipFile(io.BytesIO(account.control_plane.get(where))).namelist() == ["index.py"]
+    guessed = where.replace(where.split("/")[3], "a-guess")
+    assert account.control_plane.get(guessed) == b""
     assert "execute-api" in client.get_policy(FunctionName=ids["Function"])["Policy"]
 
     other = copy.deepcopy(resources)
@@ -358,10 +360,9 @@ def test_a_function_s_permission_can_go_alone(account: Account) -> None:
     }
     ids = account.create("inline", resources)
     client = account.client("lambda")
-    with urllib.request.urlopen(
-        client.get_function(FunctionName=ids["Function"])["Code"]["Location"]
-    ) as code:
-        assert zipfile.ZipFile(io.BytesIO(code.read())).read("index.py").decode() == inline
+    where = urlsplit(client.get_function(FunctionName=ids["Function"])["Code"]["Location"]).path
+    code = zipfile.ZipFile(io.BytesIO(account.control_plane.get(where)))
+    assert code.read("index.py").decode() == inline
     del resources["MayInvoke"]
     account.update("inline", resources)
     assert "apigateway" not in str(client.get_function(FunctionName=ids["Function"]))
