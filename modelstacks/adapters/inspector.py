@@ -15,7 +15,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from modelstacks.core.contract import image_arguments
-from modelstacks.core.errors import EnvironmentFault, UsageError
+from modelstacks.core.errors import EnvironmentFault, SignatureNeeded, UsageError
 from modelstacks.core.ports import Inspection
 from modelstacks.core.signature import Signature
 
@@ -64,7 +64,9 @@ class ModelServerInspector:
             raise EnvironmentFault(f"{command[0]} cannot be run: {error.strerror}") from None
         if done.returncode == 1:
             reason = done.stderr.strip().splitlines()[-1:] or ["it gave no reason"]
-            raise UsageError(f"the {engine} engine cannot load the model: {reason[0]}")
+            what = f"the {engine} engine cannot load the model: {reason[0]}"
+            skeleton = _skeleton(done.stdout)
+            raise UsageError(what) if skeleton is None else SignatureNeeded(what, skeleton)
         try:
             if done.returncode != 0:
                 raise ValueError(f"exit status {done.returncode}")
@@ -79,3 +81,12 @@ class ModelServerInspector:
         except (ValueError, KeyError, TypeError, ValidationError) as error:
             last = (done.stderr.strip().splitlines() or [str(error)])[-1]
             raise EnvironmentFault(f"the {engine} engine died while it loaded the model: {last}") from None
+
+
+def _skeleton(said: str) -> dict[str, object] | None:
+    """The signature to correct that the model server printed, if it printed one."""
+    try:
+        skeleton = json.loads(said)["skeleton"]
+    except (ValueError, KeyError, TypeError):
+        return None
+    return skeleton if isinstance(skeleton, dict) else None

@@ -3,6 +3,7 @@
     ModelstacksError
     ├── SpecInvalid        2   the spec, or the command line, says something that cannot be
     ├── UsageError         2
+    │   └── SignatureNeeded    the model does not say what its columns hold
     ├── LockInvalid        3   the lock file is missing, stale or damaged
     ├── EnvironmentFault   4   this machine lacks something: a port, a program, disk space
     ├── DeploymentFailed   5   the deployment was refused, or did not become ready
@@ -28,6 +29,7 @@ __all__ = [
     "InvocationFailed",
     "LockInvalid",
     "ModelstacksError",
+    "SignatureNeeded",
     "SpecInvalid",
     "UsageError",
     "did_you_mean",
@@ -92,6 +94,18 @@ class UsageError(ModelstacksError):
     """The command line asks for something that cannot be."""
 
     exit_code = 2
+
+
+class SignatureNeeded(UsageError):
+    """The model does not say what its columns hold.
+
+    Args:
+        skeleton: a signature.json to correct, as far as it is known.
+    """
+
+    def __init__(self, what: str, skeleton: dict[str, object]) -> None:
+        self.skeleton = skeleton
+        super().__init__(what)
 
 
 class SpecInvalid(ModelstacksError):

@@ -6,11 +6,12 @@ engine (the inspector port) -> archive -> look up AWS's images -> write the lock
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from modelstacks.core.errors import UsageError
+from modelstacks.core.errors import EnvironmentFault, SignatureNeeded, UsageError, relative
 from modelstacks.core.formats import Detected, detect
 from modelstacks.core.licences import settle
 from modelstacks.core.lock import Archive, Lock, LockedModel, lock_path, model_digest, write_lock
@@ -59,7 +60,10 @@ def lock(
         made, sha256, size = make_archive(pinned.directory, [file.path for file in pinned.files], project)
         try:
             report(f"loading it in the {detected.engine} engine")
-            inspection = _inspect(spec, detected, made, pinned.task, place.work, ports)
+            try:
+                inspection = _inspect(spec, detected, made, pinned.task, place.work, ports)
+            except SignatureNeeded as error:
+                raise _with_skeleton(error, spec_path) from None
             report("looking up AWS's images")
             images = ports.images.serving_images(inspection.framework, inspection.framework_version)
             keep_archive(made, sha256, project)
@@ -128,6 +132,20 @@ def _inspect(
     if inspection.engine != detected.engine:
         raise UsageError(f"{_where(spec)}: looks like {detected.engine}, but loads in {inspection.engine}")
     return inspection
+
+
+def _with_skeleton(error: SignatureNeeded, spec_path: Path) -> UsageError:
+    """The refusal, after a signature to correct was written beside the spec."""
+    path = spec_path.with_name(spec_path.stem + ".signature.json")
+    try:
+        path.write_text(json.dumps(error.skeleton, indent=2) + "\n", encoding="utf-8")
+    except OSError as fault:
+        raise EnvironmentFault(f"{relative(path)} cannot be written: {fault.strerror}") from None
+    return UsageError(
+        error.what,
+        fix=f"correct {relative(path)}, which was written for you, and put it beside the model as "
+        "signature.json (docs/signature.md)",
+    )
 
 
 def _where(spec: Spec) -> str:

@@ -37,6 +37,7 @@ class Tensor(Frozen):
     datatype: Datatype
     shape: Annotated[tuple[int, ...], Field(strict=False)]
     columns: Annotated[tuple[str, ...], Field(strict=False)] = ()
+    examples: Annotated[tuple[str, ...], Field(strict=False)] = ()  # values that the model knows
 
 
 class Signature(Frozen):

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from model_server import __version__
 from model_server.logs import event, set_up
-from model_server.problems import ModelRefusedError, ProblemError
+from model_server.problems import ModelRefusedError, ProblemError, SignatureNeededError
 from model_server.settings import settings_from_environment
 
 
@@ -58,6 +58,8 @@ def _inspect(directory: Path) -> int:
         settings = settings_from_environment({"MODEL_SERVER_MODEL_NAME": "model"} | dict(os.environ))
         engine, _ = load_engine(directory, replace(settings, model_dir=directory))
     except ModelRefusedError as error:
+        if isinstance(error, SignatureNeededError):
+            sys.stdout.write(json.dumps({"skeleton": error.skeleton}) + "\n")
         sys.stderr.write(f"{error}\n")
         return 1
     except (Exception, ProblemError) as error:

@@ -56,8 +56,15 @@ def load_json(body: bytes) -> Any:
 # Requests
 
 
+def holds_booleans(body: bytes) -> bool:
+    """Whether a JSON body may hold true or false; a text that holds these letters counts too."""
+    return b"true" in body or b"false" in body
+
+
 def read_json(reader: InputReader, body: bytes, media: Media) -> Decoded:  # noqa: ARG001
     value = load_json(body)
+    if holds_booleans(body):
+        reader = reader.careful
     if type(value) is list:
         return reader.rows(value), NO_PARAMETERS
     if type(value) is not dict:
@@ -103,6 +110,8 @@ def read_jsonlines(reader: InputReader, body: bytes, media: Media) -> Decoded:  
         rows = [orjson.loads(line) for line in lines]
     except orjson.JSONDecodeError:
         raise malformed(_first_bad_line(lines)) from None
+    if holds_booleans(body):
+        reader = reader.careful
     if type(rows[0]) is dict and rows[0].keys() == {"features"}:  # SageMaker's own form
         rows = [row.get("features") if type(row) is dict else row for row in rows]
     return reader.rows(rows), NO_PARAMETERS

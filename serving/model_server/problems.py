@@ -14,6 +14,19 @@ class ModelRefusedError(Exception):
     """The model or the settings cannot be served. The message is one clear line, the last one in the log."""
 
 
+class SignatureNeededError(ModelRefusedError):
+    """The model does not say what its columns hold; a signature.json can.
+
+    Args:
+        reason: what went wrong without one.
+        skeleton: a signature to correct, as far as it is known.
+    """
+
+    def __init__(self, reason: str, skeleton: dict[str, Any]) -> None:
+        super().__init__(f"{reason}; a signature.json beside the model has to name the columns")
+        self.skeleton = skeleton
+
+
 @dataclass(frozen=True, slots=True)
 class Fault:
     """One thing wrong with an input, with the tensor or column and the row (from 0), where they are known."""

@@ -38,6 +38,8 @@ DTYPES: dict[str, np.dtype[Any]] = {
     "FP64": np.dtype(np.float64),
     "BYTES": np.dtype(object),
 }
+SIGNATURE = "signature.json"
+EXAMPLES = 3  # of a column's known values, that a signature shows
 DATATYPES: dict[np.dtype[Any], str] = {dtype: name for name, dtype in DTYPES.items()}
 
 
@@ -63,6 +65,7 @@ class Tensor:
     shape: tuple[int, ...]
     columns: tuple[str, ...] = ()
     image: ImageFormat | None = None
+    examples: tuple[str, ...] = ()  # values that the model knows, for a column of categories
     nan: bool = True  # a floating-point input takes NaN (and JSON's null) as a missing value
 
     @property
@@ -73,6 +76,8 @@ class Tensor:
         body: dict[str, Any] = {"name": self.name, "datatype": self.datatype, "shape": list(self.shape)}
         if self.columns:
             body["columns"] = list(self.columns)
+        if self.examples:
+            body["examples"] = list(self.examples)
         return body
 
 
@@ -97,7 +102,7 @@ class Signature:
 
 def read_signature(directory: Path) -> Signature | None:
     """The artifact's own signature.json, or None without one. ModelRefusedError when it is wrong."""
-    path = directory / "signature.json"
+    path = directory / SIGNATURE
     if not path.is_file():
         return None
     try:
@@ -120,7 +125,8 @@ def _tensor(item: Mapping[str, Any]) -> Tensor:
     columns = tuple(str(column) for column in item.get("columns", ()))
     if columns and (not shape or shape[-1] not in (-1, len(columns))):
         raise ValueError(f"{item['name']!r} names {len(columns)} columns, but its shape is {list(shape)}")
-    return Tensor(str(item["name"]), datatype, shape, columns, _image(item.get("image")))
+    examples = tuple(str(value) for value in item.get("examples", ()))
+    return Tensor(str(item["name"]), datatype, shape, columns, _image(item.get("image")), examples)
 
 
 def _image(item: Mapping[str, Any] | None) -> ImageFormat | None:

@@ -44,7 +44,7 @@ _UNFIT = (struct.error, TypeError, OverflowError)
 class InputReader:
     """Turns decoded bodies into the engine's tensors; every method raises ProblemError for a misfit."""
 
-    def __init__(self, signature: Signature, *, nan: bool = True) -> None:
+    def __init__(self, signature: Signature, *, nan: bool = True, packs: bool = True) -> None:
         self.signature = signature
         self.only = signature.inputs[0] if len(signature.inputs) == 1 else None
         self._nan = nan
@@ -52,13 +52,17 @@ class InputReader:
         self._code, self._width = "", 0
         if self.only is not None:
             width = self.only.shape[1] if len(self.only.shape) == 2 else -1
-            if width > 0 and self.only.datatype in _CODES:
+            if packs and width > 0 and self.only.datatype in _CODES:
                 self._code, self._width = _CODES[self.only.datatype], width
                 self._row = struct.Struct(f"={width}{self._code}")
             columns = self.only.columns
             if columns:
                 get = itemgetter(*columns)
                 self._pick = get if len(columns) > 1 else lambda row: (get(row),)
+
+        self._packs = packs
+        # For bodies that hold true or false, which struct takes for 1 and 0.
+        self.careful = InputReader(signature, nan=nan, packs=False) if packs else self
 
     # What bodies hold
 
@@ -133,7 +137,7 @@ class InputReader:
         count = 1
         for size in shape:
             count *= size
-        code = _CODES.get(tensor.datatype)
+        code = _CODES.get(tensor.datatype) if self._packs else None
         if code and len(data) == count:
             buffer = bytearray(count * tensor.dtype.itemsize)
             try:
@@ -262,7 +266,7 @@ class InputReader:
                 return array
         elif kind == "f":
             missing = {type(None)} if self._nan and tensor.nan else set()
-            if kinds <= {float, int, bool} | missing:
+            if kinds <= {float, int} | missing:
                 try:
                     with np.errstate(over="ignore"):
                         array = np.array(flat, dtype=np.float64).astype(tensor.dtype)
@@ -270,7 +274,7 @@ class InputReader:
                     raise invalid(Fault(f"is out of range for {tensor.datatype}", tensor.name)) from None
                 if not np.isinf(array).any():
                     return array
-        elif kinds <= {int, float, bool}:
+        elif kinds <= ({int, float, bool} if kind == "b" else {int, float}):
             try:
                 array = np.array(
                     [_whole(value) for value in flat], dtype=np.int64 if kind == "b" else tensor.dtype
@@ -303,7 +307,7 @@ class InputReader:
                 if self._nan and tensor.nan
                 else "must be a number, not null; this model takes no missing values"
             )
-        if type(value) not in (int, float, bool):
+        if type(value) not in ((int, float, bool) if kind == "b" else (int, float)):
             return f"must be a number, not {_kind(value)}"
         if kind == "b":
             return "" if value in (0, 1) else f"must be true or false, not {value}"

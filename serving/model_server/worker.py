@@ -20,8 +20,9 @@ from model_server.app import Application
 from model_server.batching import UNKNOWN
 from model_server.engines import Engine, RawEngine, choose
 from model_server.logs import event, log
-from model_server.problems import ModelRefusedError
+from model_server.problems import ModelRefusedError, SignatureNeededError
 from model_server.settings import Settings
+from model_server.signature import SIGNATURE
 
 REFUSED = 78  # EX_CONFIG: the model or the settings are wrong, and starting again would not help
 KEPT_BYTES = 32 * 1024 * 1024
@@ -282,7 +283,10 @@ def load_engine(directory: Path, settings: Settings) -> tuple[Engine, float]:
     except Exception as error:
         log.error("the warm-up prediction failed", exc_info=error)
         reason = (str(error).strip() or "no message").splitlines()[0]
-        raise ModelRefusedError(f"the warm-up prediction failed: {type(error).__name__}: {reason}") from error
+        what = f"the warm-up prediction failed: {type(error).__name__}: {reason}"
+        if engine.derives_columns and not (directory / SIGNATURE).exists():
+            raise SignatureNeededError(what, engine.signature.to_json()) from error
+        raise ModelRefusedError(what) from error
     for tensor in engine.signature.outputs:
         got = outputs.get(tensor.name)
         if got is None or got.ndim != len(tensor.shape):

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from modelstacks.adapters.inspector import ModelServerInspector
-from modelstacks.core.errors import EnvironmentFault, UsageError
+from modelstacks.core.errors import EnvironmentFault, SignatureNeeded, UsageError
 
 ROOT = Path(__file__).parents[2]
 SAID = {
@@ -59,6 +59,15 @@ def test_the_engines_own_reason_is_passed_on(tmp_path: Path) -> None:
             tmp_path, "xgboost", allow_pickle=False
         )
     assert str(refused.value) == "the xgboost engine cannot load the model: model.json has no trees"
+
+
+def test_a_signature_to_correct_is_passed_on_with_the_reason(tmp_path: Path) -> None:
+    (tmp_path / "said.json").write_text(json.dumps({"skeleton": {"inputs": []}}))
+    with pytest.raises(SignatureNeeded, match="it does not name its columns") as refused:
+        inspector(
+            tmp_path, f"cat {tmp_path}/said.json; echo 'it does not name its columns' >&2; exit 1"
+        ).inspect(tmp_path, "sklearn", allow_pickle=False)
+    assert refused.value.skeleton == {"inputs": []}
 
 
 @pytest.mark.parametrize("script", ["kill -SEGV $$", "exit 3", "echo no json", "echo '{}'"])

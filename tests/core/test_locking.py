@@ -182,3 +182,15 @@ def test_a_lock_is_readable_json_with_one_fact_a_line(project: Project) -> None:
     assert text.endswith("}\n")
     assert max(map(len, text.splitlines())) < 160
     assert json.loads(text)["lock_version"] == 1
+
+
+def test_a_model_that_does_not_name_its_columns_leaves_a_signature_to_correct(project: Project) -> None:
+    skeleton = {"inputs": [{"name": "input", "datatype": "FP64", "shape": [-1, 2]}], "outputs": []}
+    project.ports.inspector.refuses = "the engine cannot tell the columns"
+    project.ports.inspector.skeleton = skeleton
+    told = refusal(project, project.spec())
+    assert told == (
+        "the engine cannot tell the columns; fix: correct deployments/churn.signature.json, which was written "
+        "for you, and put it beside the model as signature.json (docs/signature.md)"
+    )
+    assert json.loads((project.folder / "deployments/churn.signature.json").read_text()) == skeleton

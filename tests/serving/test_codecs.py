@@ -353,3 +353,33 @@ def test_a_heavy_body_is_refused_without_much_ado(reader: InputReader, name: str
 def test_a_heavy_csv_is_refused_without_much_ado(text: str) -> None:
     with pytest.raises(ProblemError):
         read(MATRIX, text.encode(), "text/csv")
+
+
+@pytest.mark.parametrize(
+    ("reader", "content_type", "body", "field", "row"),
+    [
+        (MATRIX, "application/json", b'{"instances": [[1, 2, 3, 4], [1, 2, true, 4]]}', "c", 1),
+        (MATRIX, "application/json", b"[[false, 2, 3, 4]]", "a", 0),
+        (MATRIX, "application/jsonlines", b"[1, 2, 3, true]\n", "d", 0),
+        (WHOLE, "application/json", b'{"instances": [[1, 2, 3, true]]}', "input[3]", 0),
+        (MIXED, "application/json", b'{"instances": [[true, "Oslo"]]}', "age", 0),
+    ],
+)
+def test_true_is_not_a_number(
+    reader: InputReader, content_type: str, body: bytes, field: str, row: int
+) -> None:
+    with pytest.raises(ProblemError) as refused:
+        read(reader, body, content_type)
+    [fault] = refused.value.errors
+    assert (fault.field, fault.row) == (field, row)
+    assert fault.message == "must be a number, not true or false"
+
+
+def test_a_text_that_says_true_is_a_text() -> None:
+    assert read(TEXT, b'["it is true"]', "application/json")["text"].tolist() == ["it is true"]
+    assert read(MIXED, b'[[1, "false"]]', "application/json")["city"].tolist() == ["false"]
+
+
+def test_a_model_of_booleans_takes_them() -> None:
+    reader = InputReader(Signature((Tensor("switch", "BOOL", (-1,)),), ()))
+    assert read(reader, b"[true, false, 1]", "application/json")["switch"].tolist() == [True, False, True]

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from modelstacks.core.errors import EnvironmentFault, UsageError
+from modelstacks.core.errors import EnvironmentFault, SignatureNeeded, UsageError
 from modelstacks.core.ports import HubFile, HubModel, Inspection, ObjectVersion, Ports
 from modelstacks.core.signature import Signature, Tensor
 
@@ -102,6 +102,7 @@ class SayingInspector:
 
     inspection: Inspection = CLASSIFIER
     refuses: str = ""
+    skeleton: dict[str, object] | None = None  # refuses for want of a signature, and offers this one
     shown: list[tuple[str, tuple[str, ...], bool]] = field(default_factory=list)
 
     def inspect(self, directory: Path, engine: str, *, allow_pickle: bool) -> Inspection:
@@ -109,6 +110,8 @@ class SayingInspector:
             sorted(p.relative_to(directory).as_posix() for p in directory.rglob("*") if p.is_file())
         )
         self.shown.append((engine, files, allow_pickle))
+        if self.skeleton is not None:
+            raise SignatureNeeded(self.refuses, self.skeleton)
         if self.refuses:
             raise UsageError(self.refuses)
         return replace(self.inspection, engine=engine)

@@ -23,7 +23,7 @@ import numpy as np
 
 from model_server.problems import Fault, ModelRefusedError, invalid
 from model_server.settings import Settings
-from model_server.signature import Signature
+from model_server.signature import Signature, Tensor
 
 Tensors = dict[str, "np.ndarray[Any, Any]"]
 
@@ -55,6 +55,8 @@ class Engine(Protocol):
     # Rows of several requests may be joined along the first dimension of every input, and every output has
     # one entry a row along its first dimension.
     batches: bool
+    # What its columns hold was found in the model; a signature.json may know better.
+    derives_columns: bool = False
     # One call uses several cores, so that more than one worker process would only get in each other's way.
     parallel: bool
 
@@ -77,13 +79,16 @@ class Engine(Protocol):
         ]
 
     def example(self) -> Tensors:
-        """One row for the warm-up prediction: zeros, or a short text."""
-        return {
-            tensor.name: np.full([max(size, 1) for size in tensor.shape], "warm up", dtype=object)
-            if tensor.datatype == "BYTES"
-            else np.zeros([max(size, 1) for size in tensor.shape], dtype=tensor.dtype)
-            for tensor in self.signature.inputs
-        }
+        """One row for the warm-up prediction: a value that the model knows, else zeros or a short text."""
+        return {tensor.name: example_of(tensor) for tensor in self.signature.inputs}
+
+
+def example_of(tensor: Tensor) -> np.ndarray[Any, Any]:
+    """One row of a tensor, of a value that the model knows where the signature names one."""
+    shape = [max(size, 1) for size in tensor.shape]
+    if tensor.datatype == "BYTES":
+        return np.full(shape, tensor.examples[0] if tensor.examples else "warm up", dtype=object)
+    return np.full(shape, tensor.examples[0] if tensor.examples else 0).astype(tensor.dtype)
 
 
 @runtime_checkable

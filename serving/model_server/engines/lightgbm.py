@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from model_server.engines import Engine, Tensors, both_classes, no_parameters
+from model_server.engines._categories import Categorical, Encoder
 from model_server.problems import ModelRefusedError
 from model_server.settings import Settings
 from model_server.signature import Signature, Tensor, read_signature
@@ -41,12 +42,15 @@ def load(directory: Path, settings: Settings) -> Engine:
         output = Tensor("predictions", "FP64", (-1,) if classes == 1 else (-1, classes))
     names = tuple(booster.feature_name())
     named = any(not re.fullmatch(r"Column_\d+", name) for name in names)
-    derived = Signature((Tensor("input", "FP64", (-1, len(names)), names if named else ()),), (output,))
+    given = read_signature(directory)
+    encoder = _encoder(booster, path, given)
+    matrix = Tensor("input", "FP64", (-1, len(names)), names if named else ())
     return LightGBM(
         framework_version=lightgbm.__version__,
         task=task,
-        signature=read_signature(directory) or derived,
+        signature=given or Signature(encoder.tensors if encoder else (matrix,), (output,)),
         booster=booster,
+        encoder=encoder,
         threads=settings.threads or 1,
         binary=binary,
     )
@@ -58,6 +62,7 @@ class LightGBM(Engine):
     task: str
     signature: Signature
     booster: Any
+    encoder: Encoder | None  # where columns hold categories
     threads: int
     binary: bool
     name: str = ENGINE
@@ -70,8 +75,26 @@ class LightGBM(Engine):
 
     def predict(self, inputs: Tensors, parameters: Mapping[str, object]) -> Tensors:
         no_parameters(parameters, ENGINE)
-        scores = self.booster.predict(inputs[self.input], num_threads=self.threads)
+        rows = self.encoder.matrix(inputs) if self.encoder else inputs[self.input]
+        scores = self.booster.predict(rows, num_threads=self.threads)
         return {self.output: both_classes(scores) if self.binary else scores}
+
+
+def _encoder(booster: Any, path: Path, given: Signature | None) -> Encoder | None:
+    """The encoder of the pandas categories that the model's file holds; None where it holds none.
+
+    Under a signature.json with one input, callers send the codes.
+    """
+    kept: list[list[str | float]] = booster.pandas_categorical or []
+    if not kept or (given is not None and len(given.inputs) == 1):
+        return None
+    listed = re.search(r"^\[categorical_feature: ([\d,]+)\]", path.read_text("utf-8"), re.MULTILINE)
+    places = [int(place) for place in listed.group(1).split(",")] if listed else []
+    if len(places) != len(kept):  # columns named as categorical beside those of pandas' own dtype
+        return None
+    categories = {place: tuple(values) for place, values in zip(places, kept, strict=True)}
+    columns = [Categorical(name, categories.get(i)) for i, name in enumerate(booster.feature_name())]
+    return Encoder(columns, "FP64", "missing")
 
 
 def _artifact(directory: Path) -> Path | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
@@ -12,7 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from model_server.engines import Engine, Tensors, no_parameters
+from model_server.engines import Engine, Tensors, example_of, no_parameters
+from model_server.engines._columns import Columns, assemble_for, columns_of
 from model_server.problems import Fault, ModelRefusedError, invalid
 from model_server.settings import Settings
 from model_server.signature import DATATYPES, Signature, Tensor, read_signature
@@ -41,27 +42,25 @@ def load(directory: Path, settings: Settings) -> Engine:
         estimator.set_params(**dict.fromkeys(jobs, threads))
     # Columns are matched by name before they get here; a bare array is meant.
     warnings.filterwarnings("ignore", message="X does not have valid feature names")
-    task, method, output = _task(estimator)
-    signature = read_signature(directory) or Signature(
-        inputs=(_input(estimator),),
-        outputs=(output,),
-        classes=tuple(str(label) for label in getattr(estimator, "classes_", ()))
-        if task == "classification"
-        else (),
-    )
-    if (
-        not estimator.__sklearn_tags__().input_tags.allow_nan
-    ):  # refused before it gets here, with row and field
-        signature = replace(
-            signature, inputs=tuple(replace(tensor, nan=False) for tensor in signature.inputs)
-        )
-    frame = _selects_by_name(estimator) or len(signature.inputs) > 1
+    columns = columns_of(estimator) if (given := read_signature(directory)) is None else None
+    task, method, output = _task(estimator, columns)
+    if given is not None:
+        signature, assemble = given, assemble_for(given.inputs, estimator)
+    else:
+        assert columns is not None
+        labels = getattr(estimator, "classes_", ()) if task == "classification" else ()
+        signature = Signature(columns.tensors, (output,), tuple(str(label) for label in labels))
+        assemble = columns.assemble
+    if not estimator.__sklearn_tags__().input_tags.allow_nan:
+        # Refused before it gets here, with row and field.
+        inputs = tuple(replace(tensor, nan=False) for tensor in signature.inputs)
+        signature = replace(signature, inputs=inputs)
     return Sklearn(
         framework_version=sklearn.__version__,
         task=task,
         signature=signature,
         call=getattr(estimator, method),
-        frame=_frame_maker(signature) if frame else None,
+        assemble=assemble,
     )
 
 
@@ -71,20 +70,21 @@ class Sklearn(Engine):
     task: str
     signature: Signature
     call: Any
-    frame: Any  # inputs -> pandas.DataFrame, where the estimator picks its columns by name
+    assemble: Callable[[Tensors], Any]  # inputs -> what the estimator takes
     name: str = ENGINE
     framework: str = "scikit-learn"
     batches: bool = True
     parallel: bool = False
+    derives_columns: bool = True
 
     def __post_init__(self) -> None:
-        self.input, self.output = self.signature.inputs[0].name, self.signature.outputs[0].name
+        self.output = self.signature.outputs[0].name
         self.dtype = self.signature.outputs[0].dtype
 
     def predict(self, inputs: Tensors, parameters: Mapping[str, object]) -> Tensors:
         no_parameters(parameters, ENGINE)
         try:
-            result = self.call(inputs[self.input] if self.frame is None else self.frame(inputs))
+            result = self.call(self.assemble(inputs))
         except ValueError as error:  # what an estimator says of its input: NaN, an unknown category
             raise invalid(Fault(str(error).strip().splitlines()[0])) from error
         return {self.output: np.asarray(result).astype(self.dtype, copy=False)}
@@ -151,7 +151,7 @@ def _is_library_class(name: str) -> bool:
     return isinstance(found, type | np.ufunc)
 
 
-def _task(estimator: Any) -> tuple[str, str, Tensor]:
+def _task(estimator: Any, columns: Columns | None) -> tuple[str, str, Tensor]:
     """The task, the method that does it, and its output."""
     from sklearn.base import is_classifier, is_clusterer, is_regressor
 
@@ -167,7 +167,7 @@ def _task(estimator: Any) -> tuple[str, str, Tensor]:
     if is_clusterer(estimator) and hasattr(estimator, "predict"):
         return "clustering", "predict", Tensor("labels", "INT64", (-1,))
     if is_regressor(estimator):
-        return "regression", "predict", Tensor("predictions", "FP64", (-1, *_targets(estimator)))
+        return "regression", "predict", Tensor("predictions", "FP64", (-1, *_targets(estimator, columns)))
     if hasattr(estimator, "predict"):
         kind = estimator.__sklearn_tags__().estimator_type
         labels = kind == "outlier_detector"
@@ -181,52 +181,12 @@ def _task(estimator: Any) -> tuple[str, str, Tensor]:
     raise ModelRefusedError(f"{type(estimator).__name__} has neither predict, predict_proba nor transform")
 
 
-def _input(estimator: Any) -> Tensor:
-    columns = tuple(str(name) for name in getattr(estimator, "feature_names_in_", ()))
-    return Tensor("input", "FP64", (-1, _width(estimator)), columns)
-
-
-def _width(estimator: Any) -> int:
-    width = getattr(estimator, "n_features_in_", None)
-    if width is None:
-        raise ModelRefusedError(
-            f"{type(estimator).__name__} does not say how many features it takes; add a signature.json"
-        )
-    return int(width)
-
-
-def _targets(estimator: Any) -> tuple[int, ...]:
+def _targets(estimator: Any, columns: Columns | None) -> tuple[int, ...]:
     """The shape of one answer: () for a number, (n,) for several. Only a try tells."""
-    try:
-        return tuple(np.shape(estimator.predict(np.zeros((1, _width(estimator)))))[1:])
-    except ValueError:  # it wants named columns: its signature.json says what it answers
+    if columns is None:  # the signature.json says
         return ()
-
-
-def _selects_by_name(estimator: Any) -> bool:
-    from sklearn.compose import ColumnTransformer
-
-    parts = [
-        estimator,
-        *(estimator.get_params(deep=True).values() if hasattr(estimator, "get_params") else ()),
-    ]
-    return any(
-        isinstance(part, ColumnTransformer)
-        and any(
-            isinstance(columns, str)
-            or (isinstance(columns, list | np.ndarray) and any(isinstance(c, str) for c in columns))
-            for _, _, columns in part.transformers
-        )
-        for part in parts
-    )
-
-
-def _frame_maker(signature: Signature) -> Any:
-    import pandas
-
-    only = signature.inputs[0]
-    if len(signature.inputs) == 1:
-        return lambda inputs: pandas.DataFrame(inputs[only.name], columns=list(only.columns), copy=False)
-    return lambda inputs: pandas.DataFrame(
-        {name: array.reshape(len(array)) for name, array in inputs.items()}
-    )
+    row = {tensor.name: example_of(tensor) for tensor in columns.tensors}
+    try:
+        return tuple(np.shape(estimator.predict(columns.assemble(row)))[1:])
+    except Exception:  # the warm-up prediction will say what the columns lack
+        return ()

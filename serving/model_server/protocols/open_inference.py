@@ -11,7 +11,7 @@ import numpy as np
 
 from model_server import __version__
 from model_server.batching import Batcher
-from model_server.codecs import dumps, load_json
+from model_server.codecs import dumps, holds_booleans, load_json
 from model_server.engines import Engine, Tensors, part
 from model_server.http import Request
 from model_server.jobs import RequestJob
@@ -68,7 +68,8 @@ class Infer:
             raise invalid(Fault("the body must be an object"))
         parameters = dict(_object(body.get("parameters", {}), "parameters"))
         all_binary = bool(parameters.pop("binary_data_output", False))
-        inputs = self._inputs(body.get("inputs"), binary)
+        reader = self._reader.careful if holds_booleans(head) else self._reader
+        inputs = self._inputs(reader, body.get("inputs"), binary)
         wanted = self._wanted(body.get("outputs"), all_binary=all_binary)
         identity = body.get("id", "")
         if type(identity) is not str:
@@ -79,7 +80,7 @@ class Infer:
 
         return RequestJob(request, inputs, len(next(iter(inputs.values()))), parameters, render)
 
-    def _inputs(self, items: Any, binary: memoryview) -> Tensors:
+    def _inputs(self, reader: InputReader, items: Any, binary: memoryview) -> Tensors:
         if type(items) is not list or not items:
             raise invalid(Fault("must be a list of tensors", "inputs"))
         given: Tensors = {}
@@ -93,7 +94,7 @@ class Infer:
                 raise invalid(Fault(problem, str(name)))
             size = _object(item.get("parameters", {}), f"{name}.parameters").get("binary_data_size")
             if size is None:
-                given[tensor.name] = self._from_json(tensor, item)
+                given[tensor.name] = self._from_json(reader, tensor, item)
                 continue
             if type(size) is not int or not 0 <= size <= len(binary) - at:
                 raise malformed(
@@ -108,10 +109,10 @@ class Infer:
             raise invalid(*(Fault("is missing", name) for name in missing))
         return self._reader.same_rows(given)
 
-    def _from_json(self, tensor: Tensor, item: Mapping[str, Any]) -> Array:
+    def _from_json(self, reader: InputReader, tensor: Tensor, item: Mapping[str, Any]) -> Array:
         shape, given = self._declared(tensor, item)
         self._reader.check_shape(tensor, shape)
-        array = self._reader.flat(given, item.get("data"), shape)
+        array = reader.flat(given, item.get("data"), shape)
         return array if given is tensor else self._reader.array(tensor, array)
 
     def _from_binary(self, tensor: Tensor, item: Mapping[str, Any], data: memoryview) -> Array:
