@@ -190,7 +190,7 @@ def test_a_model_that_does_not_name_its_columns_leaves_a_signature_to_correct(pr
     project.ports.inspector.skeleton = skeleton
     told = refusal(project, project.spec())
     assert told == (
-        "the engine cannot tell the columns; fix: correct deployments/churn.signature.json, which was written "
-        "for you, and put it beside the model as signature.json (docs/signature.md)"
+        "the engine cannot tell the columns; fix: correct deployments/churn.signature.json, which was "
+        "written for you, and put it beside the model as signature.json (docs/signature.md)"
     )
     assert json.loads((project.folder / "deployments/churn.signature.json").read_text()) == skeleton

@@ -1,4 +1,4 @@
-"""Categories of pandas columns in XGBoost and LightGBM models: callers write texts, the trees get their codes."""
+"""Categories of pandas columns in XGBoost and LightGBM: callers write texts, the trees get their codes."""
 
 from __future__ import annotations
 
