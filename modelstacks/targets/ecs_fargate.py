@@ -10,16 +10,16 @@ from modelstacks.core.errors import Invalid
 from modelstacks.core.registry import Target
 from modelstacks.core.spec import TargetSpec
 
-# Fargate's sizes: vCPU units -> (least, most, step) of memory in MiB.
+# Fargate's sizes: vCPU units -> the memory, in MiB, that a task of so many may have.
 # https://docs.aws.amazon.com/AmazonECS/latest/developerguide/task-cpu-memory-error.html
-SIZES: dict[int, tuple[int, int, int]] = {
-    256: (512, 2048, 512),
-    512: (1024, 4096, 1024),
-    1024: (2048, 8192, 1024),
-    2048: (4096, 16384, 1024),
-    4096: (8192, 30720, 1024),
-    8192: (16384, 61440, 4096),
-    16384: (32768, 122880, 8192),
+SIZES: dict[int, tuple[int, ...]] = {
+    256: (512, 1024, 2048),
+    512: tuple(range(1024, 4096 + 1, 1024)),
+    1024: tuple(range(2048, 8192 + 1, 1024)),
+    2048: tuple(range(4096, 16384 + 1, 1024)),
+    4096: tuple(range(8192, 30720 + 1, 1024)),
+    8192: tuple(range(16384, 61440 + 1, 4096)),
+    16384: tuple(range(32768, 122880 + 1, 8192)),
 }
 
 
@@ -40,13 +40,16 @@ class EcsFargate(TargetSpec):
 
     @model_validator(mode="after")
     def _size_exists(self) -> Self:
-        least, most, step = SIZES[self.cpu]
-        if not least <= self.memory_mib <= most or (self.memory_mib % step and self.memory_mib != least):
+        offered = SIZES[self.cpu]
+        if self.memory_mib not in offered:
+            few = len(offered) < 4
             raise Invalid(
                 f"Fargate has no task of cpu {self.cpu} with this memory",
                 field="memory_mib",
                 got=f"{self.memory_mib}",
-                allowed=f"{least} to {most} in steps of {step}",
+                allowed=", ".join(map(str, offered))
+                if few
+                else f"{offered[0]} to {offered[-1]} in steps of {offered[1] - offered[0]}",
             )
         return self
 

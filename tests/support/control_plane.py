@@ -122,7 +122,10 @@ class Account:
 
 #: A network of one isolated subnet, for the types that live in one. Merge it into a template's resources.
 NETWORK: dict[str, Any] = {
-    "Vpc": {"Type": "AWS::EC2::VPC", "Properties": {"CidrBlock": "10.0.0.0/16", "EnableDnsSupport": True}},
+    "Vpc": {
+        "Type": "AWS::EC2::VPC",
+        "Properties": {"CidrBlock": "10.0.0.0/16", "EnableDnsSupport": True, "EnableDnsHostnames": True},
+    },
     "Subnet": {
         "Type": "AWS::EC2::Subnet",
         "Properties": {
@@ -184,3 +187,42 @@ class Endpoint:
         self._run(self._listener.close())
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
+
+
+#: The role with which an account's REST APIs write logs. A template's stages are to depend on "Account".
+LOGGING: dict[str, Any] = {
+    "LogsRole": role(
+        "apigateway.amazonaws.com",
+        {
+            "Effect": "Allow",
+            "Action": ["logs:CreateLogGroup", "logs:CreateLogStream", "logs:PutLogEvents"],
+            "Resource": "*",
+        },
+    ),
+    "Account": {
+        "Type": "AWS::ApiGateway::Account",
+        "Properties": {"CloudWatchRoleArn": {"Fn::GetAtt": ["LogsRole", "Arn"]}},
+    },
+}
+
+#: An internal load balancer in NETWORK, whose listener forwards to a target group called "Targets".
+FRONT: dict[str, Any] = {
+    "Balancer": {
+        "Type": "AWS::ElasticLoadBalancingV2::LoadBalancer",
+        "Properties": {
+            "Type": "application",
+            "Scheme": "internal",
+            "Subnets": [{"Ref": "Subnet"}, {"Ref": "Other"}],
+            "SecurityGroups": [{"Ref": "Group"}],
+        },
+    },
+    "Listener": {
+        "Type": "AWS::ElasticLoadBalancingV2::Listener",
+        "Properties": {
+            "LoadBalancerArn": {"Ref": "Balancer"},
+            "Port": 80,
+            "Protocol": "HTTP",
+            "DefaultActions": [{"Type": "forward", "TargetGroupArn": {"Ref": "Targets"}}],
+        },
+    },
+}

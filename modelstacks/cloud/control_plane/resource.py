@@ -13,7 +13,8 @@ import json
 import pkgutil
 import secrets
 import string
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
 from threading import Lock, RLock
@@ -37,6 +38,7 @@ __all__ = [
     "ignoring",
     "provides",
     "tag_list",
+    "undoing",
 ]
 
 Properties = dict[str, Any]
@@ -234,3 +236,13 @@ class ignoring:  # noqa: N801  reads as a statement, like contextlib.suppress
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> bool:
         return isinstance(error, ClientError) and error.response["Error"]["Code"] in self.codes
+
+
+@contextmanager
+def undoing(undo: Callable[[], object]) -> Iterator[None]:
+    """Undo the first step of a creation when a later one is refused: nothing half-made is left behind."""
+    try:
+        yield
+    except Exception:
+        undo()
+        raise

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from typing import Any
 
-from support.control_plane import NETWORK, Account
+from support.control_plane import LOGGING, NETWORK, Account
 
 API = {"RestApiId": {"Ref": "Api"}}
 LISTENER = "arn:aws:elasticloadbalancing:eu-west-1:123456789012:listener/app/a/1/2"
@@ -27,7 +27,7 @@ def rest_api() -> dict[str, Any]:
         "RequestParameters": {"integration.request.path.model": "method.request.path.model"},
         "TimeoutInMillis": 20000,
     }
-    return NETWORK | {
+    return copy.deepcopy(NETWORK | LOGGING) | {
         "Link": {
             "Type": "AWS::ApiGatewayV2::VpcLink",
             "Properties": {
@@ -64,7 +64,8 @@ def rest_api() -> dict[str, Any]:
             Integration=integration,
         ),
         "Deployment": {**typed("Deployment", **API, Description="first"), "DependsOn": "Infer"},
-        "Stage": typed(
+        "Stage": {"DependsOn": "Account"}
+        | typed(
             "Stage",
             **API,
             StageName="live",
@@ -230,9 +231,9 @@ def test_validators_and_gateway_responses_change(account: Account) -> None:
 
 
 def test_the_account_s_logging_role_is_kept(account: Account) -> None:
-    role = "arn:aws:iam::123456789012:role/logs"
-    account.create("logging", {"Account": typed("Account", CloudWatchRoleArn=role)})
-    assert account.client("apigateway").get_account()["cloudwatchRoleArn"] == role
+    ids = account.create("logging", LOGGING)
+    arn = account.client("iam").get_role(RoleName=ids["LogsRole"])["Role"]["Arn"]
+    assert account.client("apigateway").get_account()["cloudwatchRoleArn"] == arn
 
 
 def test_an_api_written_as_openapi_is_refused_by_name(account: Account) -> None:

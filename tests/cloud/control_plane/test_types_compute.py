@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 import pytest
 from botocore.exceptions import ClientError
-from support.control_plane import NETWORK, Account, role
+from support.control_plane import FRONT, NETWORK, Account, role
 
 TASK = {
     "Type": "AWS::ECS::TaskDefinition",
@@ -47,7 +47,8 @@ TASK = {
 
 def service() -> dict[str, Any]:
     """A Fargate service behind a load balancer, which scales."""
-    return NETWORK | {
+    front: dict[str, Any] = copy.deepcopy(NETWORK | FRONT)
+    return front | {
         "TaskRole": role("ecs-tasks.amazonaws.com"),
         "Cluster": {
             "Type": "AWS::ECS::Cluster",
@@ -60,6 +61,7 @@ def service() -> dict[str, Any]:
         },
         "Service": {
             "Type": "AWS::ECS::Service",
+            "DependsOn": "Listener",
             "Properties": {
                 "Cluster": {"Ref": "Cluster"},
                 "TaskDefinition": {"Ref": "Task"},

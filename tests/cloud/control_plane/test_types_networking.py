@@ -64,13 +64,12 @@ def test_a_network_of_subnets_and_route_tables(account: Account) -> None:
     assert {route.get("GatewayId") for route in table["Routes"]} == {"local", ids["Gateway"]}
 
     through_nat = changed(resources, "Out", GatewayId=None, NatGatewayId={"Ref": "Nat"})
-    through_nat["Vpc"]["Properties"]["EnableDnsHostnames"] = True
+    through_nat["Vpc"]["Properties"]["EnableDnsHostnames"] = False
     account.update("network", through_nat)
     table = ec2.describe_route_tables(RouteTableIds=[ids["Table"]])["RouteTables"][0]
     assert ids["Nat"] in {route.get("NatGatewayId") for route in table["Routes"]}
-    assert ec2.describe_vpc_attribute(VpcId=ids["Vpc"], Attribute="enableDnsHostnames")["EnableDnsHostnames"][
-        "Value"
-    ]
+    hostnames = ec2.describe_vpc_attribute(VpcId=ids["Vpc"], Attribute="enableDnsHostnames")
+    assert hostnames["EnableDnsHostnames"]["Value"] is False
     account.delete("network")
     assert ids["Vpc"] not in {vpc["VpcId"] for vpc in ec2.describe_vpcs()["Vpcs"]}
 

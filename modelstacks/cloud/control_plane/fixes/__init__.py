@@ -1,4 +1,6 @@
-"""Where moto's service APIs forget what they were told, or refuse what AWS allows. One file a service.
+"""Where moto's service APIs forget what they were told, refuse what AWS allows, or accept what AWS refuses.
+
+One file a service. CloudFormation's types call the same APIs, so a refusal here holds for both.
 
 Each module's `install()` changes moto's classes in this process, and nothing else.
 """
@@ -10,7 +12,7 @@ import pkgutil
 from collections.abc import Callable
 from typing import Any
 
-__all__ = ["afterwards", "install"]
+__all__ = ["afterwards", "beforehand", "install"]
 
 
 def install() -> None:
@@ -31,5 +33,22 @@ def afterwards(responses: Any, action: str) -> Callable[[Callable[[Any, Any], An
             return function(self, original(self))
 
         setattr(responses, action, extended)
+
+    return install_around
+
+
+def beforehand(responses: Any, action: str) -> Callable[[Callable[[Any], None]], None]:
+    """Decorator: call the function with moto's response object before `action`; what it raises is the
+    answer.
+    """
+
+    def install_around(function: Callable[[Any], None]) -> None:
+        original = getattr(responses, action)
+
+        def checked(self: Any) -> Any:
+            function(self)
+            return original(self)
+
+        setattr(responses, action, checked)
 
     return install_around

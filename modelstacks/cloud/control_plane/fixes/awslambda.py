@@ -1,4 +1,4 @@
-"""Lambda: a function's logging settings, and a Code.Location that can be fetched.
+"""Lambda: a function's logging settings, a Code.Location that can be fetched, retired runtimes, limits.
 
 AWS answers GetFunction with a URL, signed for some minutes, from which anyone can fetch the code. So does
 this: the URL is one of the control plane's own routes (server.py), with a secret of this process in its path.
@@ -9,16 +9,25 @@ from __future__ import annotations
 import hmac
 import json
 import secrets
+from datetime import UTC, datetime
+from functools import cache
 from typing import Any
 from urllib.parse import quote
 
+import botocore.session
+from moto.awslambda.exceptions import InvalidParameterValueException, LambdaClientError
 from moto.awslambda.models import LambdaFunction, lambda_backends
 from moto.awslambda.responses import LambdaResponse
 
 from modelstacks.cloud.control_plane.client import CODE_PATH
-from modelstacks.cloud.control_plane.fixes import afterwards
+from modelstacks.cloud.control_plane.fixes import afterwards, beforehand
+from modelstacks.cloud.control_plane.schemas import lambda_runtimes
 
 _SECRET = secrets.token_urlsafe(32)
+
+#: A function's longest timeout in seconds, without a capacity provider, and its memory in MiB.
+_LONGEST = 900
+_MEMORY = (128, 10_240)
 
 
 def code_of(account: str, path: str) -> bytes | None:
@@ -45,6 +54,14 @@ def install() -> None:
 
     LambdaFunction.get_configuration = complete
 
+    @beforehand(LambdaResponse, "create_function")
+    def check(self: Any) -> None:
+        _check_configuration(self.json_body, "create-block")
+
+    @beforehand(LambdaResponse, "update_function_configuration")
+    def check_change(self: Any) -> None:
+        _check_configuration(self.json_body, "update-block")
+
     def keep_logging(self: Any, answer: Any) -> Any:
         """Remember what CreateFunction or UpdateFunctionConfiguration said of logging."""
         if answer[0] >= 300 or "LoggingConfig" not in self.json_body:
@@ -67,3 +84,40 @@ def install() -> None:
             location = f"http://{self.headers['Host']}{CODE_PATH}{place}"
             body["Code"] = {"RepositoryType": "S3", "Location": location}
         return json.dumps(body)
+
+
+def _check_configuration(body: dict[str, Any], block: str) -> None:
+    """Raise what CreateFunction and UpdateFunctionConfiguration raise for limits and runtimes."""
+    bounds = {} if "CapacityProviderConfig" in body else {"Timeout": (1, _LONGEST), "MemorySize": _MEMORY}
+    for name, (least, most) in bounds.items():
+        value = int(body.get(name, least))
+        if not least <= value <= most:
+            limit = f"less than or equal to {most}" if value > most else f"greater than or equal to {least}"
+            member = name[0].lower() + name[1:]
+            raise LambdaClientError(
+                "ValidationException",
+                f"1 validation error detected: Value '{value}' at '{member}' failed to satisfy constraint: "
+                f"Member must have value {limit}",
+            )
+    if not (runtime := body.get("Runtime")):
+        return
+    if runtime not in _runtimes():
+        raise InvalidParameterValueException(
+            f"Value {runtime} at 'runtime' failed to satisfy constraint: Member must satisfy enum value set: "
+            f"[{', '.join(_runtimes())}]"
+        )
+    life = lambda_runtimes().get(runtime, {})
+    blocked = life.get(block)
+    if blocked and blocked <= datetime.now(UTC).date().isoformat():
+        successor = f"({life['successor']}) " if life.get("successor") else ""
+        raise InvalidParameterValueException(
+            f"The runtime parameter of {runtime} is no longer supported for creating or updating AWS Lambda "
+            f"functions. We recommend you use the new runtime {successor}while creating or updating "
+            "functions."
+        )
+
+
+@cache
+def _runtimes() -> list[str]:
+    model = botocore.session.get_session().get_service_model("lambda")
+    return list(model.shape_for("Runtime").enum)

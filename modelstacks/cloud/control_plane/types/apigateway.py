@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any, ClassVar
 
 from modelstacks.cloud.control_plane.resource import (
@@ -15,6 +16,7 @@ from modelstacks.cloud.control_plane.resource import (
     ResourceType,
     ignoring,
     provides,
+    undoing,
 )
 
 _SERVICE = "apigateway"
@@ -101,6 +103,14 @@ class Method(ResourceType):
         }
         apart = ("RestApiId", "ResourceId", "HttpMethod", "Integration", "MethodResponses")
         request.call(_SERVICE, "PutMethod", {"AuthorizationType": "NONE", **request.without(*apart)}, **place)
+        with undoing(lambda: request.client(_SERVICE).delete_method(**place)):
+            self._integrate(request, place)
+        return Provisioned(f"{properties['RestApiId']}|{properties['ResourceId']}|{properties['HttpMethod']}")
+
+    @staticmethod
+    def _integrate(request: Request, place: dict[str, Any]) -> None:
+        """Give a method its responses and its integration."""
+        properties = request.properties
         for response in properties.get("MethodResponses", []):
             request.call(_SERVICE, "PutMethodResponse", response, **place)
         if integration := dict(properties.get("Integration", {})):
@@ -115,11 +125,11 @@ class Method(ResourceType):
             )
             for response in responses:
                 request.call(_SERVICE, "PutIntegrationResponse", response, **place)
-        return Provisioned(f"{properties['RestApiId']}|{properties['ResourceId']}|{properties['HttpMethod']}")
 
     def update(self, request: Request, current: Provisioned, before: Properties) -> Provisioned | None:
         self.delete(request, current)
-        return self.create(request)
+        with undoing(lambda: self.create(replace(request, properties=before))):
+            return self.create(request)
 
     def delete(self, request: Request, current: Provisioned) -> None:
         with ignoring(*_GONE):
@@ -188,7 +198,8 @@ class Stage(ResourceType):
         name, api = properties["StageName"], properties["RestApiId"]
         apart = ("MethodSettings", "AccessLogSetting", "Tags", "ClientCertificateId")
         request.call(_SERVICE, "CreateStage", request.without(*apart), **_tags(properties))
-        self._patch(request, name, list(_stage_patches(properties)))
+        with undoing(lambda: request.client(_SERVICE).delete_stage(restApiId=api, stageName=name)):
+            self._patch(request, name, list(_stage_patches(properties)))
         return Provisioned(
             name, {"StageArn": f"arn:aws:apigateway:{request.region}::/restapis/{api}/stages/{name}"}
         )

@@ -15,6 +15,7 @@ from modelstacks.cloud.control_plane.resource import (
     ResourceType,
     ignoring,
     provides,
+    undoing,
 )
 
 _GONE = ("ResourceNotFoundException",)
@@ -63,7 +64,8 @@ class Function(ResourceType):
             Code=_code(request),
             Tags=_tags(request.properties),
         )["FunctionArn"]
-        self._reserve(request, name)
+        with undoing(lambda: request.client("lambda").delete_function(FunctionName=name)):
+            self._reserve(request, name)
         return Provisioned(name, {"Arn": arn})
 
     def update(self, request: Request, current: Provisioned, before: Properties) -> Provisioned | None:

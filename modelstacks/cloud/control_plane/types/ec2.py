@@ -183,7 +183,7 @@ class VpcEndpoint(ResourceType):
         answer = request.call(
             "ec2",
             "CreateVpcEndpoint",
-            request.without("Tags", "PolicyDocument"),
+            {**self._defaults(request), **request.without("Tags", "PolicyDocument")},
             TagSpecifications=_tags(request, "vpc-endpoint"),
             **_policy(request.properties),
         )["VpcEndpoint"]
@@ -200,6 +200,12 @@ class VpcEndpoint(ResourceType):
                 "CreationTimestamp": str(answer.get("CreationTimestamp", "")),
             },
         )
+
+    @staticmethod
+    def _defaults(request: Request) -> Properties:
+        """CloudFormation's default for private DNS is off; the API's is on."""
+        interface = request.properties.get("VpcEndpointType") == "Interface"
+        return {"PrivateDnsEnabled": False} if interface else {}
 
     def update(self, request: Request, current: Provisioned, before: Properties) -> Provisioned | None:
         changes: dict[str, Any] = _policy(request.properties)

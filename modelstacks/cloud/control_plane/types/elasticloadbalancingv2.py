@@ -13,6 +13,7 @@ from modelstacks.cloud.control_plane.resource import (
     ignoring,
     provides,
     tag_list,
+    undoing,
 )
 
 _SERVICE = "elbv2"
@@ -36,9 +37,9 @@ class LoadBalancer(ResourceType):
         )["LoadBalancers"][0]
         arn = answer["LoadBalancerArn"]
         if attributes := _attributes(request.properties, "LoadBalancerAttributes"):
-            request.client(_SERVICE).modify_load_balancer_attributes(
-                LoadBalancerArn=arn, Attributes=attributes
-            )
+            client = request.client(_SERVICE)
+            with undoing(lambda: client.delete_load_balancer(LoadBalancerArn=arn)):
+                client.modify_load_balancer_attributes(LoadBalancerArn=arn, Attributes=attributes)
         return Provisioned(
             arn,
             {
@@ -82,10 +83,11 @@ class TargetGroup(ResourceType):
         arn = request.call(_SERVICE, "CreateTargetGroup", request.without(*self._apart), Name=name)[
             "TargetGroups"
         ][0]["TargetGroupArn"]
-        if attributes := _attributes(request.properties, "TargetGroupAttributes"):
-            client.modify_target_group_attributes(TargetGroupArn=arn, Attributes=attributes)
-        if request.properties.get("Targets"):
-            request.call(_SERVICE, "RegisterTargets", request.only("Targets"), TargetGroupArn=arn)
+        with undoing(lambda: client.delete_target_group(TargetGroupArn=arn)):
+            if attributes := _attributes(request.properties, "TargetGroupAttributes"):
+                client.modify_target_group_attributes(TargetGroupArn=arn, Attributes=attributes)
+            if request.properties.get("Targets"):
+                request.call(_SERVICE, "RegisterTargets", request.only("Targets"), TargetGroupArn=arn)
         full_name = arn.split(":")[-1]
         return Provisioned(
             arn,
