@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Callable
 from typing import Any
 from urllib.parse import quote, unquote
@@ -52,8 +53,11 @@ class Application:
             max_rows=settings.max_batch_size,
             max_queue=settings.max_queue,
             max_latency=settings.max_latency_ms / 1000,
+            target_wait=settings.target_wait_ms / 1000,
+            patience=settings.deadline_seconds or math.inf,
         )
-        batcher.learn(1, warm_up_seconds)
+        if not isinstance(engine, RawEngine):  # which has not been asked yet
+            batcher.learn(batcher.size_of(engine.example(), 1), warm_up_seconds)
         self.batcher = batcher
         if isinstance(engine, RawEngine):
             self._add("POST", "/invocations", RawInvocations(engine, batcher))

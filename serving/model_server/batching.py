@@ -2,29 +2,31 @@
 
 Nothing waits for company (unless max_latency_ms asks for it). Calls that are known to be short run on the
 event loop itself, where requests that arrive in the same turn of the loop meet; longer ones run on a thread,
-and what arrives meanwhile is the next batch.
+and what arrives meanwhile is the next batch, if admission.py lets it wait.
 """
 
 from __future__ import annotations
 
 import asyncio
+import math
 import queue
 import threading
 from collections import deque
 from collections.abc import Callable, Mapping
 from time import perf_counter
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
 from model_server import metrics
+from model_server.admission import SHORTEST_TARGET, Admission, ServiceTimes
 from model_server.engines import Engine, Tensors
 from model_server.logs import log
 from model_server.problems import ProblemError
 
 # A call that is expected to last longer than this goes to the thread: the loop must stay free for others.
 INLINE_SECONDS = 0.001
-UNKNOWN = 1.0  # seconds of a call that was never made
+INLINE_PLACES = int(SHORTEST_TARGET / INLINE_SECONDS)
 
 
 class Job(Protocol):
@@ -33,16 +35,29 @@ class Job(Protocol):
     inputs: Tensors
     rows: int
     parameters: Mapping[str, object]
-    arrived: float
+    arrived: float  # when it could have joined the queue
     call: Callable[[], Any] | None
     alone: bool  # may not share a call of the engine: has its own `call` or parameters, or failed in company
 
     @property
     def gone(self) -> bool: ...
 
+    def expires(self, patience: float) -> float:
+        """When nobody waits for the answer any more, for callers that wait for so many seconds at most."""
+        ...
+
     def finish(self, outputs: Any, start: int, end: int) -> None: ...
 
     def fail(self, error: BaseException) -> None: ...
+
+
+class Forecast(NamedTuple):
+    """What becomes of a request that joins the queue now, in seconds."""
+
+    delay: float  # what the load adds to its own call's time
+    total: float  # until its answer
+    cost: float  # of the engine's time, for this request alone
+    call: float  # a call for one request: its own, or the longest of those that run
 
 
 class Batcher:
@@ -57,7 +72,11 @@ class Batcher:
         max_rows: int,
         max_queue: int,
         max_latency: float = 0.0,
+        target_wait: float = 0.0,
+        patience: float = math.inf,
+        clock: Callable[[], float] = perf_counter,
     ) -> None:
+        """`target_wait`: admission.Admission's target. `patience`: seconds for which callers wait."""
         self._engine, self._loop, self._counters = engine, loop, counters
         self._predict = engine.predict
         self._max_rows = max_rows if engine.batches else 1
@@ -66,18 +85,31 @@ class Batcher:
         self._scheduled = False
         self._timer: asyncio.TimerHandle | None = None  # a batch waits for company
         self._busy = False
-        # Seconds of a call by the power of two of its rows; unknown ones are tried on the thread.
-        self._seconds = [UNKNOWN] * 64
-        self._work_queue: queue.SimpleQueue[tuple[list[Job], int] | None] = queue.SimpleQueue()
+        self._times = ServiceTimes()
+        self._seconds = self._times.seconds  # unknown calls are tried on the thread
+        self._admission = Admission(target=target_wait, company=max_latency, shared=self._max_rows > 1)
+        self._patience, self._clock = patience, clock
+        # So many may wait without a closer look: calls on the loop end before their number makes a delay.
+        self._inline_places = max_queue if engine.batches else min(max_queue, INLINE_PLACES)
+        self._places = self._inline_places
+        # The call that runs on the thread: when it should end, and what its longest request takes alone.
+        self._free_at = self._call = 0.0
+        # What waits for the engine: how many were counted, their rows and size, the seconds of those alone.
+        self._counted = self._waiting_rows = self._waiting_size = 0
+        self._waiting_alone = 0.0
+        self._work_queue: queue.SimpleQueue[tuple[list[Job], int, int] | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
-        self._fixed = all(size > 0 for tensor in engine.signature.inputs for size in tensor.shape[1:])
+        inputs = engine.signature.inputs
+        self._fixed = all(size > 0 for tensor in inputs for size in tensor.shape[1:])
+        # Rows say how long a call takes, unless they differ in length themselves, as texts do.
+        self._by_rows = self._fixed and all(tensor.datatype != "BYTES" for tensor in inputs)
 
     def submit(self, job: Job, *, lone: bool = False) -> None:
         """Queues a job, or runs it at once where it is `lone`: no other connection could send it company."""
         waiting = self._queue
-        if len(waiting) >= self._max_queue:
-            raise overloaded(len(waiting), self._counters)
-        if lone and not (waiting or self._busy or self._scheduled or self._max_latency):
+        if self._busy or len(waiting) >= self._places:
+            self._admit(job)
+        elif lone and not (waiting or self._scheduled or self._max_latency):
             self._process([job], job.rows)
             return
         waiting.append(job)
@@ -92,12 +124,27 @@ class Batcher:
         """Requests that wait for the engine."""
         return len(self._queue)
 
-    def learn(self, rows: int, seconds: float) -> None:
-        """How long a call took (a warm-up's, to begin with)."""
-        size = rows.bit_length()
-        known = self._seconds[size]
-        # One slow call among quick ones (the machine was busy) says little, several in a row say much.
-        self._seconds[size] = seconds if known == UNKNOWN else known + 0.2 * (min(seconds, 4 * known) - known)
+    def learn(self, size: int, seconds: float) -> None:
+        """How long a call of this size took (a warm-up's, to begin with)."""
+        self._times.learn(size, seconds)
+        if seconds > INLINE_SECONDS:
+            self._places = 1
+
+    def size_of(self, inputs: Tensors, rows: int) -> int:
+        """What a call's time is known by: its rows, or the length of what is in them where that differs."""
+        if self._by_rows or not inputs:
+            return rows
+        return sum(_length(array) for array in inputs.values())
+
+    def require_room(self) -> None:
+        """Raises the 429 that the smallest request would get now: nothing of a larger one need be read."""
+        if not (self._busy and self._admission.overloaded):
+            return
+        now = self._clock()
+        self._admission.settle(now, busy=True)
+        wait = abs(self._free_at - now)
+        if wait > self._admission.limit(self._call):
+            raise self._refuse(Forecast(wait, wait, 0.0, self._call))
 
     def close(self) -> None:
         if self._thread is not None:
@@ -115,16 +162,23 @@ class Batcher:
 
     def _process(self, jobs: list[Job], rows: int) -> None:
         """One call of the engine: here, or on its thread."""
-        if self._seconds[rows.bit_length()] <= INLINE_SECONDS and jobs[0].call is None:
-            self._answer(jobs, rows, *self._predict_jobs(jobs))
+        size = rows if self._by_rows else sum([self.size_of(job.inputs, job.rows) for job in jobs])
+        self._counted = -1
+        if self._seconds[size.bit_length()] <= INLINE_SECONDS and jobs[0].call is None:
+            self._places = self._inline_places
+            self._answer(jobs, rows, size, *self._predict_jobs(jobs))
             if self._queue:
                 self._again()
         else:
-            self._busy = True
+            now = self._clock()
+            self._admission.settle(now, busy=False)
+            self._busy, self._places = True, 1
+            self._free_at = now + self._times.estimate(size)
+            self._call = self._times.estimate(max([self.size_of(job.inputs, job.rows) for job in jobs]))
             if self._thread is None:
                 self._thread = threading.Thread(target=self._work, name="engine", daemon=True)
                 self._thread.start()
-            self._work_queue.put((jobs, rows))
+            self._work_queue.put((jobs, rows, size))
 
     def _again(self) -> None:
         if not self._scheduled:
@@ -165,22 +219,28 @@ class Batcher:
 
     def _predict_jobs(self, jobs: list[Job]) -> tuple[Any, BaseException | None, float]:
         """The outputs of all jobs, or what went wrong; and the seconds it took."""
-        started = perf_counter()
+        started = self._clock()
         try:
             first = jobs[0]
             if first.call is not None:
-                return first.call(), None, perf_counter() - started
+                return first.call(), None, self._clock() - started
             if len(jobs) == 1:
                 inputs = first.inputs
             else:
                 inputs = {name: np.concatenate([job.inputs[name] for job in jobs]) for name in first.inputs}
             outputs = self._predict(inputs, first.parameters)
-            return outputs, None, perf_counter() - started
+            return outputs, None, self._clock() - started
         except BaseException as error:  # sys.exit() in a script, a panic in Rust: the thread has to go on
-            return None, error, perf_counter() - started
+            return None, error, self._clock() - started
 
     def _answer(
-        self, jobs: list[Job], rows: int, outputs: Any, error: BaseException | None, seconds: float
+        self,
+        jobs: list[Job],
+        rows: int,
+        size: int,
+        outputs: Any,
+        error: BaseException | None,
+        seconds: float,
     ) -> None:
         if error is None and len(jobs) > 1:
             error = _wrong_length(outputs, rows)
@@ -193,7 +253,7 @@ class Batcher:
                 except Exception as failure:  # of this one alone: the others have their answers
                     log.error("an answer could not be sent", exc_info=failure)
                 start = end
-            self.learn(rows, seconds)
+            self.learn(size, seconds)
         elif len(jobs) == 1:
             jobs[0].fail(error)
         else:  # one bad item spoils a batch only for itself: the others are asked again, each alone
@@ -206,31 +266,117 @@ class Batcher:
 
     def _work(self) -> None:
         while (work := self._work_queue.get()) is not None:
-            jobs, rows = work
+            jobs, rows, size = work
             result = self._predict_jobs(jobs)
             try:
-                self._loop.call_soon_threadsafe(self._done, jobs, rows, *result)
+                self._loop.call_soon_threadsafe(self._done, jobs, rows, size, *result)
             except RuntimeError:  # the loop is closed: the worker is on its way out
                 return
 
     def _done(
-        self, jobs: list[Job], rows: int, outputs: Any, error: BaseException | None, seconds: float
+        self,
+        jobs: list[Job],
+        rows: int,
+        size: int,
+        outputs: Any,
+        error: BaseException | None,
+        seconds: float,
     ) -> None:
+        now = self._clock()
+        self._admission.settle(now, busy=True)
         self._busy = False
-        self._answer(jobs, rows, outputs, error, seconds)
+        self._answer(jobs, rows, size, outputs, error, seconds)
+        self._shed(now)
         if self._queue and not self._scheduled:
             self._run()
+
+    # Admission
+
+    def _admit(self, job: Job) -> None:
+        """Counts a job in, or refuses it with 429: it would wait for longer than its answer is of use."""
+        now = self._clock()
+        self._admission.settle(now, busy=self._busy)
+        if self._counted != len(self._queue):
+            self._recount()
+        forecast = self._forecast(job, now)
+        if (
+            len(self._queue) >= self._max_queue
+            or forecast.delay > self._admission.limit(forecast.call)
+            or now + forecast.total > job.expires(self._patience)
+        ):
+            raise self._refuse(forecast)
+        self._count(job)
+
+    def _forecast(self, job: Job, now: float) -> Forecast:
+        """A call that runs late is expected to be late by as much again."""
+        times, rows = self._times, self._waiting_rows
+        wait = abs(self._free_at - now) if self._busy and self._call else 0.0
+        wait += self._waiting_alone
+        size = self.size_of(job.inputs, job.rows)
+        alone = times.estimate(size)
+        call = max(alone, self._call if self._busy else 0.0)
+        if job.alone or self._max_rows == 1:
+            wait += times.estimate(self._waiting_size) if rows else 0.0
+            return Forecast(wait, wait + alone, alone, call)
+        cost = times.of_one_more(self._waiting_size, size)
+        rows, size = rows + job.rows, self._waiting_size + size
+        full = (rows - 1) // self._max_rows  # calls of the most rows that go before its own
+        if full:
+            a_call = size * self._max_rows // rows
+            wait += full * times.estimate(a_call)
+            cost = times.estimate(a_call) * job.rows / self._max_rows
+            rows, size = rows - full * self._max_rows, max(1, size - full * a_call)
+        own = times.estimate(size)
+        return Forecast(wait + max(0.0, own - alone), wait + own, cost, call)
+
+    def _count(self, job: Job) -> None:
+        size = self.size_of(job.inputs, job.rows)
+        if job.alone or self._max_rows == 1:
+            self._waiting_alone += self._times.estimate(size)
+        else:
+            self._waiting_rows += job.rows
+            self._waiting_size += size
+        self._counted += 1
+
+    def _recount(self) -> None:
+        self._counted = self._waiting_rows = self._waiting_size = 0
+        self._waiting_alone = 0.0
+        for job in self._queue:
+            self._count(job)
+
+    def _shed(self, now: float) -> None:
+        """Refuses, before the engine works for them, those whose caller has given up and, where a burst has
+        turned out to be an overload, those that have waited for too long already."""
+        waiting, admission = self._queue, self._admission
+        while waiting and not (job := waiting[0]).gone:
+            alone = self._times.estimate(self.size_of(job.inputs, job.rows))
+            late = admission.overloaded and now - job.arrived > admission.limit(max(alone, self._call))
+            if not late and job.expires(self._patience) > now:
+                return
+            waiting.popleft()
+            job.fail(self._refuse(Forecast(now - job.arrived, 0.0, alone, max(alone, self._call))))
+
+    def _refuse(self, forecast: Forecast) -> ProblemError:
+        admission = self._admission
+        admission.refused(forecast.cost, forecast.call)
+        seconds = admission.retry_after(forecast.delay, forecast.call)
+        return overloaded(len(self._queue), self._counters, seconds)
 
 
 def _same_shapes(first: Job, job: Job) -> bool:
     return all(array.shape[1:] == job.inputs[name].shape[1:] for name, array in first.inputs.items())
 
 
-def overloaded(waiting: int, counters: metrics.WorkerMetrics) -> ProblemError:
+def overloaded(waiting: int, counters: metrics.WorkerMetrics, seconds: int = 1) -> ProblemError:
+    """429, with the seconds after which another try is worth it."""
     counters.values[metrics.REJECTED] += 1
-    return ProblemError(
-        429, f"{waiting} requests are waiting for the model; try again", headers={"retry-after": "1"}
-    )
+    detail = f"the model is busy, and {waiting} requests wait for it; try again in {seconds} s"
+    return ProblemError(429, detail, headers={"retry-after": str(seconds)})
+
+
+def _length(array: np.ndarray[Any, Any]) -> int:
+    """How much there is in a tensor: characters of its texts, or numbers."""
+    return sum([len(text) for text in array.flat]) if array.dtype == object else array.size
 
 
 def _wrong_length(outputs: Tensors, rows: int) -> Exception | None:

@@ -13,6 +13,9 @@ from model_server.problems import ProblemError
 # (a batch's outputs, first row, row after the last) -> (content type, body, further header lines)
 Render = Callable[[Any, int, int], tuple[bytes, bytes, bytes]]
 
+# Milliseconds that the caller waits for an answer, as Envoy (and with it ECS Service Connect) says them.
+DEADLINE = b"x-envoy-expected-rq-timeout-ms"
+
 
 class RequestJob:
     __slots__ = ("alone", "arrived", "call", "inputs", "parameters", "render", "request", "rows")
@@ -38,6 +41,12 @@ class RequestJob:
     @property
     def gone(self) -> bool:
         return self.request.connection.closed
+
+    def expires(self, patience: float) -> float:
+        given = self.request.headers.get(DEADLINE)
+        if given is not None and given.isdigit():
+            patience = min(patience, int(given) / 1000)
+        return self.request.started + patience
 
     def finish(self, outputs: Any, start: int, end: int) -> None:
         try:

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from time import perf_counter
 
 from model_server import metrics
 from model_server.batching import Batcher, overloaded
@@ -37,6 +38,7 @@ class LargeBodies:
         """The request joins the engine's queue once `read`, on the thread, has made a job of it."""
         if self._waiting >= self._max_queue:
             raise overloaded(self._waiting, self._counters)
+        self._batcher.require_room()
         self._waiting += 1
         future = self._loop.run_in_executor(self._executor, self._read, request, read)
         future.add_done_callback(partial(self._done, request))
@@ -54,6 +56,7 @@ class LargeBodies:
         elif (job := future.result()) is None:
             self._counters.values[metrics.DROPPED] += 1
         else:
+            job.arrived = perf_counter()  # it joins the queue only now: to be read was not the engine's delay
             try:
                 self._batcher.submit(job)
             except ProblemError as problem:

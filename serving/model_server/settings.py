@@ -30,6 +30,8 @@ class Settings:
     max_batch_size: int = 64  # rows in one call of the engine
     max_latency_ms: float = 0.0  # how long a batch that is not full may wait for company; 0: never
     max_queue: int = 256  # requests of one worker that wait for the engine
+    target_wait_ms: float = 0.0  # that lasting overload may add to a request; 0: less than one call's time
+    deadline_seconds: float = 0.0  # after which callers no longer wait for an answer; 0: unknown
     max_body_bytes: int = 6_291_456
     read_timeout_seconds: float = 30.0  # for a request to arrive whole
     keep_alive_seconds: float = (
@@ -49,6 +51,8 @@ class Settings:
             (self.max_batch_size >= 1, "max_batch_size", "1 or more"),
             (self.max_latency_ms >= 0, "max_latency_ms", "0 or more"),
             (self.max_queue >= 1, "max_queue", "1 or more"),
+            (self.target_wait_ms >= 0, "target_wait_ms", "0 or more"),
+            (self.deadline_seconds >= 0, "deadline_seconds", "0 or more"),
             (self.max_body_bytes >= 1, "max_body_bytes", "1 or more"),
             (self.read_timeout_seconds > 0, "read_timeout_seconds", "more than 0"),
             (self.keep_alive_seconds > 0, "keep_alive_seconds", "more than 0"),

@@ -16,8 +16,8 @@ from time import perf_counter
 import uvloop
 
 from model_server import http, metrics
+from model_server.admission import UNKNOWN
 from model_server.app import Application
-from model_server.batching import UNKNOWN
 from model_server.engines import Engine, RawEngine, choose
 from model_server.logs import event, log
 from model_server.problems import ModelRefusedError, SignatureNeededError

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -57,6 +58,7 @@ class Ask:
     gone: bool = False
     arrived: float = field(default_factory=perf_counter)
     outcome: list[Any] = field(default_factory=list)
+    patience: float = math.inf
 
     @classmethod
     def of(cls, *values: float, **options: Any) -> Ask:
@@ -68,6 +70,9 @@ class Ask:
     @property
     def rows(self) -> int:
         return len(self.inputs["x"])
+
+    def expires(self, patience: float) -> float:
+        return self.arrived + min(patience, self.patience)
 
     def finish(self, outputs: Any, start: int, end: int) -> None:
         self.outcome.append(outputs["y"][start:end].tolist() if isinstance(outputs, dict) else outputs)

@@ -34,13 +34,24 @@ class Asked:
         self.refused.append(problem)
 
 
+class Room:
+    """A batcher, as far as bodies that are not read need one."""
+
+    refuses: ProblemError | None = None
+
+    def require_room(self) -> None:
+        if self.refuses is not None:
+            raise self.refuses
+
+
 class Rows:
     """What a body was read into."""
 
 
-def large_bodies(max_queue: int = 10) -> LargeBodies:
+def large_bodies(max_queue: int = 10, room: Room | None = None) -> LargeBodies:
     counters = metrics.SharedMetrics(1).worker(0)
-    return LargeBodies(asyncio.get_running_loop(), cast(Batcher, None), counters, max_queue=max_queue)
+    batcher = cast(Batcher, room or Room())
+    return LargeBodies(asyncio.get_running_loop(), batcher, counters, max_queue=max_queue)
 
 
 def test_what_was_read_of_a_refused_body_is_let_go_at_once() -> None:
@@ -82,6 +93,20 @@ def test_more_than_may_wait_are_refused_at_once() -> None:
         while not all(each.refused for each in asked[:2]):  # noqa: ASYNC110
             await asyncio.sleep(0.001)
         bodies.submit(cast(Request, asked[2]), refuse)
+
+    asyncio.run(scene())
+
+
+def test_a_body_that_will_be_refused_is_not_read() -> None:
+    def read() -> RequestJob:
+        raise AssertionError("it was read")
+
+    async def scene() -> None:
+        room = Room()
+        room.refuses = ProblemError(429, "busy")
+        with pytest.raises(ProblemError) as raised:
+            large_bodies(room=room).submit(cast(Request, Asked()), read)
+        assert raised.value is room.refuses
 
     asyncio.run(scene())
 
