@@ -17,6 +17,7 @@ __all__ = [
     "SERVER_PORT",
     "STAGE",
     "Route",
+    "answer_seconds",
     "image_arguments",
 ]
 
@@ -29,6 +30,17 @@ SERVER_ENVIRONMENT_PREFIX = "MODEL_SERVER_"
 # (docs/contract.md).
 CUSTOM_ATTRIBUTES_HEADER = "X-Amzn-SageMaker-Custom-Attributes"
 ROUTE_ATTRIBUTE = "modelstacks-route"
+
+
+def answer_seconds(api_seconds: int, architecture: Literal["self-hosted", "managed"]) -> int:
+    """How long whoever calls the model server waits for it, when the API's callers wait `api_seconds`.
+
+    The managed architecture's function gives up two seconds before the API does, so that it can say why.
+
+    >>> answer_seconds(29, "self-hosted"), answer_seconds(29, "managed")
+    (29, 27)
+    """
+    return api_seconds if architecture == "self-hosted" else max(1, api_seconds - 2)
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,10 +10,10 @@ from typing import Any, Literal
 from pydantic import SerializeAsAny
 
 from modelstacks.core.base import Frozen
-from modelstacks.core.contract import SERVER_ENVIRONMENT_PREFIX, image_arguments
+from modelstacks.core.contract import SERVER_ENVIRONMENT_PREFIX, answer_seconds, image_arguments
 from modelstacks.core.lock import Lock
 from modelstacks.core.signature import Signature
-from modelstacks.core.spec import Api, Architecture, Aws, Logs, Scaling, Server, Spec, TargetSpec
+from modelstacks.core.spec import Api, Architecture, Aws, Logs, Scaling, Spec, TargetSpec
 
 __all__ = ["Plan", "PlannedModel", "Selection", "make_plan"]
 
@@ -94,7 +94,7 @@ def make_plan(spec: Spec, lock: Lock, lock_file: str, architecture: Architecture
         target=spec.target(architecture),
         api=spec.api,
         scaling=spec.scaling,
-        server_environment=_server_environment(spec.name, spec.server, lock),
+        server_environment=_server_environment(spec, lock, architecture),
         max_body_bytes=spec.server.max_body_bytes,
         logs=spec.logs,
         tags={"modelstacks:deployment": spec.name, "modelstacks:architecture": architecture, **spec.tags},
@@ -102,14 +102,17 @@ def make_plan(spec: Spec, lock: Lock, lock_file: str, architecture: Architecture
     )
 
 
-def _server_environment(name: str, server: Server, lock: Lock) -> dict[str, str]:
+def _server_environment(spec: Spec, lock: Lock, architecture: Architecture) -> dict[str, str]:
+    server = spec.server
     settings: dict[str, Any] = {
-        "MODEL_NAME": name,
+        "MODEL_NAME": spec.name,
         "ENGINE": lock.model.engine,
         "MAX_BATCH_SIZE": server.max_batch_size,
         "MAX_QUEUE": server.max_queue,
         "MAX_BODY_BYTES": server.max_body_bytes,
         "MAX_LATENCY_MS": server.max_latency_ms,
+        "TARGET_WAIT_MS": server.target_wait_ms,
+        "DEADLINE_SECONDS": answer_seconds(spec.api.timeout_seconds, architecture),
         "NAN": server.nan,
     }
     if server.workers is not None:

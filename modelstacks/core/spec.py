@@ -138,6 +138,13 @@ class Server(Strict):
     max_latency_ms: int = Field(
         0, ge=0, le=1000, description="how long a batch may wait for company; 0 never waits"
     )
+    target_wait_ms: int = Field(
+        0,
+        ge=0,
+        le=60_000,
+        description="what lasting overload may add to a request's time; above it the answer is 429; "
+        "0 allows about as much as one call takes",
+    )
     workers: int | None = Field(
         None, ge=1, le=64, description="processes a replica; unset lets the engine decide"
     )

@@ -10,7 +10,7 @@ from aws_cdk import aws_lambda as lambda_
 from aws_cdk import aws_s3_assets as s3_assets
 from constructs import Construct
 
-from modelstacks.core.contract import Route
+from modelstacks.core.contract import Route, answer_seconds
 from stacks.constructs.iam import allow, service_role
 from stacks.constructs.logs import log_group
 from stacks.constructs.nag import acknowledge
@@ -34,7 +34,7 @@ class Timeouts:
         self.api_seconds = api_seconds
         # Lambda counts whole seconds from one. A caller who waits three seconds or less is given up on first.
         self.function_seconds = max(2, api_seconds - 1)
-        self.client_seconds = max(1, api_seconds - 2)
+        self.client_seconds = answer_seconds(api_seconds, "managed")
 
 
 class EndpointFunction(Construct):

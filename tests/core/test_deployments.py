@@ -93,6 +93,20 @@ def test_a_plan_is_all_json(project: Project) -> None:
     assert isinstance(plan, Plan)
 
 
+@pytest.mark.parametrize(
+    ("seconds", "self_hosted", "managed"), [(29, "29", "27"), (5, "5", "3"), (2, "2", "1")]
+)
+def test_the_model_server_knows_how_long_it_is_waited_for(
+    seconds: int, self_hosted: str, managed: str, project: Project
+) -> None:
+    rest = f"architecture: managed\napi: {{timeout_seconds: {seconds}}}\nserver: {{target_wait_ms: 250}}\n"
+    spec = project.spec(rest=rest)
+    project.lock(spec)
+    environments = [plan.server_environment for plan in load_plans([spec], "both", project.folder)]
+    assert [one["MODEL_SERVER_DEADLINE_SECONDS"] for one in environments] == [self_hosted, managed]
+    assert {one["MODEL_SERVER_TARGET_WAIT_MS"] for one in environments} == {"250"}
+
+
 def test_the_same_files_make_the_same_plan_wherever_they_lie(
     project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:

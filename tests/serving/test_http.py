@@ -467,6 +467,33 @@ def test_a_full_queue_is_429_at_once(start: Callable[..., ModelServer], tmp_path
         assert [future.result().status_code for future in waiting] == [200] * 3
 
 
+def test_a_request_that_could_not_be_answered_in_time_is_429_at_once(
+    start: Callable[..., ModelServer], tmp_path: Path
+) -> None:
+    """The first call was so long that a second one could not end before the callers give up."""
+    folder = slow_script(tmp_path / "model")
+    server = start(folder, deadline_seconds=1)
+    url = f"{server.url}/invocations"
+    with ThreadPoolExecutor(1) as pool:
+        (folder / "hold").touch()
+        first = pool.submit(httpx.post, url, content=b"x", headers=TEXT, timeout=30)
+        wait_for((folder / "asked").exists, 10)
+        time.sleep(1.1)  # how long the call takes, which the server measures
+        (folder / "hold").unlink()
+        assert first.result().status_code == 200
+        (folder / "asked").unlink()
+        (folder / "hold").touch()
+        second = pool.submit(httpx.post, url, content=b"x", headers=TEXT, timeout=30)
+        wait_for((folder / "asked").exists, 10)
+        refused = httpx.post(url, content=b"x", headers=TEXT, timeout=30)
+        (folder / "hold").unlink()
+        assert second.result().status_code == 200
+    assert refused.status_code == 429
+    assert refused.json()["status"] == 429
+    assert int(refused.headers["retry-after"]) >= 1
+    assert server.metric("model_server_requests_rejected_total") == 1
+
+
 def test_ping_is_answered_while_the_model_works(start: Callable[..., ModelServer], tmp_path: Path) -> None:
     folder = slow_script(tmp_path / "model")
     server = start(folder)

@@ -23,6 +23,8 @@ def test_every_setting_is_read_and_an_empty_one_is_the_default() -> None:
         | {
             "MODEL_SERVER_PORT": "9000",
             "MODEL_SERVER_MAX_LATENCY_MS": "2.5",
+            "MODEL_SERVER_TARGET_WAIT_MS": "40",
+            "MODEL_SERVER_DEADLINE_SECONDS": "29",
             "MODEL_SERVER_ALLOW_PICKLE": "TRUE",
             "MODEL_SERVER_NAN": "refuse",
             "MODEL_SERVER_ENGINE": "",
@@ -32,6 +34,7 @@ def test_every_setting_is_read_and_an_empty_one_is_the_default() -> None:
     )
     assert (settings.port, settings.max_latency_ms, settings.allow_pickle) == (9000, 2.5, True)
     assert (settings.nan, settings.engine) == ("refuse", "")
+    assert (settings.target_wait_ms, settings.deadline_seconds) == (40, 29)
 
 
 def test_sagemakers_port_wins() -> None:
@@ -49,6 +52,8 @@ def test_sagemakers_port_wins() -> None:
         ("MAX_BODY_BYTES", "6MB", "MODEL_SERVER_MAX_BODY_BYTES is '6MB'; allowed: a whole number"),
         ("DRAIN_SECONDS", "soon", "MODEL_SERVER_DRAIN_SECONDS is 'soon'; allowed: a number"),
         ("DRAIN_SECONDS", "nan", "MODEL_SERVER_DRAIN_SECONDS is 'nan'; allowed: 0 or more"),
+        ("TARGET_WAIT_MS", "-1", "MODEL_SERVER_TARGET_WAIT_MS is '-1.0'; allowed: 0 or more"),
+        ("DEADLINE_SECONDS", "-1", "MODEL_SERVER_DEADLINE_SECONDS is '-1.0'; allowed: 0 or more"),
         ("NAN", "ignore", "MODEL_SERVER_NAN is 'ignore'; allowed: allow, refuse"),
         ("ALLOW_PICKLE", "yes", "MODEL_SERVER_ALLOW_PICKLE is 'yes'; allowed: true, false"),
         ("LOG_LEVEL", "loud", "MODEL_SERVER_LOG_LEVEL is 'loud'; allowed: debug, info, warning, error"),

@@ -30,10 +30,12 @@ def test_both_architectures_run_the_same_image_with_the_same_settings(
 ) -> None:
     model = managed.one("AWS::SageMaker::Model")["PrimaryContainer"]
     [container] = self_hosted.one("AWS::ECS::TaskDefinition")["ContainerDefinitions"]
-    fetches = {"MODEL_SERVER_MODEL_URI", "MODEL_SERVER_MODEL_SHA256"}  # SageMaker lays the model there itself
+    fetches = {"MODEL_SERVER_MODEL_URI", "MODEL_SERVER_MODEL_SHA256"}  # SageMaker puts the model there itself
     settings = {e["Name"]: e["Value"] for e in container["Environment"] if e["Name"] not in fetches}
     assert model["Image"] == container["Image"]
-    assert model["Environment"] == settings
+    deadline = "MODEL_SERVER_DEADLINE_SECONDS"  # the function gives up before the API does
+    assert int(settings[deadline]) == int(model["Environment"][deadline]) + 2
+    assert model["Environment"] == {**settings, deadline: model["Environment"][deadline]}
 
 
 def test_a_change_replaces_the_endpoint_configuration_and_moves_the_endpoint_over(managed: Template) -> None:
@@ -131,6 +133,8 @@ def test_the_template_carries_the_timeouts(managed: Template) -> None:
     read = int(function["Environment"]["Variables"]["READ_TIMEOUT_SECONDS"])
     [wait] = {m["Integration"]["TimeoutInMillis"] for m in managed.all("AWS::ApiGateway::Method").values()}
     assert read < function["Timeout"] < wait / 1000 == 29
+    server = managed.one("AWS::SageMaker::Model")["PrimaryContainer"]["Environment"]
+    assert int(server["MODEL_SERVER_DEADLINE_SECONDS"]) == read
 
 
 def test_the_api_and_only_its_stage_may_call_the_function(managed: Template) -> None:
