@@ -18,7 +18,13 @@ class SagemakerEndpoint(TargetSpec):
     instance_type: Annotated[
         str, text(r"^ml\.[a-z0-9]+(-[a-z0-9]+)?\.[a-z0-9]+$", "a SageMaker instance type such as ml.m5.large")
     ] = Field("ml.m5.large", description="instances behind the endpoint")
-    reserved_concurrency: int = Field(100, ge=1, le=1000, description="invocations of the function at once")
+    reserved_concurrency: int | None = Field(
+        None,
+        ge=1,
+        le=10_000,
+        description="invocations of the function at once, taken from those of the account; "
+        "unset shares what the account has",
+    )
     startup_seconds: int = Field(
         600, ge=60, le=3600, description="how long a container may take to load the model"
     )

@@ -43,6 +43,8 @@ class EndpointFunction(Construct):
     Args:
         endpoint_name: a token that holds until the endpoint is in service, so that the API never comes up
         before it. endpoint_arn: the same endpoint, for the policies.
+        reserved_concurrency: invocations at once, taken from the account's. None reserves none: AWS refuses a
+        reservation that leaves other functions fewer than 100, which in a new account is any.
     """
 
     def __init__(
@@ -56,7 +58,7 @@ class EndpointFunction(Construct):
         endpoint_arn: str,
         max_body_bytes: int,
         timeouts: Timeouts,
-        reserved_concurrency: int,
+        reserved_concurrency: int | None,
         log_retention_days: int,
     ) -> None:
         super().__init__(scope, id)

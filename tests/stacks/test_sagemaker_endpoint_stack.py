@@ -101,11 +101,24 @@ def test_the_vpc_endpoint_carries_calls_of_this_endpoint_only(managed: Template)
 def test_the_function_is_small_private_and_bounded(managed: Template) -> None:
     function = managed.one("AWS::Lambda::Function")
     assert function["Architectures"] == ["arm64"]
-    assert function["ReservedConcurrentExecutions"] == 100
     assert len(function["VpcConfig"]["SubnetIds"]) == 2
     assert function["TracingConfig"] == {"Mode": "Active"}
     assert function["LoggingConfig"]["LogFormat"] == "JSON"
     assert "Ref" in function["LoggingConfig"]["LogGroup"]
+
+
+def test_the_function_reserves_no_concurrency_unless_the_spec_says_so(
+    managed: Template, tmp_path: Path
+) -> None:
+    use_own_node()
+    from stacks.synth import synthesize
+
+    plan = make("managed", managed=SagemakerEndpoint(reserved_concurrency=20))
+    synthesize([plan], outdir=str(tmp_path), context=CONTEXT)
+    reserving = Template.read(tmp_path, plan.stack_name).one("AWS::Lambda::Function")
+
+    assert "ReservedConcurrentExecutions" not in managed.one("AWS::Lambda::Function")
+    assert reserving["ReservedConcurrentExecutions"] == 20
 
 
 def test_the_handler_starts_with_the_environment_that_the_stack_sets(managed: Template) -> None:
