@@ -33,7 +33,7 @@ class ModelServerInspector:
     def __init__(self, python: Callable[[Mapping[str, str]], Path], *, timeout: float = 600) -> None:
         self._python, self._timeout = python, timeout
 
-    def inspect(self, directory: Path, engine: str, *, allow_pickle: bool) -> Inspection:
+    def inspect(self, directory: Path, engine: str, *, trust_code: bool) -> Inspection:
         environment = {
             "PATH": os.defpath,
             "HOME": str(directory.parent),
@@ -41,7 +41,7 @@ class ModelServerInspector:
             "PYTHONDONTWRITEBYTECODE": "1",
             "HF_HUB_OFFLINE": "1",
             "MODEL_SERVER_ENGINE": engine,
-            "MODEL_SERVER_ALLOW_PICKLE": str(allow_pickle).lower(),
+            "MODEL_SERVER_TRUST_CODE": str(trust_code).lower(),
         }
         # As the transformers engine has it: ONNX weights where there are any, else PyTorch.
         torch = engine == "transformers" and not any(directory.rglob("model.onnx"))

@@ -20,7 +20,7 @@ LARGE_BODY: Final = 4_718_592  # bytes; 4.5 MiB is what is left of a 6 MiB paylo
 DESCRIPTIONS: Mapping[Feature, str] = {
     "generative": "text generation",
     "large-body": f"server.max_body_bytes above {LARGE_BODY}",
-    "pickle": "model.allow_pickle: true",
+    "trusted-code": "model.trust_code: true",
     "quota": "api.quota",
     "script": "an inference.py of your own",
 }
@@ -33,8 +33,8 @@ def asked(spec: Spec, lock: Lock | None = None) -> dict[Feature, str]:
         found["large-body"] = "server.max_body_bytes"
     if spec.api.quota is not None:
         found["quota"] = "api.quota"
-    if spec.model.allow_pickle:
-        found["pickle"] = "model.allow_pickle"
+    if spec.model.trust_code:
+        found["trusted-code"] = "model.trust_code"
     if lock is not None and lock.model.task == "text-generation":
         found["generative"] = "model"
     if lock is not None and lock.model.engine == "script":

@@ -71,9 +71,19 @@ class Detected:
     engine: str
     weights: Mapping[str, Format]
 
+    scripts: tuple[str, ...] = ()  # files of Python that the script engine would run
+
     @property
     def pickles(self) -> tuple[str, ...]:
         return tuple(path for path, kind in self.weights.items() if kind.pickle)
+
+    @property
+    def executables(self) -> tuple[str, ...]:
+        """What runs when the model is loaded, one line a file."""
+        return (
+            *(f"{path} is Python code, which runs as it is" for path in self.scripts),
+            *(f"{path} is a pickle, which runs whatever code it names" for path in self.pickles),
+        )
 
 
 def sniff(path: Path) -> Format | None:
@@ -125,8 +135,8 @@ def detect(directory: Path, paths: Collection[str] | None = None, *, where: str 
     for path, kind in weights.items():
         if kind.name == "Git LFS pointer":
             raise UsageError(f"{where}: {path} is a {kind.name}, not the model", fix=kind.advice)
-    if any(script in paths for script in SCRIPT):
-        return Detected("script", weights)
+    if scripts := tuple(script for script in SCRIPT if script in paths):
+        return Detected("script", weights, scripts)
     if "config.json" in paths and _is_transformers_config(directory / "config.json"):
         # A hub's folder often holds the same weights in several formats. The model server takes them in this
         # order.
@@ -136,7 +146,7 @@ def detect(directory: Path, paths: Collection[str] | None = None, *, where: str 
         raise UsageError(
             f"{where} has a transformers config.json but no weights",
             got=_listing(paths),
-            allowed="*.safetensors, *.onnx, or pytorch_model.bin with allow_pickle: true",
+            allowed="*.safetensors, *.onnx, or pytorch_model.bin with trust_code: true",
         )
     models = [path for path, kind in weights.items() if kind.engine is not None and "/" not in path]
     if len(models) == 1:

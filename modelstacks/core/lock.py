@@ -73,7 +73,7 @@ class LockedModel(Frozen):
     license: str
     license_from: Literal["spec", "model card"]
     gated: bool
-    allow_pickle: bool
+    trust_code: bool
 
 
 class Lock(Frozen):

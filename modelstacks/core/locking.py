@@ -54,6 +54,7 @@ def lock(
         report(f"resolving the model from {source.name}")
         pinned = source.resolve(spec.model, place)
         detected = detect(pinned.directory, [file.path for file in pinned.files], where=_where(spec))
+        _refuse_untrusted_code(spec, detected)
         _refuse_hidden_code(spec, pinned, detected, ports, report)
         license, license_from = settle(spec.model.license, pinned.license)  # noqa: A001  the field's own name
 
@@ -87,7 +88,7 @@ def lock(
             license=license,
             license_from=license_from,
             gated=pinned.gated,
-            allow_pickle=bool(detected.pickles),
+            trust_code=bool(detected.executables),
         ),
         aws_images=dict(sorted(images.items())),
     )
@@ -95,18 +96,21 @@ def lock(
     return LockOutcome(path, content, write_lock(path, content))
 
 
+def _refuse_untrusted_code(spec: Spec, detected: Detected) -> None:
+    """Nothing of a model runs unless the spec says so, not even to look at the model."""
+    if detected.executables and not spec.model.trust_code:
+        raise UsageError(
+            f"{_where(spec)}: this model runs code when it is loaded: {'; '.join(detected.executables)}",
+            fix="use a format that is only data (skops, ONNX, safetensors, XGBoost JSON) and leave other "
+            "files out with model.include; or, if you trust whoever made it, set model.trust_code: true",
+        )
+
+
 def _refuse_hidden_code(
     spec: Spec, pinned: Pinned, detected: Detected, ports: Ports, report: Callable[[str], None]
 ) -> None:
     if not detected.pickles:
         return
-    if not spec.model.allow_pickle:
-        first = detected.pickles[0]
-        raise UsageError(
-            f"{_where(spec)}: {first} is a pickle, which runs whatever code it names when it is loaded",
-            fix="save it as skops, ONNX, safetensors or XGBoost JSON; or, if you made it, "
-            "set model.allow_pickle: true",
-        )
     report("scanning it for hidden code")
     findings = ports.scanner.scan(pinned.directory, detected.pickles)
     if findings:
@@ -123,7 +127,7 @@ def _inspect(
     served = work / ".served"
     served.mkdir()
     unpack(made, served, where=_where(spec))
-    inspection = ports.inspector.inspect(served, detected.engine, allow_pickle=bool(detected.pickles))
+    inspection = ports.inspector.inspect(served, detected.engine, trust_code=bool(detected.executables))
     if task is not None and inspection.task != task:
         raise UsageError(
             f"{_where(spec)}: the source says it is for {task}, the engine serves {inspection.task}",

@@ -117,6 +117,6 @@ def _server_environment(spec: Spec, lock: Lock, architecture: Architecture) -> d
     }
     if server.workers is not None:
         settings["WORKERS"] = server.workers
-    if lock.model.allow_pickle:
-        settings["ALLOW_PICKLE"] = "true"
+    if lock.model.trust_code:
+        settings["TRUST_CODE"] = "true"
     return {SERVER_ENVIRONMENT_PREFIX + key: str(value) for key, value in sorted(settings.items())}

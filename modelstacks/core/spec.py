@@ -51,8 +51,9 @@ class SourceSpec(Strict):
         None,
         description="SPDX identifier of the model's licence; where a model card states one, it must agree",
     )
-    allow_pickle: bool = Field(
-        False, description="accept a pickle or joblib, which runs code when loaded; it is scanned first"
+    trust_code: bool = Field(
+        False,
+        description="accept a model that runs code when loaded: a pickle, or an inference.py of its own",
     )
 
 

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 __all__ = ["CheckedSpec", "check_specs", "json_schema", "read_spec", "read_specs"]
 
 _LONGEST_QUOTE = 60
+_RENAMED = {"allow_pickle": "trust_code"}  # keys of earlier versions -> today's
 
 
 @dataclass(frozen=True, slots=True)
@@ -255,7 +256,9 @@ def _unknown_key(key: str, block: type[BaseModel] | None, document: Document) ->
     if block is None:
         return _Parts("unknown key")
     allowed = _keys(block)
-    fix = did_you_mean(key, allowed) or _elsewhere(key, document)
+    new = _RENAMED.get(key)
+    fix = f"it was renamed to {new}" if new in allowed else ""
+    fix = fix or did_you_mean(key, allowed) or _elsewhere(key, document)
     return _Parts("unknown key", allowed=", ".join(allowed), fix=fix)
 
 

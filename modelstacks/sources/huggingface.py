@@ -184,11 +184,11 @@ def _choose(spec: HuggingFace, found: HubModel) -> tuple[Weights | None, dict[st
         raise UsageError(
             f"model.weights: {found.id} has none", got=form, allowed=", ".join(held) or "nothing"
         )
-    if form == "pytorch" and not spec.allow_pickle:
+    if form == "pytorch" and not spec.trust_code:
         raise UsageError(
             f"model.id: {found.id} has only pickled weights, which run whatever code they name when loaded",
             got=held[form][0],
-            fix="choose a revision or a model with safetensors; or set model.allow_pickle: true, if you "
+            fix="choose a revision or a model with safetensors; or set model.trust_code: true, if you "
             "trust its owner",
         )
     beside = [path for path in paths if any(fnmatchcase(path, pattern) for pattern in BESIDE)]

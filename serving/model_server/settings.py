@@ -39,7 +39,7 @@ class Settings:
     )
     drain_seconds: float = 25.0  # after SIGTERM; less than ECS's and SageMaker's 30 s
     nan: str = "allow"
-    allow_pickle: bool = False
+    trust_code: bool = False
     log_level: str = "info"
 
     def __post_init__(self) -> None:

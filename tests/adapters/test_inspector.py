@@ -35,7 +35,7 @@ def inspector(folder: Path, script: str, timeout: float = 60) -> ModelServerInsp
 
 def test_what_the_server_says_becomes_an_inspection(tmp_path: Path) -> None:
     (tmp_path / "said.json").write_text(json.dumps(SAID))
-    found = inspector(tmp_path, f"cat {tmp_path}/said.json").inspect(tmp_path, "xgboost", allow_pickle=False)
+    found = inspector(tmp_path, f"cat {tmp_path}/said.json").inspect(tmp_path, "xgboost", trust_code=False)
     assert (found.engine, found.framework_version, found.task) == ("xgboost", "3.2.0", "classification")
     assert found.signature.inputs[0].columns == ("a", "b")
     assert found.signature.classes == ("stays", "leaves")
@@ -46,17 +46,17 @@ def test_the_process_gets_no_credentials(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setenv("HF_TOKEN", "hush")
     (tmp_path / "said.json").write_text(json.dumps(SAID))
     script = f"env > {tmp_path}/environment; cat {tmp_path}/said.json"
-    inspector(tmp_path, script).inspect(tmp_path, "sklearn", allow_pickle=True)
+    inspector(tmp_path, script).inspect(tmp_path, "sklearn", trust_code=True)
     environment = dict(line.split("=", 1) for line in (tmp_path / "environment").read_text().splitlines())
     assert "hush" not in environment.values()
     assert environment["MODEL_SERVER_ENGINE"] == "sklearn"
-    assert environment["MODEL_SERVER_ALLOW_PICKLE"] == "true"
+    assert environment["MODEL_SERVER_TRUST_CODE"] == "true"
 
 
 def test_the_engines_own_reason_is_passed_on(tmp_path: Path) -> None:
     with pytest.raises(UsageError) as refused:
         inspector(tmp_path, "echo noise >&2; echo 'model.json has no trees' >&2; exit 1").inspect(
-            tmp_path, "xgboost", allow_pickle=False
+            tmp_path, "xgboost", trust_code=False
         )
     assert str(refused.value) == "the xgboost engine cannot load the model: model.json has no trees"
 
@@ -66,25 +66,25 @@ def test_a_signature_to_correct_is_passed_on_with_the_reason(tmp_path: Path) -> 
     with pytest.raises(SignatureNeeded, match="it does not name its columns") as refused:
         inspector(
             tmp_path, f"cat {tmp_path}/said.json; echo 'it does not name its columns' >&2; exit 1"
-        ).inspect(tmp_path, "sklearn", allow_pickle=False)
+        ).inspect(tmp_path, "sklearn", trust_code=False)
     assert refused.value.skeleton == {"inputs": []}
 
 
 @pytest.mark.parametrize("script", ["kill -SEGV $$", "exit 3", "echo no json", "echo '{}'"])
 def test_an_engine_that_dies_is_one_clear_message(script: str, tmp_path: Path) -> None:
     with pytest.raises(EnvironmentFault, match=r"^the onnx engine died while it loaded the model: "):
-        inspector(tmp_path, script).inspect(tmp_path, "onnx", allow_pickle=False)
+        inspector(tmp_path, script).inspect(tmp_path, "onnx", trust_code=False)
 
 
 def test_an_engine_that_hangs_is_stopped(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="the onnx engine did not load the model in 0 s"):
-        inspector(tmp_path, "exec sleep 60", timeout=0.2).inspect(tmp_path, "onnx", allow_pickle=False)
+        inspector(tmp_path, "exec sleep 60", timeout=0.2).inspect(tmp_path, "onnx", trust_code=False)
 
 
 def test_an_interpreter_that_is_not_there_is_one_clear_message(tmp_path: Path) -> None:
     absent = ModelServerInspector(lambda _: tmp_path / "absent")
     with pytest.raises(EnvironmentFault, match="absent cannot be run: No such file or directory"):
-        absent.inspect(tmp_path, "onnx", allow_pickle=False)
+        absent.inspect(tmp_path, "onnx", trust_code=False)
 
 
 def test_a_real_model_in_a_real_engine(tmp_path: Path) -> None:
@@ -93,6 +93,6 @@ def test_a_real_model_in_a_real_engine(tmp_path: Path) -> None:
     python.write_text(f'#!/bin/sh\nPYTHONPATH={ROOT}/serving exec {sys.executable} "$@"\n')
     python.chmod(0o755)
     folder = ROOT / "model_artifacts/churn-xgboost"
-    found = ModelServerInspector(lambda _: python).inspect(folder, "xgboost", allow_pickle=False)
+    found = ModelServerInspector(lambda _: python).inspect(folder, "xgboost", trust_code=False)
     assert (found.engine, found.framework, found.task) == ("xgboost", "xgboost", "classification")
     assert found.signature.inputs[0].shape == (-1, 30)

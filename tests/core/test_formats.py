@@ -278,7 +278,7 @@ def test_include_says_which_of_two_models_is_meant(folder: Callable[..., Path]) 
             {"config_dot_json": BERT},
             (
                 "m has a transformers config.json but no weights; got config.json; "
-                "allowed: *.safetensors, *.onnx, or pytorch_model.bin with allow_pickle: true"
+                "allowed: *.safetensors, *.onnx, or pytorch_model.bin with trust_code: true"
             ),
         ),
     ],

@@ -49,7 +49,7 @@ def test_the_digest_moves_with_the_model_block_alone(project: Project) -> None:
     assert digest == model_digest(
         read_spec(project.spec(rest="architecture: self-hosted\nlogs: {retention_days: 7}\n"))
     )
-    written_out = MODEL.replace("license", "allow_pickle: false, include: [], license")
+    written_out = MODEL.replace("license", "trust_code: false, include: [], license")
     assert digest == model_digest(read_spec(project.spec(model=written_out)))  # defaults, spelt out
     assert digest != model_digest(read_spec(project.spec(model=MODEL.replace("MIT", "Apache-2.0"))))
 

@@ -112,15 +112,32 @@ def test_a_pickle_needs_an_explicit_yes(project: Project) -> None:
     (project.folder / "models/churn/model.json").unlink()
     project.write("models/churn/model.pkl", b"\x80\x04N.")
     message = refusal(project, project.spec())
-    assert message.startswith("models/churn: model.pkl is a pickle, which runs whatever code it names")
-    assert "allow_pickle: true" in message
+    assert message.startswith("models/churn: this model runs code when it is loaded: model.pkl is a pickle")
+    assert "trust_code: true" in message
     assert project.ports.inspector.shown == []  # it was not loaded to find out
+
+
+@pytest.mark.parametrize("script", ["inference.py", "code/inference.py"])
+def test_a_script_needs_an_explicit_yes_even_beside_a_model_that_needs_none(
+    project: Project, script: str
+) -> None:
+    project.write(f"models/churn/{script}", "def model_fn(d): ...")
+    message = refusal(project, project.spec())
+    assert f"{script} is Python code, which runs as it is" in message
+    assert "leave other files out with model.include" in message
+    assert project.ports.inspector.shown == []
+    without = MODEL.replace("license", "include: [model.json], license")
+    assert project.lock(project.spec(model=without)).lock.model.engine == "xgboost"
+    trusted = project.lock(
+        project.spec(model=MODEL.replace("license", "trust_code: true, license"))
+    ).lock.model
+    assert (trusted.engine, trusted.trust_code) == ("script", True)
 
 
 def test_a_pickle_is_scanned_before_it_is_loaded(project: Project) -> None:
     (project.folder / "models/churn/model.json").unlink()
     project.write("models/churn/model.pkl", b"\x80\x04N.")
-    allowed = MODEL.replace("license", "allow_pickle: true, license")
+    allowed = MODEL.replace("license", "trust_code: true, license")
     project.ports.scanner.findings = ["model.pkl imports posix.system"]
     message = refusal(project, project.spec(model=allowed))
     assert "the pickle would run code that no model needs: model.pkl imports posix.system" in message
@@ -128,13 +145,13 @@ def test_a_pickle_is_scanned_before_it_is_loaded(project: Project) -> None:
     assert project.ports.inspector.shown == []
 
     project.ports.scanner.findings = []
-    assert project.lock(project.spec(model=allowed)).lock.model.allow_pickle
+    assert project.lock(project.spec(model=allowed)).lock.model.trust_code
     assert project.ports.inspector.shown == [("sklearn", ("model.pkl",), True)]
 
 
 def test_allowing_pickles_does_not_make_a_safe_model_one(project: Project) -> None:
-    outcome = project.lock(project.spec(model=MODEL.replace("license", "allow_pickle: true, license")))
-    assert not outcome.lock.model.allow_pickle
+    outcome = project.lock(project.spec(model=MODEL.replace("license", "trust_code: true, license")))
+    assert not outcome.lock.model.trust_code
 
 
 @pytest.mark.parametrize(

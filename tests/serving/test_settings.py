@@ -25,14 +25,14 @@ def test_every_setting_is_read_and_an_empty_one_is_the_default() -> None:
             "MODEL_SERVER_MAX_LATENCY_MS": "2.5",
             "MODEL_SERVER_TARGET_WAIT_MS": "40",
             "MODEL_SERVER_DEADLINE_SECONDS": "29",
-            "MODEL_SERVER_ALLOW_PICKLE": "TRUE",
+            "MODEL_SERVER_TRUST_CODE": "TRUE",
             "MODEL_SERVER_NAN": "refuse",
             "MODEL_SERVER_ENGINE": "",
             "MODEL_SERVER_MODEL_URI": "s3://bucket/key.tar.gz?versionId=abc",
             "MODEL_SERVER_MODEL_SHA256": "0" * 64,
         }
     )
-    assert (settings.port, settings.max_latency_ms, settings.allow_pickle) == (9000, 2.5, True)
+    assert (settings.port, settings.max_latency_ms, settings.trust_code) == (9000, 2.5, True)
     assert (settings.nan, settings.engine) == ("refuse", "")
     assert (settings.target_wait_ms, settings.deadline_seconds) == (40, 29)
 
@@ -55,7 +55,7 @@ def test_sagemakers_port_wins() -> None:
         ("TARGET_WAIT_MS", "-1", "MODEL_SERVER_TARGET_WAIT_MS is '-1.0'; allowed: 0 or more"),
         ("DEADLINE_SECONDS", "-1", "MODEL_SERVER_DEADLINE_SECONDS is '-1.0'; allowed: 0 or more"),
         ("NAN", "ignore", "MODEL_SERVER_NAN is 'ignore'; allowed: allow, refuse"),
-        ("ALLOW_PICKLE", "yes", "MODEL_SERVER_ALLOW_PICKLE is 'yes'; allowed: true, false"),
+        ("TRUST_CODE", "yes", "MODEL_SERVER_TRUST_CODE is 'yes'; allowed: true, false"),
         ("LOG_LEVEL", "loud", "MODEL_SERVER_LOG_LEVEL is 'loud'; allowed: debug, info, warning, error"),
         (
             "MODEL_URI",

@@ -272,7 +272,7 @@ def test_a_model_that_cannot_be_served_ends_in_one_clear_line(
         (empty, {}, "no engine"),
         (tmp_path / "nowhere", {}, "is not a folder"),
         (broken, {}, "model.onnx is not a readable ONNX model"),
-        (pickled, {}, "MODEL_SERVER_ALLOW_PICKLE=true"),
+        (pickled, {}, "MODEL_SERVER_TRUST_CODE=true"),
         (DIGITS, {"engine": "tensorflow"}, "MODEL_SERVER_ENGINE is 'tensorflow'"),
         (DIGITS, {"max_queue": 0}, "MODEL_SERVER_MAX_QUEUE is '0'; allowed: 1 or more"),
         (DIGITS, {"max_ques": 7}, "MODEL_SERVER_MAX_QUES is not a setting"),

@@ -99,7 +99,7 @@ def test_every_feature_is_described_and_can_be_asked_for(lock_of_anything: Any) 
     greedy = spec_type().model_validate(
         {
             "name": "churn",
-            "model": {"source": "artifact", "path": "models/churn", "allow_pickle": True},
+            "model": {"source": "artifact", "path": "models/churn", "trust_code": True},
             "architecture": "self-hosted",
             "api": {"quota": {"requests": 5}},
             "server": {"max_body_bytes": 9_000_000},

@@ -100,7 +100,7 @@ def test_the_revision_becomes_a_commit_and_every_file_a_digest(tmp_path: Path) -
                 "model.safetensors.index.json",
             },
         ),
-        (["pytorch_model.bin"], {"allow_pickle": True}, {"pytorch_model.bin"}),
+        (["pytorch_model.bin"], {"trust_code": True}, {"pytorch_model.bin"}),
         (["openvino/model.bin", "model.onnx", "onnx/model_quantized.onnx"], {}, {"model.onnx"}),
     ],
 )
@@ -261,7 +261,7 @@ def test_a_gated_model_is_fetched_with_the_secret_s_token_of_which_only_the_name
 class InProcessInspector:
     """Loads the model in the server's own engine, in this process; the real one takes another process."""
 
-    def inspect(self, directory: Path, engine: str, *, allow_pickle: bool) -> Inspection:
+    def inspect(self, directory: Path, engine: str, *, trust_code: bool) -> Inspection:
         loaded = choose(directory, engine).load(directory, Settings(model_name="m", model_dir=directory))
         loaded.predict(loaded.example(), {})
         signature = Signature.model_validate(loaded.signature.to_json())

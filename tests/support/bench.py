@@ -178,7 +178,7 @@ class Nothing:
     def scan(self, directory: Path, paths: Sequence[str]) -> Sequence[str]:
         return ()
 
-    def inspect(self, directory: Path, engine: str, *, allow_pickle: bool) -> Inspection:
+    def inspect(self, directory: Path, engine: str, *, trust_code: bool) -> Inspection:
         return Inspection(
             engine=engine,
             framework=engine,

@@ -36,7 +36,7 @@ def make_lock() -> Lock:
             license="Apache-2.0",
             license_from="spec",
             gated=False,
-            allow_pickle=False,
+            trust_code=False,
         ),
         aws_images={},
     )

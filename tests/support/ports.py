@@ -105,11 +105,11 @@ class SayingInspector:
     skeleton: dict[str, object] | None = None  # refuses for want of a signature, and offers this one
     shown: list[tuple[str, tuple[str, ...], bool]] = field(default_factory=list)
 
-    def inspect(self, directory: Path, engine: str, *, allow_pickle: bool) -> Inspection:
+    def inspect(self, directory: Path, engine: str, *, trust_code: bool) -> Inspection:
         files = tuple(
             sorted(p.relative_to(directory).as_posix() for p in directory.rglob("*") if p.is_file())
         )
-        self.shown.append((engine, files, allow_pickle))
+        self.shown.append((engine, files, trust_code))
         if self.skeleton is not None:
             raise SignatureNeeded(self.refuses, self.skeleton)
         if self.refuses:

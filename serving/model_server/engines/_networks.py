@@ -117,12 +117,12 @@ class TorchNetwork:
     framework = "transformers"
     pads = True
 
-    def __init__(self, directory: Path, task: str, threads: int, *, allow_pickle: bool) -> None:
+    def __init__(self, directory: Path, task: str, threads: int, *, trust_code: bool) -> None:
         pickled = not any(path.suffix == ".safetensors" for path in weights(directory))
-        if pickled and not allow_pickle:
+        if pickled and not trust_code:
             raise ModelRefusedError(
                 "pytorch_model.bin is a pickle, which can run any code when it is read; save the model as "
-                "safetensors, or set MODEL_SERVER_ALLOW_PICKLE=true if you made this file yourself"
+                "safetensors, or set MODEL_SERVER_TRUST_CODE=true if you made this file yourself"
             )
         try:
             import torch

@@ -44,10 +44,14 @@ def accepts(directory: Path) -> bool:
     return _script(directory) is not None
 
 
-def load(directory: Path, settings: Settings) -> Engine:  # noqa: ARG001
+def load(directory: Path, settings: Settings) -> Engine:
     path = _script(directory)
     if path is None:
         raise ModelRefusedError(f"{directory} holds neither code/inference.py nor inference.py")
+    if not settings.trust_code:
+        raise ModelRefusedError(
+            f"{path.name} is the model's own code; set MODEL_SERVER_TRUST_CODE=true if you trust who made it"
+        )
     if (path.parent / "requirements.txt").is_file():
         # SageMaker's containers install it at start; a container without a way out cannot.
         event(

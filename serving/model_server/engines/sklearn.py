@@ -35,7 +35,7 @@ def load(directory: Path, settings: Settings) -> Engine:
     import sklearn
     from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
-    estimator = _read(_artifact(directory), allow_pickle=settings.allow_pickle)
+    estimator = _read(_artifact(directory), trust_code=settings.trust_code)
     threadpool_limits(limits=threads)
     if hasattr(estimator, "get_params"):  # a pool of threads a call costs more than a few rows do
         jobs = [name for name in estimator.get_params(deep=True) if name.split("__")[-1] == "n_jobs"]
@@ -102,12 +102,12 @@ def _artifact(directory: Path) -> Path:
     return chosen[0]
 
 
-def _read(path: Path, *, allow_pickle: bool) -> Any:
+def _read(path: Path, *, trust_code: bool) -> Any:
     if path.suffix != ".skops":
-        if not allow_pickle:
+        if not trust_code:
             raise ModelRefusedError(
                 f"{path.name} is a pickle, which can run any code when read; save the model with skops, "
-                "or set MODEL_SERVER_ALLOW_PICKLE=true if you made this file yourself"
+                "or set MODEL_SERVER_TRUST_CODE=true if you made this file yourself"
             )
         import joblib
 

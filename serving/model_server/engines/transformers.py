@@ -58,7 +58,7 @@ def load(directory: Path, settings: Settings) -> Engine:
     if graph is not None:
         network = OnnxNetwork(graph, threads)
     else:
-        network = TorchNetwork(directory, task, threads, allow_pickle=settings.allow_pickle)
+        network = TorchNetwork(directory, task, threads, trust_code=settings.trust_code)
     common = network, Text(directory, config), parallel, settings.max_batch_size
     if task == "text-classification":
         return _classifier(config, *common)

@@ -132,7 +132,7 @@ CASES: dict[str, tuple[Callable[[], Any], Any, dict[str, str]]] = {
 
 def engine_of(model: Any, directory: Path) -> Engine:
     joblib.dump(model, directory / "model.joblib")
-    return load_engine(directory, Settings(model_name="model", allow_pickle=True))[0]
+    return load_engine(directory, Settings(model_name="model", trust_code=True))[0]
 
 
 def inputs_of(engine: Engine, frame: pandas.DataFrame) -> dict[str, Any]:

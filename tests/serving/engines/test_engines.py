@@ -211,9 +211,9 @@ def test_a_pickle_is_read_only_where_it_is_allowed(tmp_path: Path) -> None:
     rows = np.arange(6.0).reshape(3, 2)
     model = LinearRegression().fit(rows, [1.0, 2.0, 3.0])
     joblib.dump(model, tmp_path / "model.joblib")
-    with pytest.raises(ModelRefusedError, match="MODEL_SERVER_ALLOW_PICKLE=true"):
+    with pytest.raises(ModelRefusedError, match="MODEL_SERVER_TRUST_CODE=true"):
         engine_of(tmp_path)
-    np.testing.assert_allclose(ask(engine_of(tmp_path, allow_pickle=True), rows), model.predict(rows))
+    np.testing.assert_allclose(ask(engine_of(tmp_path, trust_code=True), rows), model.predict(rows))
 
 
 def graph(batch: int | str) -> bytes:

@@ -49,7 +49,7 @@ def write(folder: Path, text: str, name: str = "inference.py") -> Path:
 
 
 def script(folder: Path, text: str) -> Script:
-    engine = load(write(folder, text), Settings(model_name="m"))
+    engine = load(write(folder, text), Settings(model_name="m", trust_code=True))
     assert isinstance(engine, Script)
     return engine
 
@@ -210,12 +210,20 @@ def test_a_script_beside_weights_is_what_is_meant(tmp_path: Path) -> None:
     assert choose(tmp_path).ENGINE == "script"
 
 
+def test_a_script_runs_only_where_it_is_trusted(tmp_path: Path) -> None:
+    canary = tmp_path / "ran"
+    folder = write(tmp_path, f"open({str(canary)!r}, 'w')")
+    with pytest.raises(ModelRefusedError, match="MODEL_SERVER_TRUST_CODE=true"):
+        load(folder, Settings(model_name="m"))
+    assert not canary.exists()
+
+
 def test_neighbours_of_the_script_can_be_imported(tmp_path: Path) -> None:
     write(tmp_path, "ANSWER = 42", "code/neighbour_of_the_script.py")
     folder = write(
         tmp_path, "import neighbour_of_the_script as n\ndef model_fn(d): return n.ANSWER", "code/inference.py"
     )
-    engine = load(folder, Settings(model_name="m"))
+    engine = load(folder, Settings(model_name="m", trust_code=True))
     assert isinstance(engine, Script)
     assert engine.model == 42
 
