@@ -17,6 +17,7 @@ from modelstacks.cli.project import find_project
 from modelstacks.cli.terminal import Terminal
 
 if TYPE_CHECKING:
+    from modelstacks.adapters.sandbox import Sandbox
     from modelstacks.cloud.api import LogLine, Status
     from modelstacks.core.ports import Ports
 
@@ -104,6 +105,7 @@ class Bench:
     open_cdk: Callable[[Path], Cdk]
     open_ports: Callable[[Path], Ports]
     debug: bool = False
+    open_sandbox: Callable[[], Sandbox] = field(default=lambda: _real_sandbox())
     cdk_arguments: tuple[str, ...] = ()  # what stood behind `--` on the command line of `deploy`
     _opened: dict[str, object] = field(default_factory=dict)
     _opening: threading.Lock = field(default_factory=threading.Lock)
@@ -135,11 +137,27 @@ class Bench:
         """The doors of `lock` and `package`."""
         return self._open("ports", partial(self.open_ports, self.project))
 
+    @property
+    def sandbox(self) -> Sandbox:
+        """What models run in. Raises EnvironmentFault where MODELSTACKS_SANDBOX wants what there is not."""
+        return self._open("sandbox", self.open_sandbox)
+
+    def warn_without_sandbox(self) -> None:
+        """One line where models would run with the user's own rights."""
+        if self.sandbox.warning:
+            self.terminal.say(f"warning: {self.sandbox.warning}")
+
     def _open(self, name: str, door: Callable[[], T]) -> T:
         with self._opening:  # `up` comes here from several threads, which must meet behind the same door
             if name not in self._opened:
                 self._opened[name] = door()
         return self._opened[name]  # type: ignore[return-value]
+
+
+def _real_sandbox() -> Sandbox:
+    from modelstacks.adapters.sandbox import choose, wish
+
+    return choose(wish())
 
 
 def _real_cloud() -> Cloud:

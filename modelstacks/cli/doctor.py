@@ -137,6 +137,21 @@ def _ports(_: Bench) -> Iterable[Check]:
     )
 
 
+def _sandbox(bench: Bench) -> Iterable[Check]:
+    """What models run in, here and in the embedded cloud."""
+    from modelstacks.adapters.sandbox import FIX
+
+    try:
+        sandbox = bench.sandbox
+    except ModelstacksError as error:
+        yield Check("sandbox", "failed", f"{error.what}: {error.got}", error.fix)
+        return
+    if sandbox.kind == "none":
+        yield Check("sandbox", "warning", f"{sandbox.summary} ({sandbox.lacking})", FIX)
+    else:
+        yield Check("sandbox", "ok", sandbox.summary)
+
+
 def _embedded_cloud(bench: Bench) -> Iterable[Check]:
     try:
         session = bench.cloud.attach(bench.project)
@@ -189,6 +204,7 @@ EXAMINATIONS: tuple[Callable[[Bench], Iterable[Check]], ...] = (
     _node_and_cdk,
     _disk,
     _ports,
+    _sandbox,
     _embedded_cloud,
     _aws,
 )

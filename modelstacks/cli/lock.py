@@ -18,6 +18,7 @@ def run(bench: Bench, words: Sequence[str], *, as_json: bool) -> None:
     """Lock every spec; all of them are validated before the first is resolved."""
     paths = spec_paths(bench.project, words)
     read_specs(paths)
+    bench.warn_without_sandbox()
     report = []
     for path in paths:
         outcome = lock(path, bench.project, bench.ports, report=bench.terminal.say)

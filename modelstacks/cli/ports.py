@@ -8,6 +8,7 @@ from modelstacks.adapters.huggingface_hub import HuggingFaceHub
 from modelstacks.adapters.inspector import ModelServerInspector
 from modelstacks.adapters.s3 import S3ObjectStore
 from modelstacks.adapters.sagemaker_images import SageMakerImages
+from modelstacks.adapters.sandbox import choose, wish
 from modelstacks.adapters.scanner import PickleScanner
 from modelstacks.adapters.secrets import SecretsManager
 from modelstacks.adapters.serving_environment import ImageStore, serving_python
@@ -29,6 +30,8 @@ def real_ports(project: Path) -> Ports:
         objects=S3ObjectStore(),
         secrets=SecretsManager(),
         images=SageMakerImages(),
-        inspector=ModelServerInspector(lambda wanted: serving_python(store, project / "serving", wanted)),
+        inspector=ModelServerInspector(
+            lambda wanted: serving_python(store, project / "serving", wanted), lambda: choose(wish())
+        ),
         scanner=PickleScanner(),
     )

@@ -88,6 +88,7 @@ def serving(
     Raises DeploymentFailed with the root cause where a stack or a workload of these specs does not come up.
     """
     require_app(bench.project)
+    bench.warn_without_sandbox()
     started_at = time.perf_counter()
     with only_one(bench.project), _terminates_like_an_interrupt():
         session: CloudSession | None = None

@@ -20,6 +20,8 @@ from model_server.logs import event, set_up
 from model_server.problems import ModelRefusedError, ProblemError, SignatureNeededError
 from model_server.settings import settings_from_environment
 
+OUT_OF_MEMORY = 12  # ENOMEM: an exit code of its own, since the model may be fine on a larger machine
+
 
 def main(arguments: list[str] | None = None) -> int:
     arguments = sys.argv[1:] if arguments is None else arguments
@@ -50,6 +52,15 @@ def _serve() -> int:
         return 78
 
 
+def _lacked_memory(error: BaseException | None) -> bool:
+    """Whether a MemoryError is among what led to an error."""
+    while error is not None:
+        if isinstance(error, MemoryError):
+            return True
+        error = error.__cause__
+    return False
+
+
 def _inspect(directory: Path) -> int:
     set_up("error", descriptor=2)
     from model_server.worker import load_engine
@@ -61,7 +72,10 @@ def _inspect(directory: Path) -> int:
         if isinstance(error, SignatureNeededError):
             sys.stdout.write(json.dumps({"skeleton": error.skeleton}) + "\n")
         sys.stderr.write(f"{error}\n")
-        return 1
+        return OUT_OF_MEMORY if _lacked_memory(error) else 1
+    except MemoryError:
+        sys.stderr.write(f"the model in {directory} cannot be loaded: no more memory could be had\n")
+        return OUT_OF_MEMORY
     except (Exception, ProblemError) as error:
         reason = (str(error).strip() or "no message").splitlines()[0]
         sys.stderr.write(f"the model in {directory} cannot be loaded: {type(error).__name__}: {reason}\n")

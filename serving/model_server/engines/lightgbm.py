@@ -10,6 +10,7 @@ from typing import Any
 
 from model_server.engines import Engine, Tensors, both_classes, no_parameters
 from model_server.engines._categories import Categorical, Encoder
+from model_server.engines._lightgbm_trees import check_model
 from model_server.problems import ModelRefusedError
 from model_server.settings import Settings
 from model_server.signature import Signature, Tensor, read_signature
@@ -27,12 +28,14 @@ def load(directory: Path, settings: Settings) -> Engine:
     path = _artifact(directory)
     if path is None:
         raise ModelRefusedError(f"{directory} holds no LightGBM model (model.txt)")
+    text = path.read_bytes()
+    check_model(text, path.name)
     try:
         booster = lightgbm.Booster(model_file=str(path))
     except lightgbm.basic.LightGBMError as error:
         raise ModelRefusedError(f"{path.name} is not a readable LightGBM model: {error}") from error
-    found = re.search(r"^objective=(\S+)", path.read_text(encoding="utf-8"), re.MULTILINE)
-    objective = found.group(1) if found else ""
+    found = re.search(rb"^objective=(\S+)", text, re.MULTILINE)
+    objective = found.group(1).decode("utf-8", "replace") if found else ""
     classes = booster.num_model_per_iteration()
     binary = objective in ("binary", "cross_entropy", "xentropy") and classes == 1
     if binary or objective.startswith("multiclass"):

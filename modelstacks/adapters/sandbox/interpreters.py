@@ -1,0 +1,63 @@
+"""The files that a Python interpreter needs to start: found by looking, since a sandbox must know them
+beforehand.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+__all__ = ["interpreter_paths", "package_paths"]
+
+_MOST_LINKS = 16  # a chain of symbolic links that is longer is a loop
+# Of a prefix: never the whole of it, which may be somebody's home folder or ~/.local.
+_PARTS = ("lib", "lib64", "pyvenv.cfg")
+
+
+def interpreter_paths(python: Path) -> tuple[Path, ...]:
+    """The interpreter, each one that it links to, the one that a virtual environment was made from; and of
+    each, its libraries. A file that is no interpreter needs itself only.
+    """
+    found: dict[Path, None] = {}
+    for program in _links(python):
+        found[program] = None
+        prefix = program.parent.parent
+        if (prefix / "pyvenv.cfg").is_file() or any(prefix.glob("lib*/python3*")):
+            found.update(dict.fromkeys(prefix / part for part in _PARTS if (prefix / part).exists()))
+        if home := _home(prefix):
+            found.update(dict.fromkeys(interpreter_paths(home)))
+    return tuple(path for path in found if path.exists())
+
+
+def package_paths(python: Path) -> tuple[Path, ...]:
+    """The folders that a virtual environment's .pth files add to sys.path, as an editable installation
+    does.
+    """
+    return tuple(
+        Path(line)
+        for file in python.parent.parent.glob("lib/python3*/site-packages/*.pth")
+        for line in file.read_text(encoding="utf-8", errors="replace").splitlines()
+        if line.startswith("/") and Path(line).is_dir()
+    )
+
+
+def _links(path: Path) -> Iterator[Path]:
+    """A path and everything that it links to, one link at a time, each absolute."""
+    path = path.absolute()
+    for _ in range(_MOST_LINKS):
+        yield path
+        if not path.is_symlink():
+            break
+        path = path.parent / path.readlink()
+    yield path.resolve()
+
+
+def _home(prefix: Path) -> Path | None:
+    """The interpreter that a virtual environment was made from."""
+    try:
+        lines = (prefix / "pyvenv.cfg").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return None
+    values = {key.strip(): value.strip() for key, _, value in (line.partition("=") for line in lines)}
+    names = (values.get("executable", ""), f"{values['home']}/python3" if values.get("home") else "")
+    return next((Path(name) for name in names if name and Path(name).is_file()), None)
