@@ -3,6 +3,7 @@
     Policy      what one process may do: folders, ports, limits
     Sandbox     the mechanism that enforces it on this machine, chosen once by `choose`
     launch.py   runs inside: restricts itself, then becomes the program
+    hold.py     runs outside of bwrap: keeps SIGTERM for the program
 
     mechanism    processes           files                network
     bubblewrap   own pid namespace   own mount namespace  own namespace, or Landlock and seccomp

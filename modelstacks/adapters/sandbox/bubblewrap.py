@@ -31,9 +31,6 @@ ETC = tuple(
 )
 _SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/nix/store")
 _PROCESSORS = ("/sys/devices/system/cpu", "/sys/devices/system/node", "/sys/fs/cgroup/cpu.max")
-# bwrap and its init inherit that SIGTERM is ignored, so that a signal to the process group reaches the
-# program alone, which then ends as it likes; launch.py restores the signal.
-_IGNORING_SIGTERM = ("/bin/sh", "-c", 'trap "" TERM; exec "$@"', "sh")
 
 
 def wrap(program: Path, policy: Policy, command: Sequence[str], directory: Path) -> list[str]:
@@ -42,7 +39,7 @@ def wrap(program: Path, policy: Policy, command: Sequence[str], directory: Path)
     options += ["--unshare-net"] if policy.network == "none" else []
     options += ["--die-with-parent", "--cap-drop", "ALL"]
     options += [word for words in _mounts(policy) for word in words]
-    return [*_IGNORING_SIGTERM, str(program), *options, "--chdir", str(directory), "--", *command]
+    return [str(program), *options, "--chdir", str(directory), "--", *command]
 
 
 def _mounts(policy: Policy) -> Iterator[tuple[str, ...]]:

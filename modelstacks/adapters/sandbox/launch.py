@@ -35,7 +35,7 @@ def main() -> None:
     except OSError as error:
         sys.stderr.write(f"the sandbox cannot be set up: {error}\n")
         sys.exit(FAILED)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})  # hold.py blocked it
     if started is not None:
         os.set_inheritable(started, False)
         os.write(started, b"\n")

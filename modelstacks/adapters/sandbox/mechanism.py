@@ -27,7 +27,7 @@ Kind = Literal["bubblewrap", "landlock", "none"]
 Wish = Literal["auto", "require", "bubblewrap", "landlock", "none"]
 WISHES: tuple[Wish, ...] = get_args(Wish)
 VARIABLE = "MODELSTACKS_SANDBOX"
-LAUNCHER = Path(__file__).with_name("launch.py")
+LAUNCHER, HOLD = Path(__file__).with_name("launch.py"), Path(__file__).with_name("hold.py")
 FIX = "install bubblewrap (apt, dnf, pacman), or use a kernel with Landlock and seccomp (Linux 5.13 or newer)"
 _PROBE_SECONDS = 20.0
 _SECCOMP_CALL = dict(zip(seccomp.MACHINES, (317, 277), strict=True))
@@ -109,10 +109,12 @@ class Sandbox:
             file.flush()
             file.seek(0)
             python = Path(sys.executable).resolve()  # the launcher needs no packages
-            command = [str(python), "-I", "-S", str(LAUNCHER), str(file.fileno())]
+            isolated = [str(python), "-I", "-S"]
+            command = [*isolated, str(LAUNCHER), str(file.fileno())]
             if self.kind == "bubblewrap":
                 assert self.bwrap is not None
-                command = bubblewrap.wrap(self.bwrap, self._within(policy), command, directory)
+                wrapped = bubblewrap.wrap(self.bwrap, self._within(policy), command, directory)
+                command = [*isolated, str(HOLD), *wrapped]
             descriptors = (file.fileno(), *(() if started is None else (started,)))
             yield Prepared(tuple(command), {"PATH": os.defpath, "LANG": "C.UTF-8"}, descriptors)
 

@@ -10,9 +10,12 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from urllib.parse import urlsplit
 
+from modelstacks.adapters.sandbox import Policy, interpreter_paths, package_paths
 from modelstacks.cloud.data_plane.context import Context
 from modelstacks.cloud.data_plane.replicas import (
+    REPLICA_LIMITS,
     ImageEnvironment,
     Replica,
     command_of,
@@ -83,10 +86,36 @@ async def run_container(
     if context.faults.poisoned(workload):
         entrypoint, arguments = ("sh", "-c"), (f"echo {POISON} >&2; exit 1",)
     command = command_of(
-        image, entrypoint=entrypoint, arguments=arguments, environment=variables, directory=files
+        image,
+        entrypoint=entrypoint,
+        arguments=arguments,
+        environment=variables,
+        directory=files,
+        policy=Policy(
+            readable=_visible(image, model_directory),
+            writable=(files,),
+            network="loopback",
+            listen=(replica.port or 0,),
+            connect=_gateway_ports(environment),
+            forks=True,
+            limits=REPLICA_LIMITS,
+        ),
     )
     await context.registry.start(replica, command, ended)
     return replica
+
+
+def _visible(image: ImageEnvironment, model: Path | None) -> tuple[Path, ...]:
+    """What a container finds in its image, and the model that is mounted into it."""
+    python = Path(image.python)
+    found = [image.root, *interpreter_paths(python), *package_paths(python)]
+    return tuple([*found, model] if model is not None else found)
+
+
+def _gateway_ports(environment: Mapping[str, str]) -> tuple[int, ...]:
+    """The port of the replica's own way to AWS, which is all that it may connect to."""
+    port = urlsplit(environment.get("AWS_ENDPOINT_URL", "")).port
+    return (port,) if port is not None else ()
 
 
 def _listens_on(image: ImageEnvironment, environment: Mapping[str, str]) -> int:

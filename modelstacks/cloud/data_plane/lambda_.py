@@ -15,7 +15,6 @@ import hashlib
 import importlib.metadata
 import io
 import json
-import os
 import re
 import shutil
 import sys
@@ -28,15 +27,16 @@ from pathlib import Path
 from urllib.parse import urlsplit
 from uuid import uuid4
 
+from modelstacks.adapters.sandbox import Policy, interpreter_paths
 from modelstacks.cloud import api
 from modelstacks.cloud.data_plane.context import Context, Outcome
 from modelstacks.cloud.data_plane.gateway import Gateway, to_control_plane
 from modelstacks.cloud.data_plane.hops import policies
 from modelstacks.cloud.data_plane.hops.calls import ApiCall, Caller, may_call
-from modelstacks.cloud.data_plane.replicas import Command, Replica, log_path
+from modelstacks.cloud.data_plane.replicas import REPLICA_LIMITS, Command, Replica, log_path
 from modelstacks.cloud.data_plane.topology import Function
 from modelstacks.cloud.data_plane.wire import Listener, Request, Response, listen
-from modelstacks.cloud.state import MARKER, disk_fault
+from modelstacks.cloud.state import disk_fault
 from modelstacks.core.errors import DeploymentFailed, EnvironmentFault, ModelstacksError
 
 __all__ = ["Functions"]
@@ -48,6 +48,8 @@ MOST_ENVIRONMENTS = 4
 STOP_SECONDS = 2.0
 # Lambda gives the init phase ten seconds beside the function's timeout; a busy laptop needs more.
 INIT_SECONDS = 30.0
+# Without the virtual environment, whose packages are this machine's own.
+PYTHON = str(Path(sys.executable).resolve())
 NEXT = "/2018-06-01/runtime/invocation/next"
 RUNTIME_PACKAGES = ("awslambdaric", "boto3")
 JSON = [("content-type", "application/json")]
@@ -384,7 +386,6 @@ class Functions:
             "HOME": str(scratch),
             "PYTHONPATH": str(runtime),
             "PYTHONUNBUFFERED": "1",
-            MARKER: os.environ.get(MARKER, ""),
             **function.environment,
             **state.gateway.environment(),
             "_HANDLER": function.handler,
@@ -406,9 +407,9 @@ class Functions:
                 "AWS_SESSION_TOKEN": issued.session_token,
             }
         # -S keeps this machine's packages out: the zip must bring what Lambda would not have.
-        argv: tuple[str, ...] = (sys.executable, "-S", "-m", "awslambdaric", function.handler)
+        argv: tuple[str, ...] = (PYTHON, "-S", "-m", "awslambdaric", function.handler)
         if self._context.faults.poisoned(function.name):
-            argv = (sys.executable, "-c", "raise SystemExit('poisoned by an injected fault')")
+            argv = (PYTHON, "-c", "raise SystemExit('poisoned by an injected fault')")
 
         def ended(_: Replica) -> None:
             shutil.rmtree(scratch, ignore_errors=True)
@@ -418,7 +419,9 @@ class Functions:
         state.environments.append(environment)
         replica.state = "healthy"
         try:
-            await self._context.registry.start(replica, Command(argv, variables, state.code), ended)
+            policy = _policy(runtime, state.code, scratch, (address, state.gateway.url))
+            command = Command(argv, variables, state.code, policy)
+            await self._context.registry.start(replica, command, ended)
         except BaseException:
             self._forget(state, environment)
             await environment.close()
@@ -450,6 +453,19 @@ class Functions:
         self._forget(state, environment)
         await environment.replica.stop(STOP_SECONDS)
         await environment.close()
+
+
+def _policy(runtime: Path, code: Path, scratch: Path, reached: tuple[str, ...]) -> Policy:
+    """A function sees its code and Lambda's packages, and reaches its Runtime API and its way to AWS."""
+    packages = {link.resolve() for link in runtime.iterdir()}  # the folder holds links to them
+    return Policy(
+        readable=(code, runtime, *packages, *interpreter_paths(Path(PYTHON))),
+        writable=(scratch,),
+        network="loopback",
+        connect=tuple(int(address.rpartition(":")[2]) for address in reached),
+        forks=True,
+        limits=REPLICA_LIMITS,
+    )
 
 
 def _error(kind: str, message: str) -> Outcome:

@@ -1,7 +1,8 @@
 """Replicas: the processes that stand for tasks, instances and Lambda execution environments.
 
-Each has a process group and a log file of its own, and dies with the daemon. Its environment is built from
-nothing: what the template does not give, it does not have.
+Each has a process group and a log file of its own, and dies with the daemon. It runs in a sandbox: it sees
+its image, its own folder and its model, and reaches its own gateway. Its environment is built from nothing:
+what the template does not give, it does not have.
 """
 
 from __future__ import annotations
@@ -14,13 +15,13 @@ import secrets
 import shutil
 import signal
 import socket
-import sys
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol
 
+from modelstacks.adapters.sandbox import Limits, Policy, Sandbox, choose, machine_memory, signal_of, wish
 from modelstacks.cloud import api
 from modelstacks.cloud.state import MARKER, disk_fault
 
@@ -37,7 +38,9 @@ __all__ = [
 
 State = Literal["starting", "healthy", "unhealthy", "draining", "stopped", "failed"]
 
-LAUNCHER = Path(__file__).with_name("launch.py")
+# Enough for any server, and few enough that a fork bomb leaves the machine usable. How much memory and time a
+# replica may take is the template's, which the embedded cloud does not enforce.
+REPLICA_LIMITS = Limits(memory=machine_memory(), open_files=65_536, processes=16_384)
 KEPT = 500  # replicas remembered
 TAIL = 16_384  # bytes of a log in which the root cause is looked for
 
@@ -77,6 +80,7 @@ class Command:
     argv: tuple[str, ...]
     environment: Mapping[str, str]
     directory: Path
+    policy: Policy  # what it may see and reach
 
 
 class Replica:
@@ -101,6 +105,7 @@ class Replica:
         self.reason: str | None = None
         self.exit_code: int | None = None
         self._process: asyncio.subprocess.Process | None = None
+        self._program_is_inner = False
         self.ended = asyncio.Event()
 
     @property
@@ -113,8 +118,8 @@ class Replica:
         """Whether the process runs."""
         return self.pid is not None
 
-    async def start(self, command: Command, on_end: Callable[[Replica], None]) -> None:
-        """Start the process; `on_end` is called once, when it has ended for whatever reason.
+    async def start(self, command: Command, sandbox: Sandbox, on_end: Callable[[Replica], None]) -> None:
+        """Start the process in the sandbox; `on_end` is called once, when it has ended for whatever reason.
 
         Raises EnvironmentFault where the log cannot be written.
         """
@@ -123,21 +128,31 @@ class Replica:
             output = self.log.open("ab")
         except OSError as error:
             raise disk_fault(error, self.log) from error
-        with output:
+        # By this mark a later run finds the process. bwrap carries it; without bwrap the program itself does.
+        mark = {MARKER: os.environ.get(MARKER, "")}
+        inside = command.environment if sandbox.kind == "bubblewrap" else {**command.environment, **mark}
+        self._program_is_inner = sandbox.kind == "bubblewrap"
+        with (
+            output,
+            sandbox.prepared(command.policy, command.argv, inside, command.directory) as ready,
+        ):
             self._process = await asyncio.create_subprocess_exec(
-                sys.executable, "-I", "-S", str(LAUNCHER), str(os.getpid()), *command.argv,
+                *ready.argv,
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
-                env=dict(command.environment),
+                env={**ready.environment, **mark},
                 cwd=command.directory,
+                pass_fds=ready.descriptors,
                 start_new_session=True,
-            )  # fmt: skip
+            )
         self._watch = asyncio.create_task(self._wait(on_end), name=f"watch {self.id}")
 
     async def _wait(self, on_end: Callable[[Replica], None]) -> None:
         assert self._process is not None
-        self.exit_code = await self._process.wait()
+        code = await self._process.wait()
+        ended_by = signal_of(code) if self._program_is_inner else None  # bwrap reports it as 128 + signal
+        self.exit_code = -ended_by if ended_by else code
         self._signal(signal.SIGKILL)  # workers that outlived their parent
         self.ended.set()
         if self.state != "draining":
@@ -192,8 +207,9 @@ class Replica:
 class Registry:
     """Every replica there is, so that a fault finds its target and a shutdown leaves nothing behind."""
 
-    def __init__(self, logs: Path, changed: Callable[[], None]) -> None:
+    def __init__(self, logs: Path, changed: Callable[[], None], sandbox: Sandbox | None = None) -> None:
         self.logs = logs
+        self.sandbox = sandbox or choose(wish())
         self._changed = changed
         self._replicas: dict[str, Replica] = {}
         self.history: deque[Replica] = deque(maxlen=KEPT)  # the dead too: their logs are still asked for
@@ -216,7 +232,7 @@ class Registry:
         self._replicas[replica.id] = replica
         self.history.append(replica)
         try:
-            await replica.start(command, ended)
+            await replica.start(command, self.sandbox, ended)
         except BaseException:
             self._replicas.pop(replica.id, None)
             raise
@@ -234,6 +250,7 @@ def command_of(
     arguments: Sequence[str],
     environment: Mapping[str, str],
     directory: Path,
+    policy: Policy,
 ) -> Command:
     """The process that a container runtime would start from an image.
 
@@ -246,14 +263,13 @@ def command_of(
         "TMPDIR": str(directory),
         "LANG": "C.UTF-8",
         "PYTHONUNBUFFERED": "1",
-        MARKER: os.environ.get(MARKER, ""),
     }
     argv = [*entrypoint, *arguments]
     program = shutil.which(argv[0], path=base["PATH"]) or argv[0]
     path = base["PATH"]
     variables = {**base, **image.env, **environment}
     variables["PATH"] = path  # an image's PATH names folders of the image
-    return Command((program, *argv[1:]), variables, directory)
+    return Command((program, *argv[1:]), variables, directory, policy)
 
 
 def free_port() -> int:

@@ -52,7 +52,7 @@ class TestAnOrdinaryRequest:
         assert answer.headers["x-amzn-remapped-date"]
 
     def test_goes_to_the_tasks_in_turn(self, cloud: Any) -> None:
-        assert len({post(cloud).json()["pid"] for _ in range(4)}) == 2
+        assert len({post(cloud).json()["port"] for _ in range(4)}) == 2
 
     def test_finds_the_containers_environment_and_nothing_of_ours(self, cloud: Any) -> None:
         seen = post(cloud).json()
