@@ -46,7 +46,6 @@ from modelstacks.core.errors import EnvironmentFault, ModelstacksError, UsageErr
 __all__ = ["Daemon", "main"]
 
 REGION = "us-east-1"
-SETTLE_SECONDS = 0.3  # how long after a stack's change the account is read back
 WATCH_SECONDS = 0.5
 FOLLOW_SECONDS = 0.2
 MOST_LINES = 10_000
@@ -74,8 +73,6 @@ class Daemon:
         self._unwritten: str | None = None  # until the state file can be written again
         self._endpoint_url = ""
         self._admin_url: str | None = None
-        self._jobs: set[asyncio.Task[None]] = set()
-        self._later: asyncio.TimerHandle | None = None
         self._port = port
         self.registry = Registry(state.logs, self._processes_changed)
         images = state.root / "images"
@@ -87,9 +84,7 @@ class Daemon:
             registry=self.registry,
             changed=self.changed,
         )
-        self.data_plane = DataPlane(
-            self.context, first_api_port=port + 1 if port else 0, stack_changed=self._stack_changed
-        )
+        self.data_plane = DataPlane(self.context, first_api_port=port + 1 if port else 0)
 
     async def run(self, ready: IO[str]) -> None:
         """Serve until told to stop."""
@@ -100,14 +95,11 @@ class Daemon:
         admin = await listen(self._admin)
         self._endpoint_url = f"http://localhost:{front.port}"
         self._admin_url = f"http://127.0.0.1:{admin.port}"
-        await (
-            self.data_plane.reconcile()
-        )  # before the first deploy: it makes the clients, which takes a second
+        await self.data_plane.follow()  # before the first deploy: it makes the clients, which takes a second
         self._write_state()
         ready.write(json.dumps({"ready": self._endpoint_url}) + "\n")
         ready.flush()
         watch = asyncio.create_task(self._watch_control_plane())
-        self._follow()  # nothing is deployed yet, but boto3's clients take a second to make
         try:
             await self._stop.wait()
         finally:
@@ -148,25 +140,6 @@ class Daemon:
             self._unwritten = None
         except EnvironmentFault as error:
             self._unwritten = str(error)
-
-    def _stack_changed(self) -> None:
-        """A stack was made, changed or deleted by whoever: follow, once it is quiet for a moment."""
-        if self._later is not None:
-            self._later.cancel()
-        self._later = asyncio.get_running_loop().call_later(SETTLE_SECONDS, self._follow)
-
-    def _follow(self) -> None:
-        job = asyncio.create_task(self._reconcile_quietly())
-        self._jobs.add(job)
-        job.add_done_callback(self._jobs.discard)
-
-    async def _reconcile_quietly(self) -> None:
-        try:
-            await self.data_plane.reconcile()
-        except ModelstacksError as error:
-            log.warning("%s", error)
-        if self.data_plane.unfinished:
-            self._stack_changed()
 
     async def _watch_control_plane(self) -> None:
         while self._plane.alive():  # noqa: ASYNC110  a process of subprocess tells no event

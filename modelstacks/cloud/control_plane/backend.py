@@ -1,16 +1,17 @@
 """CloudFormation's API: moto's parsing of requests and writing of answers, over the engine.
 
-`install()` puts this backend in moto's place. A stack operation is finished before its API call answers;
-its events can be read while it runs, since the server answers each request in a thread of its own.
+`install()` puts this backend in moto's place. A stack operation runs on a thread of its own (operations.py);
+two stacks are created side by side, and one that waits for its replicas can be cancelled or deleted.
 """
 
-# ruff: noqa: ARG002  every type answers the same three questions, and not each needs all of what it is told
+# ruff: noqa: ARG002  the signatures are those of moto's backend
 from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
+from functools import wraps
 from typing import Any
 
 from moto.cloudformation import responses
@@ -29,6 +30,7 @@ from moto.core.utils import utcnow
 
 from modelstacks.cloud.control_plane.engine import Engine, OperationFailedError, Resource, StackResources
 from modelstacks.cloud.control_plane.moto_types import moto_type
+from modelstacks.cloud.control_plane.operations import Operation
 from modelstacks.cloud.control_plane.resource import (
     Provisioned,
     Request,
@@ -36,6 +38,7 @@ from modelstacks.cloud.control_plane.resource import (
     _client,
     emulated_types,
 )
+from modelstacks.cloud.control_plane.schedule import Unhurried
 from modelstacks.cloud.control_plane.schemas import Validated, schema_of
 from modelstacks.cloud.control_plane.template import TemplateError, creation_order, parse, resolve
 
@@ -51,7 +54,9 @@ _NOTHING_TO_EMULATE = (
 _NO_CHANGES = (
     "The submitted information didn't contain changes. Submit different information to create a change set."
 )
-_ENDED = ("COMPLETE", "FAILED")
+#: A stack whose create or update failed with DisableRollback can be updated from where it is.
+_FAILED_AND_KEPT = ("CREATE_FAILED", "UPDATE_FAILED")
+_UPDATABLE = ("CREATE_COMPLETE", "UPDATE_COMPLETE", "UPDATE_ROLLBACK_COMPLETE", *_FAILED_AND_KEPT)
 
 
 def install() -> None:
@@ -60,6 +65,9 @@ def install() -> None:
     responses.StackResourceDTO = _ResourceAnswer
     responses.CloudFormationResponse.describe_change_set = _describe_change_set
     responses.CloudFormationResponse.delete_change_set = _delete_change_set
+    responses.CloudFormationResponse.cancel_update_stack = _cancel_update_stack
+    for action in ("create_stack", "update_stack", "execute_change_set"):
+        _remember_what_a_failure_does(action)
 
 
 def unemulated(account: str, region: str) -> dict[str, list[dict[str, str]]]:
@@ -169,6 +177,7 @@ class Stack:
         self.outputs: list[dict[str, Any]] = []
         self.exports: list[Export] = []
         self.policy = ""
+        self.operation: Operation | None = None  # the latest
 
     @property
     def stack_status(self) -> str:
@@ -207,9 +216,29 @@ class Stack:
             for name, value in self.stack_parameters.items()
         ]
 
-    def engine(self) -> Engine:
-        """The engine, told of this stack."""
-        return Engine(_Environment(self.backend), self.name, self.stack_id, self._record, self.enter)
+    def engine(self, operation: Operation | None = None, *, keep_failed: bool = False) -> Engine:
+        """The engine for one operation on this stack."""
+
+        def enter(status: str, reason: str | None = None) -> None:
+            if operation is None or not operation.abandoned:
+                self.enter(status, reason)
+
+        pace = Unhurried() if operation is None else operation
+        return Engine(
+            _Environment(self.backend), self.name, self.stack_id, self._record, enter, pace, keep_failed
+        )
+
+    def begin(self, what: str, work: Callable[[Operation], None]) -> None:
+        """Start an operation, after the one before it has ended."""
+        before = self.operation
+
+        def after(operation: Operation) -> None:
+            if before is not None:
+                before.join()
+            work(operation)
+
+        self.operation = Operation(f"{what} {self.name}", after)
+        self.operation.start()
 
     def enter(self, status: str, reason: str | None = None) -> None:
         """The stack as a whole is now in `status`."""
@@ -318,6 +347,33 @@ def _delete_change_set(self: Any) -> EmptyResult:
     return EmptyResult()
 
 
+def _cancel_update_stack(self: Any) -> EmptyResult:
+    self.cloudformation_backend.cancel_update_stack(self._get_param("StackName"))
+    return EmptyResult()
+
+
+_request = threading.local()
+
+
+def _remember_what_a_failure_does(action: str) -> None:
+    """moto drops DisableRollback and OnFailure before it calls its backend."""
+    original = getattr(responses.CloudFormationResponse, action)
+
+    @wraps(original)
+    def extended(self: Any) -> Any:
+        kept = self._get_bool_param("DisableRollback", if_none=False)
+        _request.on_failure = "DO_NOTHING" if kept else self._get_param("OnFailure") or "ROLLBACK"
+        return original(self)
+
+    setattr(responses.CloudFormationResponse, action, extended)
+
+
+def _on_failure() -> str:
+    """What the request that this thread answers wants done where the operation fails."""
+    chosen, _request.on_failure = getattr(_request, "on_failure", "ROLLBACK"), "ROLLBACK"
+    return chosen
+
+
 class _ResourceAnswer:
     """One resource, in the words of DescribeStackResources."""
 
@@ -338,9 +394,6 @@ class Backend(CloudFormationBackend):  # type: ignore[misc]  # moto comes withou
         CloudFormationBackend.__module__
     )  # moto finds a backend's URLs beside the module of its class
 
-    # moto's backends are plain dictionaries: two stacks are not made at the same time.
-    _one_at_a_time = threading.RLock()
-
     def create_stack(
         self,
         name: str,
@@ -360,7 +413,8 @@ class Backend(CloudFormationBackend):  # type: ignore[misc]  # moto comes withou
         """UpdateStack. Raises ValidationError where nothing would change."""
         stack: Stack = self.get_stack(name)
         given = self._given(stack, parameters)
-        if stack.template == template and stack.given == given:
+        failed = stack.status in _FAILED_AND_KEPT
+        if stack.template == template and stack.given == given and not failed:
             raise ValidationError(message="No updates are to be performed.")
         stack.tags, stack.role_arn = dict(tags or stack.tags), role_arn or stack.role_arn
         self._update(stack, template, given)
@@ -374,18 +428,29 @@ class Backend(CloudFormationBackend):  # type: ignore[misc]  # moto comes withou
                 raise ValidationError(
                     message=f"Stack [{stack.name}] cannot be deleted while TerminationProtection is enabled"
                 )
-            with self._one_at_a_time:
-                stack.enter("DELETE_IN_PROGRESS", "User Initiated")
-                try:
-                    stack.engine().delete(stack.contents)
-                except OperationFailedError as failure:
-                    stack.enter("DELETE_FAILED", str(failure))
-                    continue
-                for export in stack.exports:
-                    self.exports.pop(export.name, None)
-                stack.deletion_time = utcnow()
-                stack.enter("DELETE_COMPLETE")
-                self.deleted_stacks[stack.stack_id] = self.stacks.pop(stack.stack_id)
+            if stack.operation is not None:
+                stack.operation.abandon()
+            stack.enter("DELETE_IN_PROGRESS", "User Initiated")
+            stack.begin("delete", lambda operation, stack=stack: self._delete(stack, operation))
+
+    def _delete(self, stack: Stack, operation: Operation) -> None:
+        try:
+            stack.engine(operation).delete(stack.contents)
+        except OperationFailedError as failure:
+            stack.enter("DELETE_FAILED", str(failure))
+            return
+        for export in stack.exports:
+            self.exports.pop(export.name, None)
+        stack.deletion_time = utcnow()
+        stack.enter("DELETE_COMPLETE")
+        self.deleted_stacks[stack.stack_id] = self.stacks.pop(stack.stack_id)
+
+    def cancel_update_stack(self, name: str) -> None:
+        """CancelUpdateStack: an update that is under way is rolled back."""
+        stack: Stack = self.get_stack(name)
+        if stack.status != "UPDATE_IN_PROGRESS" or stack.operation is None:
+            raise ValidationError(message="CancelUpdateStack cannot be called from current stack status")
+        stack.operation.cancel()
 
     def create_change_set(
         self,
@@ -466,43 +531,52 @@ class Backend(CloudFormationBackend):  # type: ignore[misc]  # moto comes withou
             raise
         stack.template, stack.given, stack.description = template, given, parsed.get("Description")
         stack.contents = StackResources(parsed, parameters)
-        with self._one_at_a_time:
-            stack.enter("CREATE_IN_PROGRESS", "User Initiated")
-            try:
-                stack.engine().create(stack.contents)
-                stack.settle()
-            except OperationFailedError:
-                return
-            except TemplateError as error:  # an output that cannot be had fails the stack like a resource
-                stack.enter("ROLLBACK_IN_PROGRESS", str(error))
-                stack.engine().delete(stack.contents)
-                stack.enter("ROLLBACK_COMPLETE")
-                return
-            stack.enter("CREATE_COMPLETE")
+        on_failure = _on_failure()
+        stack.enter("CREATE_IN_PROGRESS", "User Initiated")
+        stack.begin("create", lambda operation: self._carry_out_create(stack, operation, on_failure))
+
+    def _carry_out_create(self, stack: Stack, operation: Operation, on_failure: str) -> None:
+        try:
+            stack.engine(operation, keep_failed=on_failure == "DO_NOTHING").create(stack.contents)
+            stack.settle()
+        except OperationFailedError:
+            if on_failure == "DELETE" and not operation.abandoned:
+                self._delete(stack, operation)
+            return
+        except TemplateError as error:  # an output that cannot be had fails the stack like a resource
+            stack.enter("ROLLBACK_IN_PROGRESS", str(error))
+            stack.engine(operation).delete(stack.contents)
+            stack.enter("ROLLBACK_COMPLETE")
+            return
+        stack.enter("CREATE_COMPLETE")
 
     def _update(self, stack: Stack, template: str, given: dict[str, str]) -> None:
-        if not stack.status.endswith(("CREATE_COMPLETE", "UPDATE_COMPLETE", "UPDATE_ROLLBACK_COMPLETE")):
+        if not stack.status.endswith(_UPDATABLE):
             raise ValidationError(
                 message=f"Stack:{stack.stack_id} is in {stack.status} state and can not be updated."
             )
         parsed, parameters = self._prepared(template, given)
-        with self._one_at_a_time:
-            stack.enter("UPDATE_IN_PROGRESS", "User Initiated")
-            stack.last_updated_time = utcnow()
+        keep_failed = _on_failure() == "DO_NOTHING"
+        stack.enter("UPDATE_IN_PROGRESS", "User Initiated")
+        stack.last_updated_time = utcnow()
+
+        def work(operation: Operation) -> None:
             before = stack.contents.template, stack.contents.parameters
             try:
-                stack.engine().update(stack.contents, parsed, parameters)
+                stack.engine(operation, keep_failed=keep_failed).update(stack.contents, parsed, parameters)
                 stack.settle()
             except OperationFailedError:
                 return
             except TemplateError as error:  # an output that cannot be had: back to what was there
                 stack.enter("UPDATE_ROLLBACK_IN_PROGRESS", str(error))
-                stack.engine().update(stack.contents, *before)
+                stack.engine(operation).update(stack.contents, *before)
                 stack.settle()
                 stack.enter("UPDATE_ROLLBACK_COMPLETE")
                 return
             stack.template, stack.given, stack.description = template, given, parsed.get("Description")
             stack.enter("UPDATE_COMPLETE")
+
+        stack.begin("update", work)
 
     def _prepared(self, template: str, given: Mapping[str, str]) -> tuple[dict[str, Any], dict[str, Any]]:
         """The parsed template and its parameters' values. Raises ValidationError."""

@@ -1,19 +1,18 @@
-"""The provisioning engine: makes a stack's resources true, in order, and takes them back when one fails.
+"""The provisioning engine: creates, updates and deletes a stack's resources in order, and rolls back.
 
 It knows templates and what a `ResourceType` can do, and no resource type by name. As in CloudFormation: a
-resource is
-made after everything that it refers to; a failed create deletes what was made; a failed update puts back
-what was
-there; what an update replaced or dropped is deleted only after everything else went well.
+resource is created after everything that it refers to is stable; one that takes time to become stable holds
+up only what depends on it; a failed create deletes what was created; a failed update restores what was there;
+what an update replaced or dropped is deleted only after everything else succeeded.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from typing import Any, NoReturn, Protocol
 
 from botocore.exceptions import BotoCoreError, ClientError
 
@@ -23,7 +22,14 @@ from modelstacks.cloud.control_plane.resource import (
     ResourceError,
     ResourceType,
 )
-from modelstacks.cloud.control_plane.template import TemplateError, condition_holds, creation_order, resolve
+from modelstacks.cloud.control_plane.schedule import InterruptedByUserError, Pace, Unhurried, carry_out
+from modelstacks.cloud.control_plane.template import (
+    TemplateError,
+    condition_holds,
+    creation_order,
+    dependencies,
+    resolve,
+)
 
 __all__ = ["Engine", "Environment", "OperationFailedError", "Recorder", "Resource", "StackResources"]
 
@@ -157,25 +163,35 @@ class _Scope:
 
 @dataclass(slots=True)
 class Engine:
-    """Carries out one operation on one stack. `pseudo` holds AWS::StackName and its like."""
+    """Carries out one operation on one stack. `pace` decides how it waits, and whether it is to stop.
+
+    `keep_failed` leaves everything as it is where the operation fails (DisableRollback).
+    """
 
     environment: Environment
     stack_name: str
     stack_id: str
     record: Recorder
     stack_status: Callable[[str, str | None], None]
+    pace: Pace = field(default_factory=Unhurried)
+    keep_failed: bool = False
 
     def create(self, stack: StackResources) -> None:
-        """Make every resource of `stack.template`. Raises OperationFailedError once all is deleted again."""
+        """Create every resource of `stack.template`. Raises OperationFailedError after the rollback."""
         scope = self.scope(stack)
+        declarations = dict(self._wanted(stack, scope))
+
+        def begin(logical_id: str) -> _Pending | None:
+            return self._create(stack, logical_id, declarations[logical_id], scope)
+
         try:
-            for logical_id, declaration in self._wanted(stack, scope):
-                stack.resources[logical_id] = self._create(logical_id, declaration, scope)
+            self._carry_out(declarations, begin)
         except _ResourceFailedError as failed:
-            reason = (
-                f"The following resource(s) failed to create: [{failed.logical_id}]. "
-                "Rollback requested by user."
-            )
+            reason = f"The following resource(s) failed to create: [{failed.logical_id}]."
+            if self.keep_failed:
+                self.stack_status("CREATE_FAILED", reason)
+                raise OperationFailedError(reason) from None
+            reason += " Rollback requested by user."
             self.stack_status("ROLLBACK_IN_PROGRESS", reason)
             left = self._delete_all(stack, list(stack.resources))
             self.stack_status("ROLLBACK_FAILED" if left else "ROLLBACK_COMPLETE", None)
@@ -188,31 +204,53 @@ class Engine:
         stack.template, stack.parameters = template, parameters
         scope = self.scope(stack)
         changed: list[str] = []
-        outdated: list[Resource] = []
+        declarations: dict[str, Mapping[str, Any]] = {}
+
+        def begin(logical_id: str) -> _Pending | None:
+            old = stack.resources.get(logical_id)
+            if old is not None and old.status != "CREATE_FAILED":
+                return self._update(stack, old, declarations[logical_id], scope, changed)
+            if old is not None:
+                self._discard(old, "Delete")
+            return self._create(stack, logical_id, declarations[logical_id], scope, changed)
+
         try:
-            wanted = []
-            for logical_id, declaration in self._wanted(stack, scope):
-                wanted.append(logical_id)
-                old = before.get(logical_id)
-                if old is None:
-                    stack.resources[logical_id] = self._create(logical_id, declaration, scope)
-                    changed.append(logical_id)
-                elif (new := self._update(old, declaration, scope)) is not None:
-                    stack.resources[logical_id] = new
-                    changed.append(logical_id)
-                    if new.physical_resource_id != old.physical_resource_id:
-                        outdated.append(old)
+            declarations.update(self._wanted(stack, scope))
+            self._carry_out(declarations, begin)
         except _ResourceFailedError as failed:
             verb = "update" if failed.logical_id in before else "create"
             reason = f"The following resource(s) failed to {verb}: [{failed.logical_id}]."
-            self.stack_status("UPDATE_ROLLBACK_IN_PROGRESS", reason)
-            stack.template, stack.parameters = old_template, old_parameters
-            left = self._put_back(stack, before, changed)
-            self.stack_status("UPDATE_ROLLBACK_FAILED" if left else "UPDATE_ROLLBACK_COMPLETE", None)
-            raise OperationFailedError(reason) from None
+            if self.keep_failed:
+                self.stack_status("UPDATE_FAILED", reason)
+                raise OperationFailedError(reason) from None
+            self._roll_back(stack, before, changed, (old_template, old_parameters), reason)
+        except InterruptedByUserError as interrupted:
+            self._roll_back(stack, before, changed, (old_template, old_parameters), str(interrupted))
         self.stack_status("UPDATE_COMPLETE_CLEANUP_IN_PROGRESS", None)
-        for old in reversed(outdated):
-            self._discard(old, old.declaration.get("UpdateReplacePolicy", "Delete"))
+        self._clean_up(stack, before, list(declarations))
+
+    def _roll_back(
+        self,
+        stack: StackResources,
+        before: Mapping[str, Resource],
+        changed: list[str],
+        old: tuple[dict[str, Any], dict[str, Any]],
+        reason: str,
+    ) -> NoReturn:
+        """Return to `old`, the template and parameters of before. Raises OperationFailedError."""
+        self.stack_status("UPDATE_ROLLBACK_IN_PROGRESS", reason)
+        stack.template, stack.parameters = old
+        left = self._put_back(stack, before, changed)
+        self.stack_status("UPDATE_ROLLBACK_FAILED" if left else "UPDATE_ROLLBACK_COMPLETE", None)
+        raise OperationFailedError(reason) from None
+
+    def _clean_up(self, stack: StackResources, before: Mapping[str, Resource], wanted: Sequence[str]) -> None:
+        """Delete what the update replaced, and what the template no longer names."""
+        for logical_id in reversed(wanted):
+            old = before.get(logical_id)
+            new = stack.resources[logical_id]
+            if old is not None and old.physical_resource_id != new.physical_resource_id:
+                self._discard(old, old.declaration.get("UpdateReplacePolicy", "Delete"))
         self._delete_all(stack, [logical_id for logical_id in stack.resources if logical_id not in wanted])
         stack.resources = {logical_id: stack.resources[logical_id] for logical_id in wanted}
 
@@ -238,7 +276,7 @@ class Engine:
         )
 
     def _wanted(self, stack: StackResources, scope: _Scope) -> Iterator[tuple[str, Mapping[str, Any]]]:
-        """The template's resources in order, less those whose condition does not hold."""
+        """The template's resources in order, without those whose condition does not hold."""
         declarations = stack.template["Resources"]
         for logical_id in creation_order(declarations):
             declaration = declarations[logical_id]
@@ -257,82 +295,148 @@ class Engine:
             region=self.environment.region,
         )
 
-    def _create(self, logical_id: str, declaration: Mapping[str, Any], scope: _Scope) -> Resource:
+    def _carry_out(
+        self, declarations: Mapping[str, Mapping[str, Any]], begin: Callable[[str], _Pending | None]
+    ) -> None:
+        """Begin each resource once everything that it depends on is stable."""
+        carry_out(dependencies(declarations), begin, self.pace)
+
+    def _create(
+        self,
+        stack: StackResources,
+        logical_id: str,
+        declaration: Mapping[str, Any],
+        scope: _Scope,
+        changed: list[str] | None = None,
+    ) -> _Pending | None:
         type_name = declaration["Type"]
-        with self._recorded(logical_id, type_name, "CREATE") as done:
+        self.record(logical_id, "", type_name, "CREATE_IN_PROGRESS")
+        with self._failing(logical_id, type_name, "CREATE"):
             request = self._request(logical_id, declaration, scope)
             implementation, emulated = self.environment.type(type_name)
             provisioned = implementation.create(request)
-            done(provisioned.physical_id)
-        return Resource(request, implementation, provisioned, "CREATE_COMPLETE", declaration, emulated)
+        made = Resource(request, implementation, provisioned, "CREATE_IN_PROGRESS", declaration, emulated)
+        stack.resources[logical_id] = made
+        if changed is not None:
+            changed.append(logical_id)
+        return self._stabilised(made, "CREATE")
 
-    def _update(self, old: Resource, declaration: Mapping[str, Any], scope: _Scope) -> Resource | None:
-        """The resource as it is after the update; None where nothing about it has changed."""
+    def _update(
+        self,
+        stack: StackResources,
+        old: Resource,
+        declaration: Mapping[str, Any],
+        scope: _Scope,
+        changed: list[str],
+    ) -> _Pending | None:
+        """Update one resource, in place or by a replacement; nothing happens where it has not changed."""
         logical_id = old.logical_resource_id
-        try:
+        with self._failing(logical_id, declaration["Type"], "UPDATE", old.physical_resource_id):
             request = self._request(logical_id, declaration, scope)
-        except TemplateError as error:
-            self.record(
-                logical_id, old.physical_resource_id, declaration["Type"], "UPDATE_FAILED", str(error)
-            )
-            raise _ResourceFailedError(logical_id) from None
-        if request.properties == old.request.properties and request.type_name == old.cf_resource_type:
-            old.declaration = declaration
+        same = request.properties == old.request.properties and request.type_name == old.cf_resource_type
+        if same and old.status != "UPDATE_FAILED":
+            stack.resources[logical_id] = replace(old, declaration=declaration)
             return None
-        with self._recorded(logical_id, request.type_name, "UPDATE", old.physical_resource_id) as done:
-            if request.type_name != old.cf_resource_type:
-                raise ResourceError(
-                    "Update of resource type is not permitted. The new template modifies resource type of "
-                    f"the following resources: [{logical_id}]"
-                )
-            moved = {
-                name
-                for name in old.type.immutable
-                if request.properties.get(name) != old.request.properties.get(name)
-            }
-            provisioned = None if moved else old.type.update(request, old.provisioned, old.request.properties)
-            if provisioned is None:
-                self.record(
-                    logical_id,
-                    old.physical_resource_id,
-                    request.type_name,
-                    "UPDATE_IN_PROGRESS",
-                    "Requested update requires the creation of a new physical resource; hence creating one.",
-                )
-                provisioned = old.type.create(request)
-            done(provisioned.physical_id)
-        return replace(
-            old, request=request, provisioned=provisioned, status="UPDATE_COMPLETE", declaration=declaration
+        self.record(logical_id, old.physical_resource_id, request.type_name, "UPDATE_IN_PROGRESS")
+        with self._failing(logical_id, request.type_name, "UPDATE", old.physical_resource_id):
+            provisioned = self._changed(old, request)
+        new = replace(
+            old,
+            request=request,
+            provisioned=provisioned,
+            status="UPDATE_IN_PROGRESS",
+            declaration=declaration,
         )
+        stack.resources[logical_id] = new
+        changed.append(logical_id)
+        return self._stabilised(new, "UPDATE")
+
+    def _changed(self, old: Resource, request: Request) -> Provisioned:
+        """Carry out an update, by a new resource where a property that is fixed at creation changes."""
+        logical_id = old.logical_resource_id
+        if request.type_name != old.cf_resource_type:
+            raise ResourceError(
+                "Update of resource type is not permitted. The new template modifies resource type of "
+                f"the following resources: [{logical_id}]"
+            )
+        moved = {
+            name
+            for name in old.type.immutable
+            if request.properties.get(name) != old.request.properties.get(name)
+        }
+        provisioned = None if moved else old.type.update(request, old.provisioned, old.request.properties)
+        if provisioned is None:
+            self.record(
+                logical_id,
+                old.physical_resource_id,
+                request.type_name,
+                "UPDATE_IN_PROGRESS",
+                "Requested update requires the creation of a new physical resource; hence creating one.",
+            )
+            provisioned = old.type.create(request)
+        return provisioned
 
     def _put_back(
         self, stack: StackResources, before: Mapping[str, Resource], changed: list[str]
     ) -> list[str]:
-        """Undo a half-done update: old properties first, then away with what was new. Returns what would
-        not go back.
+        """Undo a half-done update: restore the old properties, then delete what was new.
+
+        The order is that of an update to the old template, so that what a resource needs is restored before
+        it. Returns what could not be restored.
         """
         left: list[str] = []
-        fresh: list[Resource] = []
-        for logical_id in reversed(changed):
-            new, old = stack.resources[logical_id], before.get(logical_id)
-            if old is None or new.physical_resource_id != old.physical_resource_id:
-                fresh.append(new)
-            else:
-                try:
-                    with self._recorded(
-                        logical_id, old.cf_resource_type, "UPDATE", old.physical_resource_id
-                    ) as done:
-                        provisioned = old.type.update(old.request, new.provisioned, new.request.properties)
-                        before = {
-                            **before,
-                            logical_id: replace(old, provisioned=provisioned or old.provisioned),
-                        }
-                        done(old.physical_resource_id)
-                except _ResourceFailedError:
-                    left.append(logical_id)
-        left += [resource.logical_resource_id for resource in fresh if not self._discard(resource, "Delete")]
+        restored = {
+            logical_id: before[logical_id]
+            for logical_id in changed
+            if logical_id in before
+            and before[logical_id].physical_resource_id == stack.resources[logical_id].physical_resource_id
+        }
+        fresh = [
+            stack.resources[logical_id] for logical_id in reversed(changed) if logical_id not in restored
+        ]
+        attempted = {logical_id: stack.resources[logical_id] for logical_id in restored}
         stack.resources = dict(before)
+
+        def begin(logical_id: str) -> _Restoring | None:
+            try:
+                pending = self._restore(stack, restored[logical_id], attempted[logical_id])
+            except _ResourceFailedError:
+                left.append(logical_id)
+                return None
+            return _Restoring(pending, left) if pending is not None else None
+
+        declarations = {logical_id: one.declaration for logical_id, one in restored.items()}
+        with suppress(InterruptedByUserError):  # the stack is being deleted: nothing needs to be restored
+            carry_out(dependencies(declarations), begin, self.pace.until_restored())
+        left += [resource.logical_resource_id for resource in fresh if not self._discard(resource, "Delete")]
         return left
+
+    def _restore(self, stack: StackResources, old: Resource, new: Resource) -> _Pending | None:
+        """Give a resource that was updated its old properties back."""
+        logical_id, physical_id = old.logical_resource_id, old.physical_resource_id
+        self.record(logical_id, physical_id, old.cf_resource_type, "UPDATE_IN_PROGRESS")
+        with self._failing(logical_id, old.cf_resource_type, "UPDATE", physical_id):
+            provisioned = old.type.update(old.request, new.provisioned, new.request.properties)
+        back = replace(old, provisioned=provisioned or old.provisioned, status="UPDATE_IN_PROGRESS")
+        stack.resources[logical_id] = back
+        return self._stabilised(back, "UPDATE")
+
+    def _stabilised(self, resource: Resource, verb: str) -> _Pending | None:
+        """None where the resource is stable already; else what the engine has to wait for."""
+        pending = _Pending(
+            self, resource, verb, self.pace.now() + resource.type.stabilises_within(resource.request)
+        )
+        if pending.stable():
+            return None
+        done = {"CREATE": "Resource creation Initiated"}.get(verb)
+        self.record(
+            resource.logical_resource_id,
+            resource.physical_resource_id,
+            resource.cf_resource_type,
+            f"{verb}_IN_PROGRESS",
+            done,
+        )
+        return pending
 
     def _delete_all(self, stack: StackResources, logical_ids: list[str]) -> list[str]:
         """Delete these, last made first; what fails for a dependency's sake is tried again. Returns what is
@@ -362,23 +466,21 @@ class Engine:
         if policy in ("Retain", "RetainExceptOnCreate"):
             self.record(logical_id, physical_id, type_name, "DELETE_SKIPPED")
             return True
+        self.record(logical_id, physical_id, type_name, "DELETE_IN_PROGRESS")
         try:
-            with self._recorded(logical_id, type_name, "DELETE", physical_id) as done:
+            with self._failing(logical_id, type_name, "DELETE", physical_id):
                 resource.type.delete(resource.request, resource.provisioned)
-                done(physical_id)
         except _ResourceFailedError:
             resource.status = "DELETE_FAILED"
             return False
+        self.record(logical_id, physical_id, type_name, "DELETE_COMPLETE")
         return True
 
     @contextmanager
-    def _recorded(
-        self, logical_id: str, type_name: str, verb: str, physical_id: str = ""
-    ) -> Iterator[Callable[[str], None]]:
-        """Tell of one step's beginning and its end, and turn whatever goes wrong in it into a reason."""
-        self.record(logical_id, physical_id, type_name, f"{verb}_IN_PROGRESS")
+    def _failing(self, logical_id: str, type_name: str, verb: str, physical_id: str = "") -> Iterator[None]:
+        """Turn whatever goes wrong in one step into the reason of a failed resource."""
         try:
-            yield lambda made: self.record(logical_id, made, type_name, f"{verb}_COMPLETE")
+            yield
         except (
             Exception
         ) as error:  # a resource type is other people's code: whatever it raises fails this resource only
@@ -387,6 +489,67 @@ class Engine:
                 logger.exception("%s of %s (%s)", verb.lower(), logical_id, type_name)
             self.record(logical_id, physical_id, type_name, f"{verb}_FAILED", reason)
             raise _ResourceFailedError(logical_id) from error
+
+
+@dataclass(slots=True)
+class _Pending:
+    """A resource that was created or updated and is not stable yet."""
+
+    engine: Engine
+    resource: Resource
+    verb: str
+    deadline: float
+
+    def stable(self) -> bool:
+        """Whether the resource is stable now. Raises _ResourceFailedError where it never will be."""
+        resource = self.resource
+        names = resource.logical_resource_id, resource.cf_resource_type
+        try:
+            with self.engine._failing(*names, self.verb, resource.physical_resource_id):  # noqa: SLF001  its own part
+                found = resource.type.stabilised(resource.request, resource.provisioned)
+                if found is None and self.engine.pace.now() > self.deadline:
+                    where = resource.physical_resource_id
+                    raise ResourceError(f"Resource timed out waiting for completion (Resource ARN: {where})")
+        except _ResourceFailedError:
+            resource.status = f"{self.verb}_FAILED"
+            raise
+        if found is None:
+            return False
+        resource.provisioned, resource.status = found, f"{self.verb}_COMPLETE"
+        self.engine.record(names[0], found.physical_id, names[1], resource.status)
+        return True
+
+    def cancel(self) -> None:
+        """Another resource has failed: CloudFormation does not wait any longer for this one."""
+        resource, done = self.resource, {"CREATE": "creation", "UPDATE": "update"}[self.verb]
+        resource.status = f"{self.verb}_FAILED"
+        self.engine.record(
+            resource.logical_resource_id,
+            resource.physical_resource_id,
+            resource.cf_resource_type,
+            resource.status,
+            f"Resource {done} cancelled",
+        )
+
+
+@dataclass(slots=True)
+class _Restoring:
+    """A resource that is being rolled back: a failure is noted, and the rollback of the others goes on."""
+
+    pending: _Pending
+    left: list[str]
+
+    def stable(self) -> bool:
+        """Whether the resource is stable, or has failed."""
+        try:
+            return self.pending.stable()
+        except _ResourceFailedError as failed:
+            self.left.append(failed.logical_id)
+            return True
+
+    def cancel(self) -> None:
+        """The stack is being deleted."""
+        self.pending.cancel()
 
 
 class _ResourceFailedError(Exception):

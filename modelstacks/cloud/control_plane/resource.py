@@ -27,6 +27,7 @@ from botocore.exceptions import ClientError
 from botocore.model import ListShape, MapShape, Shape, StructureShape
 
 __all__ = [
+    "LONGEST_STABILISATION",
     "ONE_CALL_AT_A_TIME",
     "Properties",
     "Provisioned",
@@ -42,6 +43,10 @@ __all__ = [
 ]
 
 Properties = dict[str, Any]
+
+#: Seconds for which CloudFormation waits until a resource is stable: three hours for an ECS service, and here
+#: for every type that does not say otherwise.
+LONGEST_STABILISATION = 3 * 3600.0
 
 _SUFFIX_ALPHABET = string.ascii_letters + string.digits
 _session_lock = Lock()
@@ -115,10 +120,8 @@ class Request:
 class ResourceType:
     """One CloudFormation resource type.
 
-    `update` is asked only where no property in `immutable` has changed; the default refuses nothing and
-    replaces:
-    an update that returns None makes the engine create a new resource and delete the old one when all went
-    well.
+    `update` is asked only where no property in `immutable` has changed. An update that returns None, as the
+    default does, makes the engine create a new resource and delete the old one after all else succeeded.
     """
 
     immutable: ClassVar[frozenset[str]] = frozenset()
@@ -132,6 +135,17 @@ class ResourceType:
         replacement.
         """
         return None
+
+    def stabilised(self, request: Request, current: Provisioned) -> Provisioned | None:
+        """The resource once it is stable after `create` or `update`, None while it is not.
+
+        Asked again and again until it answers. Raises like `create` where the resource will never be stable.
+        """
+        return current
+
+    def stabilises_within(self, request: Request) -> float:
+        """Seconds until CloudFormation gives the resource up."""
+        return LONGEST_STABILISATION
 
     def delete(self, request: Request, current: Provisioned) -> None:
         """Delete the resource; one that is gone already is no error."""

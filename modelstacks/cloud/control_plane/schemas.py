@@ -178,6 +178,14 @@ class Validated(ResourceType):
             return None
         return self.inner.update(request, current, before)
 
+    def stabilised(self, request: Request, current: Provisioned) -> Provisioned | None:
+        """The resource once it is stable."""
+        return self.inner.stabilised(request, current)
+
+    def stabilises_within(self, request: Request) -> float:
+        """Seconds until CloudFormation gives the resource up."""
+        return self.inner.stabilises_within(request)
+
     def delete(self, request: Request, current: Provisioned) -> None:
         """Delete the resource."""
         self.inner.delete(request, current)

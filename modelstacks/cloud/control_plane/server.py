@@ -1,7 +1,8 @@
 """The control plane's server: moto's own application on a Unix socket, with our CloudFormation and fixes.
 
 Routes of ours, which the front door does not pass on: GET /_modelstacks/health,
-GET /_modelstacks/unemulated?region=R and GET /_modelstacks/access-key?id=ID. It passes on the code of Lambda
+GET /_modelstacks/unemulated?region=R, GET /_modelstacks/access-key?id=ID, and the channel to the data plane
+(channel.py): GET /_modelstacks/changes and POST /_modelstacks/workloads. It passes on the code of Lambda
 functions, to which GetFunction points with a URL that cannot be guessed. moto's own interface (/moto-api) and
 its instance metadata are switched off: AWS has no such routes.
 """
@@ -19,11 +20,16 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs
 
+from modelstacks.cloud.control_plane.channel import CHANNEL, Report
+from modelstacks.cloud.control_plane.operations import settle
+
 __all__ = ["ACCOUNT", "application", "serve"]
 
 #: CloudFormation, whose operations take long and whose events are read meanwhile; S3, whose bodies are large
 #: and objects independent. Every other service answers one request at a time.
 _IN_PARALLEL = ("cloudformation", "s3")
+
+_LONGEST_POLL = 30.0  # seconds
 
 #: The account that moto answers for.
 ACCOUNT = "123456789012"
@@ -64,12 +70,19 @@ def application() -> Any:
             with ONE_CALL_AT_A_TIME:
                 key = credentials.find(ACCOUNT, id_)
             return _answer(start_response, asdict(key) if key else None)
+        if path == "/_modelstacks/changes":
+            query = parse_qs(environ.get("QUERY_STRING", ""))
+            after, seconds = int(query["after"][0]), min(float(query["seconds"][0]), _LONGEST_POLL)
+            return _answer(start_response, {"version": CHANNEL.announced(after, seconds)})
+        if path == "/_modelstacks/workloads":
+            return _answer(start_response, _hear(environ))
         if path.startswith(CODE_PATH):
             return _code(start_response, code_of(ACCOUNT, path))
         if path.startswith(_NOT_AWS):
             return _code(start_response, None)
         if _service(environ) in _IN_PARALLEL:
             answer: Iterable[bytes] = moto(environ, start_response)
+            settle()
             return answer
         with ONE_CALL_AT_A_TIME:
             return list(moto(environ, start_response))
@@ -95,6 +108,21 @@ def _service(environ: dict[str, Any]) -> str:
     """The service that a request was signed for: `Credential=KEY/DATE/REGION/SERVICE/aws4_request`."""
     scope = environ.get("HTTP_AUTHORIZATION", "").partition("Credential=")[2].partition(",")[0].split("/")
     return scope[3] if len(scope) > 3 else ""
+
+
+def _hear(environ: dict[str, Any]) -> dict[str, Any]:
+    """The data plane's reports: they become what the services' own Describe calls answer."""
+    from modelstacks.cloud.control_plane.fixes import ecs, sagemaker
+    from modelstacks.cloud.control_plane.resource import ONE_CALL_AT_A_TIME
+
+    hear = {"ecs-service": ecs.hear, "sagemaker-endpoint": sagemaker.hear}
+    length = int(environ.get("CONTENT_LENGTH") or 0)
+    reports = [Report(**one) for one in json.loads(environ["wsgi.input"].read(length))]
+    with ONE_CALL_AT_A_TIME:
+        for report in reports:
+            hear[report.kind](ACCOUNT, report)
+    CHANNEL.heard()
+    return {}
 
 
 def _answer(start_response: Any, body: object) -> Iterable[bytes]:

@@ -16,7 +16,10 @@ from typing import Any, Protocol
 
 import yaml
 
-__all__ = ["Scope", "TemplateError", "condition_holds", "creation_order", "parse", "references", "resolve"]
+__all__ = [
+    "Scope", "TemplateError", "condition_holds", "creation_order", "dependencies", "parse", "references",
+    "resolve",
+]  # fmt: skip
 
 _SUBSTITUTION = re.compile(r"\$\{(!?)([^}]*)\}")
 _DYNAMIC_REFERENCE = re.compile(r"\{\{resolve:(ssm|ssm-secure|secretsmanager):([^}]*)\}\}")
@@ -112,31 +115,46 @@ def references(value: Any) -> Iterator[str]:
                 yield from references(inner)
 
 
+def dependencies(resources: Mapping[str, Any]) -> dict[str, set[str]]:
+    """Logical id -> the resources that it refers to or depends on, each after everything that it needs.
+
+    Independent resources keep the template's order. Names that are not among `resources` are left out.
+    Raises TemplateError for a circle.
+    """
+    graph = {
+        logical_id: {name for name in _needed(resource) if name in resources}
+        for logical_id, resource in resources.items()
+    }
+    try:
+        return {name: graph[name] for name in TopologicalSorter(graph).static_order()}
+    except CycleError as error:
+        raise TemplateError(
+            f"Circular dependency between resources: [{', '.join(error.args[1][:-1])}]"
+        ) from None
+
+
 def creation_order(resources: Mapping[str, Any]) -> list[str]:
     """Logical ids so that each comes after everything that it refers to or depends on.
 
-    Independent resources keep the template's order. Raises TemplateError for a circle or an unknown name in
-    DependsOn.
+    Raises TemplateError for a circle or an unknown name in DependsOn.
     """
-    graph: dict[str, set[str]] = {}
-    for logical_id, resource in resources.items():
-        explicit = resource.get("DependsOn", [])
-        explicit = [explicit] if isinstance(explicit, str) else explicit
-        for name in explicit:
+    for resource in resources.values():
+        for name in _explicit(resource):
             if name not in resources:
                 raise TemplateError(
                     f"Template format error: Unresolved resource dependencies [{name}] "
                     "in the Resources block of the template"
                 )
-        graph[logical_id] = {
-            name for name in references(resource.get("Properties", {})) if name in resources
-        } | set(explicit)
-    try:
-        return list(TopologicalSorter(graph).static_order())
-    except CycleError as error:
-        raise TemplateError(
-            f"Circular dependency between resources: [{', '.join(error.args[1][:-1])}]"
-        ) from None
+    return list(dependencies(resources))
+
+
+def _explicit(resource: Mapping[str, Any]) -> list[str]:
+    named = resource.get("DependsOn", [])
+    return [named] if isinstance(named, str) else list(named)
+
+
+def _needed(resource: Mapping[str, Any]) -> set[str]:
+    return {*references(resource.get("Properties", {})), *_explicit(resource)}
 
 
 def condition_holds(condition: Any, scope: Scope) -> bool:

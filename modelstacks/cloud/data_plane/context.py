@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from modelstacks.cloud import api
+from modelstacks.cloud.clock import SPEEDUP
+from modelstacks.cloud.control_plane.channel import Report
 from modelstacks.cloud.control_plane.credentials import AccessKey
 from modelstacks.cloud.data_plane.faults import Faults, Traffic
 from modelstacks.cloud.data_plane.hops import Refused
@@ -20,9 +22,6 @@ from modelstacks.cloud.state import StateDirectory
 
 __all__ = ["SPEEDUP", "Context", "Issued", "Outcome"]
 
-# Health check intervals, deregistration delays and scaling periods are deployed for a cloud; here they pass
-# this many times as fast. Timeouts of requests and start-ups are kept as deployed.
-SPEEDUP = 20.0
 MOST_SESSIONS = 1_000  # STS sessions remembered; the control plane knows them all
 
 
@@ -53,6 +52,10 @@ class Issued:
         )
 
 
+def _nobody_to_tell(report: Report) -> None:
+    """Nobody waits for the workloads of a data plane without a control plane."""
+
+
 async def _no_endpoint(request: Request, name: str) -> Response:
     raise NotImplementedError(f"{request.method} {name}: the SageMaker runtime is not plugged in")
 
@@ -76,6 +79,7 @@ class Context:
     faults: Faults = field(default_factory=Faults)
     traffic: Traffic = field(default_factory=Traffic)
     settings: api.Settings = field(default_factory=api.Settings)
+    report: Callable[[Report], None] = _nobody_to_tell
     invoke_endpoint: Callable[[Request, str], Awaitable[Response]] = _no_endpoint
     invoke_function: Callable[[str, bytes], Awaitable[Outcome]] = _no_function
     _issued: dict[str, Issued] = field(default_factory=dict)

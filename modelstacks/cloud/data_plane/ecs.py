@@ -9,15 +9,18 @@ of its own.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import math
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Literal
 
 from botocore.exceptions import BotoCoreError, ClientError
 
 from modelstacks.cloud import api
+from modelstacks.cloud.control_plane.channel import Report
 from modelstacks.cloud.data_plane.containers import run_container
 from modelstacks.cloud.data_plane.context import SPEEDUP, Context
 from modelstacks.cloud.data_plane.gateway import Gateway
@@ -25,6 +28,7 @@ from modelstacks.cloud.data_plane.hops import policies
 from modelstacks.cloud.data_plane.hops.calls import ApiCall, Caller, image_pull, may_call
 from modelstacks.cloud.data_plane.load_balancer import LoadBalancers, Target
 from modelstacks.cloud.data_plane.replicas import Replica
+from modelstacks.cloud.data_plane.rolling import Limits, Tasks, next_moves
 from modelstacks.cloud.data_plane.scaling import Readings, measure
 from modelstacks.cloud.data_plane.topology import ClusterService, Container, TaskDefinition
 from modelstacks.core.errors import ModelstacksError
@@ -64,20 +68,37 @@ class _Deployment:
     definition: TaskDefinition
     blueprint: object
     gateway: Gateway
+    wanted: int = 0  # tasks to keep running
     tasks: list[_Task] = field(default_factory=list)
-    failures: int = 0  # tasks that died or never became healthy since the last one that did
+    failures: int = 0  # tasks that died or never became healthy
     cause: str = ""
-    steady: bool = False  # it has been fully healthy once
+    unusable: str = ""  # why no task can be started at all
+    attempted: float = 0.0  # when a start was last attempted
+    proven: set[str] = field(default_factory=set)  # replicas that have been healthy
     index: int = 0
     closing: bool = False
+
+    def running(self) -> list[_Task]:
+        """The tasks that are not being stopped."""
+        return [task for task in self.tasks if not task.stopping]
+
+    def count(self) -> Tasks:
+        """How many run, and how many of them are healthy."""
+        running = self.running()
+        return Tasks(len(running), sum(task.healthy() for task in running))
+
+    def fail(self, cause: str) -> None:
+        """One more task has failed."""
+        self.failures += 1
+        self.cause = cause or self.cause
 
 
 class _ServiceState:
     def __init__(self, service: ClusterService) -> None:
         self.service = service
-        self.active: _Deployment | None = None
-        self.coming: _Deployment | None = None
-        self.failed: object = None  # the blueprint that failed, and the world in which it did
+        self.active: _Deployment | None = None  # the last one that was completed
+        self.coming: _Deployment | None = None  # the one that replaces it
+        self.id: str | None = None  # of the deployment that ECS regards as the primary one
         self.state = "starting"
         self.reason: str | None = None
         self.desired = service.desired
@@ -85,13 +106,18 @@ class _ServiceState:
         self.requests, self.seconds = 0, 0.0
         self.quiet_periods = 0
         self.loop: asyncio.Task[None] | None = None
+        self.leaving: set[asyncio.Task[None]] = set()  # revisions that are being stopped
 
 
 class Services:
-    """Every ECS service of the account."""
+    """Every ECS service of the account.
 
-    def __init__(self, context: Context, balancers: LoadBalancers) -> None:
-        self._context, self._balancers = context, balancers
+    `account` is held while the account is read and followed: what is written to a service between the two
+    would be undone by the older reading.
+    """
+
+    def __init__(self, context: Context, balancers: LoadBalancers, account: asyncio.Lock) -> None:
+        self._context, self._balancers, self._account = context, balancers, account
         self._states: dict[str, _ServiceState] = {}
         balancers.absence = self._absence
 
@@ -101,27 +127,31 @@ class Services:
         for arn in [arn for arn in self._states if arn not in wanted]:
             await self._remove(self._states.pop(arn))
         for arn, service in wanted.items():
-            if not self._context.topology.unfinished(arn, service.name):
-                await self._update(arn, service)
+            await self._update(arn, service)
 
     async def _update(self, arn: str, service: ClusterService) -> None:
         state = self._states.setdefault(arn, _ServiceState(service))
-        lowest, highest = self._bounds(service)
         if service.desired != state.service.desired or state.loop is None:
             state.desired = service.desired
-        state.desired = min(max(state.desired, lowest), highest)
         state.service = service
+        await self._keep_within_bounds(state)
+        if service.deployment != state.id:
+            state.id = service.deployment
+            await self._deploy(state)
+        if state.loop is None:
+            state.loop = asyncio.create_task(self._run(state), name=f"service {service.name}")
+
+    async def _deploy(self, state: _ServiceState) -> None:
+        """Follow a new primary deployment: roll it out, or return to the revision that it was to replace."""
+        service = state.service
         blueprint = self._blueprint(service)
-        current = state.coming or state.active
-        if state.failed == (blueprint, self._world(service)):
-            return  # it failed, and nothing that could have been the reason has changed
-        if current is not None and current.blueprint == blueprint:
-            if state.failed is not None:  # back to what the failed deployment was to replace
-                state.state, state.reason, state.failed = "starting", None, None
-            return
+        interrupted = state.coming is not None or state.state == "failed"
         if state.coming is not None:
-            await self._stop(state.coming)
+            self._leave(state, state.coming)
             state.coming = None
+        state.state, state.reason = "starting", None
+        if interrupted and state.active is not None and state.active.blueprint == blueprint:
+            return
         definition = self._context.topology.task_definitions[service.task_definition_arn]
         gateway = Gateway(
             self._context,
@@ -132,33 +162,34 @@ class Services:
                 public_address=service.public_address,
             ),
         )
-        state.state, state.reason, state.failed = "starting", None, None
         state.coming = _Deployment(service, definition, blueprint, gateway)
         try:
             await gateway.open()
         except (ClientError, BotoCoreError) as error:
-            state.coming.cause, state.coming.failures = f"no credentials for the task role: {error}", 1_000
-        if state.loop is None:
-            state.loop = asyncio.create_task(self._run(state), name=f"service {service.name}")
+            state.coming.unusable = f"no credentials for the task role: {error}"
 
     def _blueprint(self, service: ClusterService) -> object:
-        """What a deployment is made from: another one is another deployment."""
+        """What a deployment is made from."""
         definition = self._context.topology.task_definitions[service.task_definition_arn]
         return repr((definition, service.network, service.bindings))
 
-    def _world(self, service: ClusterService) -> object:
-        """What else decides whether a deployment succeeds: mending it is worth a new try."""
-        topology = self._context.topology
-        definition = topology.task_definitions[service.task_definition_arn]
-        roles = [topology.roles.get(arn) for arn in (definition.task_role_arn, definition.execution_role_arn)]
-        groups = [topology.target_groups.get(binding.target_group_arn) for binding in service.bindings]
-        network = (
-            topology.security_groups,
-            topology.route_tables,
-            topology.vpc_endpoints,
-            topology.listeners,
-        )
-        return repr((roles, groups, network, topology.buckets, self._context.faults.active))
+    async def _keep_within_bounds(self, state: _ServiceState) -> None:
+        """Application Auto Scaling keeps the desired count between its minimum and maximum."""
+        lowest, highest = self._bounds(state.service)
+        within = min(max(state.desired, lowest), highest)
+        if within != state.service.desired:
+            await self._set_desired(state, within)
+
+    async def _set_desired(self, state: _ServiceState, count: int) -> None:
+        """UpdateService, as Application Auto Scaling calls it."""
+        service = state.service
+        ecs = self._context.account.client("ecs")
+        with contextlib.suppress(ClientError):  # the service is being deleted
+            await self._context.blocking(
+                ecs.update_service, cluster=service.cluster, service=service.name, desiredCount=count
+            )
+        state.desired, state.service = count, replace(service, desired=count)
+        self._context.changed()
 
     def _bounds(self, service: ClusterService) -> tuple[int, int]:
         name = f"service/{service.cluster}/{service.name}"
@@ -208,90 +239,143 @@ class Services:
                 await self._step(state)
             except (ModelstacksError, ClientError, BotoCoreError) as error:
                 self._fail(state, str(error))
+            self._report(state)
             await asyncio.sleep(POLL_SECONDS)
 
     async def _step(self, state: _ServiceState) -> None:
-        self._scale(state)
-        deployment = state.coming or state.active
-        if deployment is None:
-            return
-        if state.coming is not None and deployment.failures >= self._threshold(state.desired):
-            await self._break_circuit(state, deployment)
-            return
-        self._bury(deployment)
-        self._replace_unhealthy(deployment)
-        running = [task for task in deployment.tasks if not task.stopping]
-        for _ in range(state.desired - len(running)):
-            if deployment.failures and not self._backoff_over(deployment):
-                break
-            await self._start_one(deployment)
-        for task in running[state.desired :]:
-            self._retire(deployment, task)
-        healthy = sum(task.healthy() for task in running)
-        if healthy >= state.desired and len(running) <= state.desired:
-            await self._settle(state, deployment)
+        await self._scale(state)
+        for deployment in (state.active, state.coming):
+            if deployment is not None:
+                self._notice_health(state, deployment)
+                self._bury(deployment)
+                self._replace_unhealthy(state.service, deployment)
+        if state.coming is None:
+            await self._hold(state)
+        elif self._gives_up(state, state.coming):
+            self._break_circuit(state, state.coming)
+        else:
+            await self._roll(state, state.coming)
 
-    async def _settle(self, state: _ServiceState, deployment: _Deployment) -> None:
-        """Every task is healthy: the deployment is the service's, and what it replaces goes away."""
-        deployment.failures, deployment.steady = 0, True
-        before = state.active if state.coming is deployment else None
-        if state.coming is deployment:
-            state.active, state.coming = deployment, None
-        if state.state != "stable" and state.failed is None:
+    async def _hold(self, state: _ServiceState) -> None:
+        """Keep the desired count of the active revision running."""
+        active = state.active
+        if active is None:
+            return
+        if state.state != "failed":  # a failed deployment that was not rolled back keeps what is left
+            active.wanted = state.desired
+        await self._start_up_to(active, active.wanted)
+        for task in active.running()[active.wanted :]:
+            self._retire(active, task)
+        if state.state == "starting" and active.count() == Tasks(state.desired, state.desired):
             state.state, state.reason = "stable", None
             self._context.changed()
+
+    async def _roll(self, state: _ServiceState, new: _Deployment) -> None:
+        """One step from the active revision to the new one, within the service's limits."""
+        service, old = state.service, state.active
+        if service.unemulated:
+            new.unusable = f"the embedded cloud does not emulate {service.unemulated} of ECS services"
+        limits = Limits.of(state.desired, service.minimum_percent, service.maximum_percent)
+        moves = next_moves(limits, new.count(), old.count() if old else Tasks(0, 0))
+        new.wanted = state.desired
+        await self._start_up_to(new, len(new.running()) + moves.start_new)
+        for task in new.running()[state.desired :]:
+            self._retire(new, task)
+        if old is not None:
+            self._retire_some(old, moves.stop_old)
+            still = max(0, state.desired - new.count().healthy)
+            old.wanted = min(old.wanted - moves.stop_old, still)
+            await self._start_up_to(old, min(old.wanted, limits.highest - len(new.running())))
+        if new.count().healthy >= state.desired and (old is None or not old.running()):
+            self._complete(state, new)
+
+    async def _start_up_to(self, deployment: _Deployment, wanted: int) -> None:
+        """Start tasks until `wanted` run; after failures, ever more slowly."""
+        for _ in range(wanted - len(deployment.running())):
+            if deployment.failures and not self._backoff_over(deployment):
+                return
+            await self._start_one(deployment)
+
+    def _retire_some(self, deployment: _Deployment, count: int) -> None:
+        """Stop `count` tasks, the unhealthy ones first."""
+        for task in sorted(deployment.running(), key=lambda task: task.healthy())[:count]:
+            self._retire(deployment, task)
+
+    def _complete(self, state: _ServiceState, deployment: _Deployment) -> None:
+        """Every task of the new revision is healthy: it is the service's."""
+        before, state.active, state.coming = state.active, deployment, None
+        state.state, state.reason = "stable", None
+        self._context.changed()
         if before is not None:
-            await self._stop(before)
+            self._leave(state, before)
 
-    def _threshold(self, desired: int) -> int:
-        """ECS's circuit breaker: half the desired count, but at least 3 and at most 200."""
-        return min(200, max(3, math.ceil(desired / 2)))
+    def _gives_up(self, state: _ServiceState, deployment: _Deployment) -> bool:
+        breaker = state.service.breaker
+        return breaker.enabled and deployment.failures >= breaker.threshold(state.desired)
 
-    async def _break_circuit(self, state: _ServiceState, deployment: _Deployment) -> None:
-        rolled_back = state.active is not None and state.service.rollback
-        after = "; rolled back to the last steady deployment" if rolled_back else ""
-        count = (
-            f"{deployment.failures} tasks failed"
-            if deployment.failures < 1_000
-            else "tasks cannot be started"
-        )
-        state.failed = (deployment.blueprint, self._world(deployment.service))
-        await self._stop(deployment)
-        if state.coming is not deployment:
-            return  # another deployment has taken its place in the meantime
+    def _break_circuit(self, state: _ServiceState, deployment: _Deployment) -> None:
+        """Give a deployment up, and return to the last completed one where the service says so."""
+        back = state.active if state.service.breaker.rollback else None
+        after = "; rolled back to the last completed deployment" if back else ""
+        cause = f"{deployment.failures} tasks failed: {deployment.cause}{after}"
         state.coming = None
-        if state.active is not None and not state.service.rollback:
-            await self._stop(state.active)
-            state.active = None
-        self._fail(state, f"ECS deployment circuit breaker: {count}: {deployment.cause}{after}")
+        self._leave(state, deployment)
+        self._fail(state, f"ECS deployment circuit breaker: {cause}")
+        self._tell(state, "failed", 0, revision=back.definition.arn if back else "")
 
     def _fail(self, state: _ServiceState, reason: str) -> None:
         state.state, state.reason = "failed", reason
         self._context.changed()
 
+    def _report(self, state: _ServiceState) -> None:
+        """Tell the control plane how the primary deployment fares."""
+        primary = state.coming or state.active
+        if primary is None or state.state == "failed":
+            return
+        count = primary.count()
+        stable = state.coming is None and count == Tasks(state.desired, state.desired)
+        self._tell(state, "stable" if stable else "starting", count.healthy)
+
+    def _tell(
+        self,
+        state: _ServiceState,
+        how: Literal["starting", "stable", "failed"],
+        running: int,
+        revision: str = "",
+    ) -> None:
+        arn, reason = state.service.arn, state.reason or ""
+        self._context.report(Report("ecs-service", arn, state.id or "", how, running, reason, revision))
+
+    def _notice_health(self, state: _ServiceState, deployment: _Deployment) -> None:
+        """A task that becomes healthy resets the count of failures, unless the service says otherwise."""
+        fresh = {task.replica.id for task in deployment.running() if task.healthy()} - deployment.proven
+        deployment.proven |= fresh
+        if fresh and (state.service.breaker.resets or deployment is state.active):
+            deployment.failures = 0
+
     def _bury(self, deployment: _Deployment) -> None:
         """Count and forget the tasks whose process has ended."""
-        for task in [one for one in deployment.tasks if not one.replica.alive and not one.stopping]:
-            deployment.failures += 1
-            deployment.cause = task.replica.reason or deployment.cause
+        for task in [one for one in deployment.running() if not one.replica.alive]:
+            deployment.fail(task.replica.reason or "")
             self._retire(deployment, task)
 
-    def _replace_unhealthy(self, deployment: _Deployment) -> None:
-        """ECS stops a task that its load balancer calls unhealthy."""
-        for task in [one for one in deployment.tasks if not one.stopping]:
+    def _replace_unhealthy(self, service: ClusterService, deployment: _Deployment) -> None:
+        """ECS stops a task that its load balancer calls unhealthy, once its grace period is over."""
+        for task in deployment.running():
             sick = next((target for _, target in task.targets if target.state == "unhealthy"), None)
-            if sick is not None:
-                deployment.failures += 1
-                deployment.cause = f"task failed its load balancer's health checks: {sick.why}"
+            graced = time.monotonic() - task.started < service.grace_seconds
+            if sick is not None and (sick.lasting or not graced):
+                deployment.fail(f"task failed its load balancer's health checks: {sick.why}")
                 self._retire(deployment, task)
 
     def _backoff_over(self, deployment: _Deployment) -> bool:
-        last = max((task.started for task in deployment.tasks), default=0.0)
         pause: float = min(5.0, 0.1 * 2 ** min(deployment.failures, 6))
-        return time.monotonic() - last > pause
+        return time.monotonic() - deployment.attempted > pause
 
     def _retire(self, deployment: _Deployment, task: _Task) -> None:
         task.stopping = True
+        if task.replica.alive:
+            task.replica.state = "draining"
         task.ending = asyncio.create_task(self._end(deployment, task))
 
     async def _end(self, deployment: _Deployment, task: _Task) -> None:
@@ -303,9 +387,18 @@ class Services:
         if task in deployment.tasks:
             deployment.tasks.remove(task)
 
+    def _leave(self, state: _ServiceState, deployment: _Deployment) -> None:
+        """Stop a revision without waiting for it."""
+        task = asyncio.create_task(self._stop(deployment))
+        state.leaving.add(task)
+        task.add_done_callback(state.leaving.discard)
+
     async def _stop(self, deployment: _Deployment) -> None:
         deployment.closing = True
-        await asyncio.gather(*(self._end(deployment, task) for task in list(deployment.tasks)))
+        ending = [
+            task.ending or asyncio.create_task(self._end(deployment, task)) for task in deployment.tasks
+        ]
+        await asyncio.gather(*ending)
         await deployment.gateway.close()
 
     async def _remove(self, state: _ServiceState) -> None:
@@ -315,19 +408,22 @@ class Services:
         for deployment in (state.active, state.coming):
             if deployment is not None:
                 await self._stop(deployment)
+        await asyncio.gather(*state.leaving)
 
     # --- a task -----------------------------------------------------------------------------------
 
     async def _start_one(self, deployment: _Deployment) -> None:
+        deployment.attempted = time.monotonic()
         try:
             await self._start_task(deployment)
         except (TaskFailedError, ModelstacksError) as error:
-            deployment.failures += 1
-            deployment.cause = str(error)
+            deployment.fail(str(error))
         self._context.changed()
 
     async def _start_task(self, deployment: _Deployment) -> None:
         service, definition = deployment.service, deployment.definition
+        if deployment.unusable:
+            raise TaskFailedError(deployment.unusable)
         if len(definition.containers) != 1:
             names = ", ".join(one.name for one in definition.containers)
             raise TaskFailedError(
@@ -337,6 +433,8 @@ class Services:
             kind = definition.network_mode
             raise TaskFailedError(f"the embedded cloud runs awsvpc tasks, {definition.family} is {kind}")
         container = definition.containers[0]
+        if not container.essential:
+            raise TaskFailedError(f"the task definition {definition.family} has no essential container")
         for binding in service.bindings:
             if binding.container != container.name or binding.port not in container.ports:
                 raise TaskFailedError(
@@ -463,7 +561,7 @@ class Services:
 
     # --- scaling ----------------------------------------------------------------------------------
 
-    def _scale(self, state: _ServiceState) -> None:
+    async def _scale(self, state: _ServiceState) -> None:
         """Target tracking: out when a policy asks for more, in after fifteen periods that need fewer."""
         now = time.monotonic()
         elapsed = now - state.looked_at
@@ -487,12 +585,12 @@ class Services:
         lowest, highest = self._bounds(state.service)
         needed = min(max([*asked, lowest]), highest, max(lowest, MOST_SCALED_TASKS))
         state.quiet_periods = state.quiet_periods + 1 if needed < state.desired else 0
-        if needed > state.desired:
-            state.desired = needed
-            self._context.changed()
-        elif state.quiet_periods >= SCALE_IN_PERIODS:
-            state.desired, state.quiet_periods = state.desired - 1, 0
-            self._context.changed()
+        if state.quiet_periods >= SCALE_IN_PERIODS:
+            state.quiet_periods, needed = 0, state.desired - 1
+        elif needed <= state.desired:
+            return
+        async with self._account:
+            await self._set_desired(state, needed)
 
 
 def _secret_arn(reference: str) -> str:

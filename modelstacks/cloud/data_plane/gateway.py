@@ -18,7 +18,7 @@ from urllib.parse import unquote
 
 from modelstacks.cloud.control_plane.client import CODE_PATH
 from modelstacks.cloud.data_plane import signatures
-from modelstacks.cloud.data_plane.aws_errors import action_of, refusal, signature_refusal
+from modelstacks.cloud.data_plane.aws_errors import refusal, signature_refusal
 from modelstacks.cloud.data_plane.context import Context, Issued
 from modelstacks.cloud.data_plane.hops import Refused
 from modelstacks.cloud.data_plane.hops.calls import ApiCall, Caller, decrypt_call, describe, may_call
@@ -31,7 +31,6 @@ CREDENTIALS_PATH = "/v2/credentials/"
 INVOCATION = re.compile(r"/endpoints/([^/]+)/invocations")
 FUNCTION_INVOCATION = re.compile(r"/2015-03-31/functions/([^/]+)/invocations")
 LARGE_BODY = 1 << 20  # bytes; hashing more than that would hold up the loop
-STACK_CHANGES = frozenset({"CreateStack", "UpdateStack", "ExecuteChangeSet", "DeleteStack"})
 
 
 class Gateway:
@@ -167,8 +166,8 @@ class FrontDoor:
     the invocation of functions.
     """
 
-    def __init__(self, context: Context, stack_changed: Callable[[], None]) -> None:
-        self._context, self._stack_changed = context, stack_changed
+    def __init__(self, context: Context) -> None:
+        self._context = context
 
     async def handle(self, request: Request) -> Response:
         """Serve one API call. Nothing happens to a request whose signature does not hold."""
@@ -192,11 +191,7 @@ class FrontDoor:
         function = FUNCTION_INVOCATION.fullmatch(request.path)
         if function and request.method == "POST":
             return await self._invoke_function(request, unquote(function[1]))
-        response = await to_control_plane(self._context, request)
-        if scope.service == "cloudformation" and action_of(request) in STACK_CHANGES:
-            await response.read()
-            self._stack_changed()
-        return response
+        return await to_control_plane(self._context, request)
 
     def _beyond_its_role(self, request: Request, scope: Scope) -> Response | None:
         """A workload's own keys can do here what its role allows, as they could from anywhere in AWS."""

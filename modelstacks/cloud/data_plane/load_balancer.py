@@ -51,6 +51,7 @@ class Target:
     since: float = field(default_factory=time.monotonic)
     state: Literal["initial", "healthy", "unhealthy", "draining"] = "initial"
     why: str = "no health check was answered yet"
+    lasting: bool = False  # it failed its last health check for a reason that waiting does not change
     in_flight: int = 0
     good: int = 0
     bad: int = 0
@@ -89,7 +90,7 @@ class LoadBalancers:
             if target.checker is not None:
                 target.checker.cancel()
             group = self._context.topology.target_groups.get(group_arn)
-            delay = (group.deregistration_delay if group else 0.0) / SPEEDUP
+            delay = group.deregistration_delay if group else 0.0
             deadline = time.monotonic() + max(delay, 0.05)
             while target.in_flight and time.monotonic() < deadline:  # noqa: ASYNC110  rare and short
                 await asyncio.sleep(0.01)
@@ -120,6 +121,7 @@ class LoadBalancers:
                 await self._probe(group, target)
             except _UnhealthyError as error:
                 target.why, target.good, target.bad = str(error), 0, target.bad + 1
+                target.lasting = error.lasting
                 target.replica.reason = target.why
                 # Loading a model takes as long here as in AWS, so a target that is coming up has its time
                 # unscaled, unless it failed for a reason that time does not mend.

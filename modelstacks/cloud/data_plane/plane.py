@@ -3,39 +3,57 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import logging
+from functools import partial
 
 from modelstacks.cloud import api
 from modelstacks.cloud.data_plane.api_gateway import ApiGateways
+from modelstacks.cloud.data_plane.channel import Channel
 from modelstacks.cloud.data_plane.context import Context
 from modelstacks.cloud.data_plane.ecs import Services
-from modelstacks.cloud.data_plane.gateway import FrontDoor
+from modelstacks.cloud.data_plane.gateway import FrontDoor, to_control_plane
 from modelstacks.cloud.data_plane.lambda_ import Functions
 from modelstacks.cloud.data_plane.load_balancer import LoadBalancers
 from modelstacks.cloud.data_plane.read_back import ReadError, read
 from modelstacks.cloud.data_plane.sagemaker import Endpoints
-from modelstacks.core.errors import EnvironmentFault, UsageError
+from modelstacks.core.errors import EnvironmentFault, ModelstacksError, UsageError
 
 __all__ = ["DataPlane"]
+
+log = logging.getLogger("modelstacks.cloud")
 
 
 class DataPlane:
     """Everything between a caller's request and a model server's answer."""
 
-    def __init__(
-        self, context: Context, *, first_api_port: int = 0, stack_changed: Callable[[], None]
-    ) -> None:
+    def __init__(self, context: Context, *, first_api_port: int = 0) -> None:
         self.context = context
-        self.front_door = FrontDoor(context, stack_changed)
+        self.front_door = FrontDoor(context)
         self._balancers = LoadBalancers(context)
         self._functions = Functions(context)
         self._endpoints = Endpoints(context)
-        self._services = Services(context, self._balancers)
+        self._busy = asyncio.Lock()
+        self._services = Services(context, self._balancers, self._busy)
         self._apis = ApiGateways(context, self._balancers, self._functions, first_api_port)
         self._unemulated: dict[str, list[api.Unemulated]] = {}
-        self._busy = asyncio.Lock()
+        self._channel = Channel(partial(to_control_plane, context))
+        context.report = self._channel.tell
         context.invoke_endpoint = self._endpoints.invoke
         context.invoke_function = self._functions.invoke
+
+    async def follow(self) -> None:
+        """Follow the account from now on, until `close`: whatever CloudFormation changes is carried out.
+
+        Raises EnvironmentFault where the account cannot be read.
+        """
+        await self._channel.open(self._reconcile_quietly)
+        await self.reconcile()
+
+    async def _reconcile_quietly(self) -> None:
+        try:
+            await self.reconcile()
+        except ModelstacksError as error:
+            log.warning("%s", error)
 
     async def reconcile(self) -> None:
         """Read the account back and start, replace and stop what changed. Raises EnvironmentFault.
@@ -60,13 +78,9 @@ class DataPlane:
             await self._apis.reconcile()
             context.changed()
 
-    @property
-    def unfinished(self) -> bool:
-        """Whether a stack was being made or changed when the account was last read."""
-        return any(one.status.endswith("_IN_PROGRESS") for one in self.context.topology.stacks)
-
     async def close(self) -> None:
         """Stop every process and close every port."""
+        await self._channel.close()
         await self._apis.close()
         await asyncio.gather(self._functions.close(), self._endpoints.close(), self._services.close())
         await self._balancers.close()

@@ -20,6 +20,7 @@ from modelstacks.cloud.control_plane.credentials import AccessKey
 from modelstacks.cloud.data_plane.topology import (
     ApiKey,
     Bucket,
+    CircuitBreaker,
     ClusterService,
     Container,
     Endpoint,
@@ -68,6 +69,7 @@ NO_CONFIGURATION = {
     "config_file": (None, None, os.devnull, None),
     "credentials_file": (None, None, os.devnull, None),
 }
+HALF = 50.0  # percent of the desired count: ECS's circuit breaker, unless the service says otherwise
 
 
 class Account:
@@ -634,7 +636,7 @@ def _services(
 def _service(item: Mapping[str, Any], interface: Callable[..., NetworkInterface]) -> ClusterService:
     wires = (item.get("networkConfiguration") or {}).get("awsvpcConfiguration")
     rollout = item.get("deploymentConfiguration") or {}
-    breaker = rollout.get("deploymentCircuitBreaker") or {}
+    primary: Mapping[str, Any] = next(iter(item.get("deployments") or []), {})
     name = item["serviceName"]
     return ClusterService(
         arn=item["serviceArn"],
@@ -653,10 +655,35 @@ def _service(item: Mapping[str, Any], interface: Callable[..., NetworkInterface]
         ),
         minimum_percent=int(rollout.get("minimumHealthyPercent", 100)),
         maximum_percent=int(rollout.get("maximumPercent", 200)),
-        circuit_breaker=bool(breaker.get("enable")),
-        rollback=bool(breaker.get("rollback")),
+        breaker=_circuit_breaker(rollout.get("deploymentCircuitBreaker") or {}),
         grace_seconds=float(item.get("healthCheckGracePeriodSeconds") or 0),
+        deployment=primary.get("id", ""),
+        rollout=primary.get("rolloutState", "COMPLETED"),
+        unemulated=_unemulated(rollout),
     )
+
+
+def _circuit_breaker(given: Mapping[str, Any]) -> CircuitBreaker:
+    threshold = given.get("thresholdConfiguration") or {}
+    kind, value = threshold.get("type") or "BOUNDED_PERCENT", threshold.get("value")
+    percent = HALF if value is None else float(value)
+    return CircuitBreaker(
+        enabled=bool(given.get("enable")),
+        rollback=bool(given.get("rollback")),
+        resets=bool(given.get("resetOnHealthyTask", True)),
+        percent=percent,
+        bounded=kind == "BOUNDED_PERCENT",
+        limit=int(percent) if kind == "COUNT" else None,
+    )
+
+
+def _unemulated(rollout: Mapping[str, Any]) -> str:
+    strategy = rollout.get("strategy") or "ROLLING"
+    if strategy != "ROLLING":
+        return f"the deployment strategy {strategy}"
+    if (rollout.get("alarms") or {}).get("enable"):
+        return "deployment alarms"
+    return "deployment lifecycle hooks" if rollout.get("lifecycleHooks") else ""
 
 
 def _task_definition(ecs: Any, arn: str) -> TaskDefinition:
@@ -783,12 +810,14 @@ def _endpoints(
 
     def endpoint(item: Mapping[str, Any]) -> Endpoint:
         found = sagemaker.describe_endpoint(EndpointName=item["EndpointName"])
-        config = sagemaker.describe_endpoint_config(EndpointConfigName=found["EndpointConfigName"])
+        pending = found.get("PendingDeploymentSummary") or found
+        config = sagemaker.describe_endpoint_config(EndpointConfigName=pending["EndpointConfigName"])
         return Endpoint(
             name=found["EndpointName"],
             arn=found["EndpointArn"],
-            config=found["EndpointConfigName"],
+            config=pending["EndpointConfigName"],
             variants=tuple(_variant(variant) for variant in config["ProductionVariants"]),
+            status=found["EndpointStatus"],
         )
 
     def model(name: str) -> Model:

@@ -16,12 +16,14 @@ import secrets
 import shutil
 import tempfile
 from collections.abc import Coroutine, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Literal
 
 from botocore.exceptions import BotoCoreError, ClientError
 
 from modelstacks.cloud import api
+from modelstacks.cloud.control_plane.channel import Report
 from modelstacks.cloud.data_plane.aws_errors import refusal
 from modelstacks.cloud.data_plane.containers import run_container
 from modelstacks.cloud.data_plane.context import Context
@@ -114,16 +116,20 @@ class Endpoints:
         for name in [name for name in self._states if name not in topology.endpoints]:
             await self._remove(self._states.pop(name))
         for name, endpoint in topology.endpoints.items():
-            if topology.unfinished(name, endpoint.arn):
-                continue
             state = self._states.setdefault(name, _EndpointState(endpoint))
             blueprint = _blueprint(topology, endpoint)
-            current = state.coming or state.serving
-            if current is not None and current.blueprint == blueprint and state.state != "failed":
+            if state.coming is not None and state.coming.blueprint == blueprint:
                 continue
             if state.rollout is not None:
                 state.rollout.cancel()
                 await asyncio.gather(state.rollout, return_exceptions=True)
+                state.rollout = state.coming = None
+            if state.serving is not None and state.serving.blueprint == blueprint:
+                state.state, state.reason = "stable", None
+                self._tell(endpoint, "stable")
+                continue
+            if endpoint.status == "Failed":  # SageMaker lets it be deleted and nothing else
+                continue
             fleet = _Fleet(endpoint, blueprint)
             state.coming, state.state, state.reason = fleet, "starting", None
             state.rollout = asyncio.create_task(self._roll_out(state, fleet), name=f"endpoint {name}")
@@ -165,19 +171,28 @@ class Endpoints:
         except (StartFailedError, ModelstacksError) as error:
             await self._stop(fleet)
             state.coming = None
-            state.state, state.reason = "failed", str(error)
+            self._fail(state, fleet, str(error))
         except Exception as error:
             await self._stop(fleet)
             state.coming = None
-            state.state, state.reason = "failed", f"internal error: {error!r}"
+            self._fail(state, fleet, f"internal error: {error!r}")
             raise
         else:
             before, state.serving, state.coming = state.serving, fleet, None
-            state.state = "stable"
+            state.state, state.reason = "stable", None
+            self._tell(fleet.endpoint, "stable")
             if before is not None:
                 await self._stop(before)
         finally:
             self._context.changed()
+
+    def _fail(self, state: _EndpointState, fleet: _Fleet, reason: str) -> None:
+        state.state, state.reason = "failed", reason
+        self._tell(fleet.endpoint, "failed", reason)
+
+    def _tell(self, endpoint: Endpoint, how: Literal["stable", "failed"], reason: str = "") -> None:
+        """Report to the control plane, which waits where the endpoint is being created or updated."""
+        self._context.report(Report("sagemaker-endpoint", endpoint.arn, endpoint.config, how, reason=reason))
 
     async def _start(self, fleet: _Fleet) -> None:
         topology = self._context.topology
@@ -198,7 +213,7 @@ class Endpoints:
             fleet.variants.append(instances)
             self._check_role(model)
             await gateway.open()
-            instances.directory = await self._model_data(model)
+            instances.directory = await self._downloaded(variant, model)
         for instances in fleet.variants:
             for _ in range(instances.wanted):
                 await self._launch(fleet, instances)
@@ -217,6 +232,17 @@ class Endpoints:
         for call in image_pull(model.image, "ecr.api"):
             if refused := may_call(topology, platform, call):
                 raise StartFailedError(str(self._context.refuse(refused)))
+
+    async def _downloaded(self, variant: Variant, model: Model) -> Path | None:
+        """The model's data, within the time that the variant gives its download."""
+        try:
+            async with asyncio.timeout(variant.download_timeout):
+                return await self._model_data(model)
+        except TimeoutError:
+            raise StartFailedError(
+                f"failed to download model data from {model.data_uri} within {variant.download_timeout:g} s "
+                "(ModelDataDownloadTimeoutInSeconds)"
+            ) from None
 
     async def _model_data(self, model: Model) -> Path | None:
         """The model's data, fetched from S3 with its role through its VPC and unpacked; shared by its
@@ -297,8 +323,8 @@ class Endpoints:
             if instances.deaths >= FAILURES or late or deaf:
                 why = instances.cause or self._why_unhealthy(instances)
                 raise StartFailedError(
-                    f"the primary container for production variant {instances.variant.name} "
-                    f"did not pass the ping health check: {why}"
+                    f"The primary container for production variant {instances.variant.name} did not pass the "
+                    f"ping health check. Please check CloudWatch logs for this endpoint. Cause: {why}"
                 )
             await asyncio.sleep(PING_SECONDS / 4)
         instances.deaths = 0
@@ -451,6 +477,7 @@ class Endpoints:
 
 
 def _blueprint(topology: Topology, endpoint: Endpoint) -> object:
+    endpoint = replace(endpoint, status="")
     models = tuple(topology.models.get(variant.model) for variant in endpoint.variants)
     counts = tuple(_wanted(topology, endpoint, variant) for variant in endpoint.variants)
     return endpoint, repr(models), counts

@@ -7,13 +7,15 @@ state of the world.
 from __future__ import annotations
 
 import ipaddress
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
 __all__ = [
-    "ApiKey", "Bucket", "ClusterService", "Container", "Endpoint", "Function", "GatewayResponse",
+    "ApiKey", "Bucket", "CircuitBreaker",
+    "ClusterService", "Container", "Endpoint", "Function", "GatewayResponse",
     "Integration", "Key", "Listener", "ListenerRule", "LoadBalancer", "Method", "MetricQuery", "Model",
     "NetworkInterface", "Policy", "RequestValidator", "Resource", "RestApi", "Role", "Route",
     "RouteTable", "Rule", "ScalableTarget", "ScalingPolicy", "SecurityGroup", "StackRecord", "Stage",
@@ -331,6 +333,28 @@ class TargetBinding:
 
 
 @dataclass(frozen=True, slots=True)
+class CircuitBreaker:
+    """When a deployment is given up: after `limit` failures, or after a percentage of the desired count.
+
+    `bounded` keeps the percentage's result between 3 and 200.
+    """
+
+    enabled: bool = False
+    rollback: bool = False
+    resets: bool = True  # a task that becomes healthy resets the count of failures
+    percent: float = 50.0
+    bounded: bool = True
+    limit: int | None = None
+
+    def threshold(self, desired: int) -> int:
+        """How many tasks may fail."""
+        if self.limit is not None:
+            return self.limit
+        calculated = math.ceil(desired * self.percent / 100)
+        return min(200, max(3, calculated)) if self.bounded else max(1, calculated)
+
+
+@dataclass(frozen=True, slots=True)
 class ClusterService:
     """An ECS service."""
 
@@ -344,9 +368,11 @@ class ClusterService:
     bindings: tuple[TargetBinding, ...]
     minimum_percent: int
     maximum_percent: int
-    circuit_breaker: bool
-    rollback: bool
+    breaker: CircuitBreaker
     grace_seconds: float
+    deployment: str  # the primary deployment's id
+    rollout: str  # its state: IN_PROGRESS | COMPLETED | FAILED
+    unemulated: str = ""  # what about its deployments is not emulated
 
 
 @dataclass(frozen=True, slots=True)
@@ -428,10 +454,13 @@ class Variant:
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
+    """`config` and `variants` are those that the endpoint is to have: of an update, the new ones."""
+
     name: str
     arn: str
     config: str
     variants: tuple[Variant, ...]
+    status: str  # Creating | Updating | InService | Failed
 
 
 @dataclass(frozen=True, slots=True)

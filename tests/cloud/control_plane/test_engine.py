@@ -14,6 +14,7 @@ from modelstacks.cloud.control_plane.resource import (
     ResourceError,
     ResourceType,
 )
+from modelstacks.cloud.control_plane.schedule import InterruptedByUserError
 from modelstacks.cloud.control_plane.template import TemplateError
 
 
@@ -26,6 +27,7 @@ class Thing(ResourceType):
         self.made: dict[str, Properties] = {}
         self.log: list[str] = []
         self.undeletable: set[str] = set()
+        self.unstable: dict[str, list[str]] = {}  # logical id -> what it answers until it is stable
         self.count = 0
 
     def create(self, request: Request) -> Provisioned:
@@ -43,6 +45,20 @@ class Thing(ResourceType):
         self.log.append(f"update {request.logical_id}")
         self.made[current.physical_id] = request.properties
         return current
+
+    def stabilised(self, request: Request, current: Provisioned) -> Provisioned | None:
+        answers = self.unstable.get(request.logical_id)
+        if not answers or ("Size" in request.properties and request.properties["Size"] == 1):
+            return current
+        if (answer := answers[0]) == "never":
+            return None
+        answers.pop(0)
+        if answer == "fails":
+            raise ResourceError("its replicas died")
+        return None
+
+    def stabilises_within(self, request: Request) -> float:
+        return 100.0
 
     def delete(self, request: Request, current: Provisioned) -> None:
         if request.logical_id in self.undeletable:
@@ -70,6 +86,27 @@ class World:
         raise TemplateError("none")
 
 
+class Clock:
+    """A pace whose rests take ten seconds and are written into a log; it can be interrupted."""
+
+    def __init__(self, log: list[str]) -> None:
+        self.seconds, self.log, self.interrupt_at = 0.0, log, 1e9
+
+    def now(self) -> float:
+        return self.seconds
+
+    def check(self) -> None:
+        if self.seconds >= self.interrupt_at:
+            raise InterruptedByUserError
+
+    def rest(self, *, began: bool) -> None:
+        self.seconds += 10
+        self.log.append("rest" if began else "rest on")
+
+    def until_restored(self) -> Clock:
+        return Clock(self.log)
+
+
 class Case:
     """A stack of Things, and what was said about it."""
 
@@ -78,8 +115,9 @@ class Case:
         self.stack = StackResources()
         self.events: list[tuple[str, str, str | None]] = []
         self.statuses: list[str] = []
+        self.clock = Clock(self.world.thing.log)
         self.engine = Engine(
-            self.world, "s", "arn:s", self._record, lambda status, _: self.statuses.append(status)
+            self.world, "s", "arn:s", self._record, lambda status, _: self.statuses.append(status), self.clock
         )
 
     def _record(
@@ -230,3 +268,96 @@ def test_a_change_of_type_is_refused(case: Case) -> None:
         "Update of resource type is not permitted. The new template modifies resource type of "
         "the following resources: [A]"
     )
+
+
+class TestAResourceThatTakesTime:
+    def test_holds_up_only_what_depends_on_it(self, case: Case) -> None:
+        case.world.thing.unstable["A"] = ["not yet", "not yet"]
+        log = case.world.thing.log
+        case.stack.template = {"Resources": {"A": thing(), "B": thing(Of={"Ref": "A"}), "C": thing()}}
+        case.engine.create(case.stack)
+        assert log == ["create A", "create C", "rest", "create B"]
+
+    def test_is_in_progress_until_it_is_stable(self, case: Case) -> None:
+        case.world.thing.unstable["A"] = ["not yet", "not yet"]
+        case.create(A=thing())
+        assert [status for name, status, _ in case.events if name == "A"] == [
+            "CREATE_IN_PROGRESS",
+            "CREATE_IN_PROGRESS",
+            "CREATE_COMPLETE",
+        ]
+
+    def test_fails_the_stack_where_it_fails(self, case: Case) -> None:
+        case.world.thing.unstable = {"A": ["not yet", "fails"], "C": ["never"]}
+        with pytest.raises(OperationFailedError, match=r"failed to create: \[A\]"):
+            case.create(A=thing(), B=thing(Of={"Ref": "A"}), C=thing())
+        assert case.reason("A") == "its replicas died"
+        assert case.reason("C") == "Resource creation cancelled"
+        assert case.world.thing.made == {}
+        assert not any(name == "B" for name, _, _ in case.events)
+        assert case.statuses == ["ROLLBACK_IN_PROGRESS", "ROLLBACK_COMPLETE"]
+
+    def test_is_given_up_when_its_time_is_over(self, case: Case) -> None:
+        case.world.thing.unstable["A"] = ["never"]
+        with pytest.raises(OperationFailedError):
+            case.create(A=thing())
+        assert case.reason("A") == "Resource timed out waiting for completion (Resource ARN: A-1)"
+        assert case.clock.seconds == 110
+
+    def test_is_kept_as_it_is_where_failures_are_to_be_kept(self, case: Case) -> None:
+        case.world.thing.unstable["A"] = ["not yet", "fails"]
+        case.engine.keep_failed = True
+        with pytest.raises(OperationFailedError):
+            case.create(A=thing())
+        assert list(case.world.thing.made) == ["A-1"]
+        assert case.statuses == ["CREATE_FAILED"]
+
+    def test_that_failed_and_was_kept_is_created_anew_by_the_next_update(self, case: Case) -> None:
+        case.world.thing.unstable["A"] = ["not yet", "fails"]
+        case.engine.keep_failed = True
+        with pytest.raises(OperationFailedError):
+            case.create(A=thing())
+        case.update(A=thing())
+        assert list(case.world.thing.made) == ["A-2"]
+
+    def test_whose_update_fails_is_restored_and_waited_for(self, case: Case) -> None:
+        case.create(A=thing(Size=1), B=thing(Of={"Ref": "A"}))
+        case.world.thing.unstable["A"] = ["not yet", "not yet", "fails"]
+        with pytest.raises(OperationFailedError, match=r"failed to update: \[A\]"):
+            case.update(A=thing(Size=2), B=thing(Of={"Ref": "A"}, More=1))
+        assert case.world.thing.made["A-1"] == {"Size": 1}
+        assert case.world.thing.log == ["update A", "rest", "update A"]
+        assert case.statuses[-1] == "UPDATE_ROLLBACK_COMPLETE"
+
+    def test_that_cannot_be_restored_is_named_and_the_others_are_restored(self, case: Case) -> None:
+        case.create(A=thing(Size=3), B=thing(Size=3, After={"Ref": "A"}))
+        case.world.thing.unstable = {"A": ["fails"], "C": ["fails"]}
+        with pytest.raises(OperationFailedError):
+            case.update(A=thing(Size=1), B=thing(Size=1, After={"Ref": "A"}), C=thing(After={"Ref": "B"}))
+        assert case.statuses[-1] == "UPDATE_ROLLBACK_FAILED"
+        assert case.world.thing.made["B-2"] == {"Size": 3, "After": "A-1"}
+
+    def test_is_not_waited_for_after_a_cancelled_update(self, case: Case) -> None:
+        case.create(A=thing(Size=1))
+        case.world.thing.unstable["A"] = ["never"]
+        case.clock.interrupt_at = 30
+        with pytest.raises(OperationFailedError, match="User Initiated"):
+            case.update(A=thing(Size=2))
+        assert case.reason("A") == "Resource update cancelled"
+        assert case.world.thing.made["A-1"] == {"Size": 1}
+        assert case.statuses == ["UPDATE_ROLLBACK_IN_PROGRESS", "UPDATE_ROLLBACK_COMPLETE"]
+
+    def test_lets_go_when_its_stack_is_deleted_meanwhile(self, case: Case) -> None:
+        case.world.thing.unstable["A"] = ["never"]
+        case.clock.interrupt_at = 30
+        with pytest.raises(InterruptedByUserError):
+            case.create(A=thing())
+        case.engine.delete(case.stack)
+        assert case.world.thing.made == {}
+
+
+def test_a_rollback_restores_what_is_needed_before_what_needs_it(case: Case) -> None:
+    case.create(A=thing(Size=1), B=thing(Of={"Ref": "A"}, Size=1))
+    with pytest.raises(OperationFailedError):
+        case.update(A=thing(Size=2), B=thing(Of={"Ref": "A"}, Size=2), C=thing(Fail=True, Of={"Ref": "B"}))
+    assert case.world.thing.log == ["update A", "update B", "update A", "update B"]

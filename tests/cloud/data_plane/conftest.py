@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import io
 import sys
 import tarfile
@@ -66,7 +67,8 @@ class Cloud:
                 registry=Registry(self.state.logs, lambda: None),
                 changed=lambda: None,
             )
-            data_plane = DataPlane(context, stack_changed=lambda: None)
+            data_plane = DataPlane(context)
+            await data_plane.follow()
             return data_plane, await listen(data_plane.front_door.handle, localhost=True)
 
         self.plane, self._front = self.run(build())
@@ -89,7 +91,36 @@ class Cloud:
         return self._clients[service]
 
     def deploy(self, stack: str, template: str, **parameters: str) -> dict[str, str]:
-        """Create or update a stack, wait until its workloads are stable or failed; its outputs."""
+        """Create or update a stack and wait until it is complete; its outputs."""
+        cloudformation = self.client("cloudformation")
+        self.begin(stack, template, **parameters)
+        self.until(lambda: self._complete(stack))
+        self.settle()
+        found = cloudformation.describe_stacks(StackName=stack)["Stacks"][0]
+        return {one["OutputKey"]: one["OutputValue"] for one in found.get("Outputs", [])}
+
+    def fail(self, stack: str, template: str, *, keep: bool = False, **parameters: str) -> dict[str, str]:
+        """Create or update a stack that fails, and wait until it is rolled back; logical id -> reason."""
+        begun = time.time()
+        self.begin(stack, template, keep=keep, **parameters)
+        ended = "_FAILED" if keep else "ROLLBACK_COMPLETE"
+        self.until(lambda: self.status(stack).endswith(("COMPLETE", "FAILED")))
+        assert self.status(stack).endswith(ended), self.status(stack)
+        self.settle()
+        events = self.client("cloudformation").describe_stack_events(StackName=stack)["StackEvents"]
+        return {
+            one["LogicalResourceId"]: one.get("ResourceStatusReason", "")
+            for one in events
+            if one["ResourceStatus"].endswith("_FAILED") and one["Timestamp"].timestamp() >= begun - 1
+        }
+
+    def start(self, stack: str, template: str, **parameters: str) -> None:
+        """Let a stack be created or updated, without waiting for the answer to the call."""
+        work = functools.partial(self.begin, stack, template, **parameters)
+        threading.Thread(target=work, daemon=True).start()
+
+    def begin(self, stack: str, template: str, *, keep: bool = False, **parameters: str) -> None:
+        """Create or update a stack; the call answers when that is done, or after some seconds."""
         cloudformation = self.client("cloudformation")
         arguments = {
             "StackName": stack,
@@ -101,16 +132,24 @@ class Cloud:
             ],
         }
         names = {one["StackName"] for one in cloudformation.describe_stacks()["Stacks"]}
-        getattr(cloudformation, "update_stack" if stack in names else "create_stack")(**arguments)
-        self.until(lambda: self._complete(cloudformation, stack))
-        self.settle()
-        found = cloudformation.describe_stacks(StackName=stack)["Stacks"][0]
-        return {one["OutputKey"]: one["OutputValue"] for one in found.get("Outputs", [])}
+        getattr(cloudformation, "update_stack" if stack in names else "create_stack")(
+            **arguments, DisableRollback=keep
+        )
 
-    def _complete(self, cloudformation: Any, stack: str) -> bool:
-        status = cloudformation.describe_stacks(StackName=stack)["Stacks"][0]["StackStatus"]
+    def status(self, stack: str) -> str:
+        """A stack's status."""
+        found = self.client("cloudformation").describe_stacks(StackName=stack)["Stacks"][0]
+        return str(found["StackStatus"])
+
+    def delete(self, stack: str) -> None:
+        """Delete a stack and wait until it is gone."""
+        self.client("cloudformation").delete_stack(StackName=stack)
+        self.settle()
+
+    def _complete(self, stack: str) -> bool:
+        status = self.status(stack)
         if "ROLLBACK" in status or "FAILED" in status:
-            events = cloudformation.describe_stack_events(StackName=stack)["StackEvents"]
+            events = self.client("cloudformation").describe_stack_events(StackName=stack)["StackEvents"]
             raise AssertionError(
                 [one.get("ResourceStatusReason") for one in events if "FAILED" in one["ResourceStatus"]]
             )

@@ -275,9 +275,7 @@ def test_an_endpoint_that_cannot_start_says_why(cloud: Any, parameter: str, valu
     cloud.client("s3").create_bucket(Bucket="elsewhere")
     code = cloud.client("s3").get_object(Bucket="artifacts", Key="code/handler.zip")["Body"].read()
     cloud.client("s3").put_object(Bucket="elsewhere", Key="code/handler.zip", Body=code)
-    cloud.deploy("sick", "managed.yaml", **{parameter: value})
-    endpoint = cloud.workload("sick", "sagemaker-endpoint")
-    cloud.client("cloudformation").delete_stack(StackName="sick")
-    cloud.settle()
-    assert endpoint.state == "failed"
-    assert reason in (endpoint.reason or "")
+    reasons = cloud.fail("sick", "managed.yaml", **{parameter: value})
+    assert cloud.status("sick") == "ROLLBACK_COMPLETE"
+    cloud.delete("sick")
+    assert reason in reasons["Endpoint"]

@@ -249,10 +249,11 @@ class TestReplicas:
         assert {post(cloud).json()["greeting"] for _ in range(4)} == {"again"}
 
     def test_a_revision_that_dies_is_rolled_back_and_its_last_words_are_kept(self, cloud: Any) -> None:
-        cloud.deploy("hosted", "self_hosted.yaml", Greeting="bad", DieOf="the model file is broken")
-        service = cloud.workload("hosted", "ecs-service")
-        assert service.state == "failed"
-        assert "exited with code 3: the model file is broken" in (service.reason or "")
+        reasons = cloud.fail("hosted", "self_hosted.yaml", Greeting="bad", DieOf="the model file is broken")
+        assert "ECS Deployment Circuit Breaker was triggered" in reasons["Service"]
+        assert "exited with code 3: the model file is broken" in reasons["Service"]
+        assert cloud.status("hosted") == "UPDATE_ROLLBACK_COMPLETE"
+        assert cloud.workload("hosted", "ecs-service").state == "stable"
         assert post(cloud).json()["greeting"] == "again"
         cloud.deploy("hosted", "self_hosted.yaml")
         assert cloud.workload("hosted", "ecs-service").state == "stable"
@@ -267,11 +268,11 @@ class TestReplicas:
 
 
 def test_a_stack_without_its_tasks_answers_503_with_the_root_cause(cloud: Any) -> None:
-    cloud.deploy("lame", "self_hosted.yaml", DieOf="no such engine", Tasks="1")
+    cloud.fail("lame", "self_hosted.yaml", keep=True, DieOf="no such engine", Tasks="1")
     with cloud.http("lame") as http:
         answer = http.post("/invocations", json={})
-    cloud.client("cloudformation").delete_stack(StackName="lame")
-    cloud.settle()
+    assert cloud.status("lame") == "CREATE_FAILED"
+    cloud.delete("lame")
     assert answer.status_code == 503
     assert "no such engine" in answer.headers["x-modelstacks-reason"]
     assert "lame" not in {one.name for one in cloud.plane.apis()}
@@ -287,9 +288,8 @@ def test_a_stack_without_its_tasks_answers_503_with_the_root_cause(cloud: Any) -
 def test_a_template_with_a_wrong_port_or_path_fails_as_in_aws(
     cloud: Any, parameter: str, value: str, reason: str
 ) -> None:
-    cloud.deploy("wrong", "self_hosted.yaml", **{parameter: value})
-    service = cloud.workload("wrong", "ecs-service")
-    cloud.client("cloudformation").delete_stack(StackName="wrong")
-    cloud.settle()
-    assert service.state == "failed"
-    assert reason in (service.reason or "")
+    reasons = cloud.fail("wrong", "self_hosted.yaml", **{parameter: value})
+    assert cloud.status("wrong") == "ROLLBACK_COMPLETE"
+    assert all(one.stack != "wrong" for one in cloud.plane.workloads())
+    cloud.delete("wrong")
+    assert reason in reasons["Service"]

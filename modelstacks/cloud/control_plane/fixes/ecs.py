@@ -1,15 +1,22 @@
-"""ECS: services that remember their settings, deployments that follow an update, Fargate's limits."""
+"""ECS: services that remember their settings, Fargate's limits, deployments that the data plane carries out.
+
+A deployment is IN_PROGRESS until the data plane reports on it. One that fails is rolled back where the data
+plane says so: the last completed one becomes the primary one again, under a new id.
+"""
 
 from __future__ import annotations
 
+import secrets
 from typing import Any
 
 from botocore import xform_name
 from moto.core.utils import utcnow
 from moto.ecs.exceptions import EcsClientException, ECSException, InvalidParameterException
+from moto.ecs.models import ecs_backends
 from moto.ecs.responses import EC2ContainerServiceResponse
 from moto.elbv2.models import elbv2_backends
 
+from modelstacks.cloud.control_plane.channel import CHANNEL, Report
 from modelstacks.cloud.control_plane.fixes import afterwards, beforehand
 from modelstacks.cloud.control_plane.schemas import is_fargate_size
 
@@ -31,6 +38,8 @@ _KEPT = (
 #: A container's settings in seconds, and their bounds, as the API's documentation states them.
 _HEALTH_CHECK = {"interval": (5, 300), "timeout": (2, 60), "startPeriod": (0, 300)}
 _FARGATE_STOP_TIMEOUT = 120
+#: The attributes of a service whose change starts a new deployment.
+_REVISION = ("task_definition", "network_configuration", "load_balancers", "platform_version")
 
 
 def install() -> None:
@@ -64,22 +73,108 @@ def install() -> None:
 
     @afterwards(EC2ContainerServiceResponse, "create_service")
     def keep_settings(self: Any, answer: Any) -> Any:
-        _keep(self, answer.result["service"])
+        service = answer.result["service"]
+        _keep(self, service)
+        service.revisions = {}
+        if service.deployments:
+            _begin(service, service.deployments[0])
         return answer
 
     @afterwards(EC2ContainerServiceResponse, "update_service")
     def follow(self: Any, answer: Any) -> Any:
         service = answer.result["service"]
         _keep(self, service)
-        for deployment in service.deployments[:1]:
-            changed = {
-                "taskDefinition": service.task_definition,
-                "desiredCount": service.desired_count,
-                "networkConfiguration": service.network_configuration,
-            }
-            if any(deployment.get(key) != value for key, value in changed.items()):
-                deployment |= changed | {"updatedAt": utcnow()}
+        if not service.deployments:
+            return answer
+        primary = service.deployments[0]
+        if self._get_param("forceNewDeployment") or service.revisions[primary["id"]] != _revision(service):
+            _supersede(service)
+        else:
+            service.deployments = [
+                one for one in service.deployments if one is primary or one["rolloutState"] != "FAILED"
+            ]
+            primary |= {"desiredCount": service.desired_count, "updatedAt": utcnow()}
+        _count(service)
         return answer
+
+
+def hear(account: str, report: Report) -> None:
+    """Take over what the data plane reports of a service's primary deployment."""
+    services = ecs_backends[account][report.arn.split(":")[3]].services.values()
+    service = next((one for one in services if one.arn == report.arn and one.status == "ACTIVE"), None)
+    if service is None or not service.deployments or service.deployments[0]["id"] != report.generation:
+        return
+    primary = service.deployments[0]
+    primary |= {"runningCount": report.running, "updatedAt": utcnow()}
+    if report.state == "stable":
+        primary |= {
+            "rolloutState": "COMPLETED",
+            "rolloutStateReason": f"ECS deployment {primary['id']} completed.",
+        }
+        service.deployments = [primary]
+    elif report.state == "failed":
+        primary |= {"rolloutState": "FAILED", "rolloutStateReason": report.reason}
+        if report.revision:
+            _roll_back(service)
+            CHANNEL.announce()
+    _count(service)
+
+
+def _revision(service: Any) -> dict[str, Any]:
+    """What a deployment is made from: another value is another deployment."""
+    return {name: getattr(service, name, None) for name in _REVISION}
+
+
+def _begin(service: Any, deployment: dict[str, Any]) -> None:
+    """A deployment starts; without a data plane, it is completed at once."""
+    attached = CHANNEL.attached
+    running = 0 if attached else service.desired_count
+    state = "IN_PROGRESS" if attached else "COMPLETED"
+    deployment |= {
+        "taskDefinition": service.task_definition,
+        "desiredCount": service.desired_count,
+        "networkConfiguration": service.network_configuration,
+        "runningCount": running,
+        "pendingCount": service.desired_count - running,
+        "rolloutState": state,
+        "rolloutStateReason": f"ECS deployment {deployment['id']} {state.lower().replace('_', ' ')}.",
+        "updatedAt": utcnow(),
+    }
+    service.revisions[deployment["id"]] = _revision(service)
+    _count(service)
+
+
+def _supersede(service: Any) -> None:
+    """A new primary deployment; the last completed one stays beside it until the new one is completed."""
+    before = [one for one in service.deployments if one["rolloutState"] == "COMPLETED"]
+    fresh = service.deployments[0] | {
+        "id": f"ecs-svc/{secrets.randbelow(10**19):019}",
+        "status": "PRIMARY",
+        "createdAt": utcnow(),
+    }
+    service.deployments = [fresh, *(one | {"status": "ACTIVE"} for one in before)]
+    _begin(service, fresh)
+    if not CHANNEL.attached:
+        service.deployments = [fresh]
+
+
+def _roll_back(service: Any) -> None:
+    """The circuit breaker: the last completed deployment starts again."""
+    failed = service.deployments[0]
+    completed = next(one for one in service.deployments if one["rolloutState"] == "COMPLETED")
+    for name, value in service.revisions[completed["id"]].items():
+        setattr(service, name, value)
+    running = completed["runningCount"]
+    _supersede(service)
+    service.deployments = [
+        service.deployments[0] | {"runningCount": running},
+        failed | {"status": "ACTIVE", "runningCount": 0},
+    ]
+
+
+def _count(service: Any) -> None:
+    service.running_count = sum(one["runningCount"] for one in service.deployments)
+    service.pending_count = max(0, service.desired_count - service.running_count)
 
 
 def _keep(response: Any, service: Any) -> None:

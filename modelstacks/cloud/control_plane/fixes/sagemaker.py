@@ -1,8 +1,10 @@
-"""SageMaker: instance types of today, network isolation, deployment settings, UpdateEndpoint.
+"""SageMaker: current instance types, network isolation, deployment settings, endpoints that take their time.
 
-moto's own InvokeEndpoint answers canned data, for endpoints that do not exist too. Here it refuses: the
-data plane is
-who serves sagemaker-runtime, and nobody should mistake moto for it.
+An endpoint is Creating or Updating until the data plane reports on it. A failed update leaves the old
+configuration in service.
+
+moto's own InvokeEndpoint answers canned data, even for endpoints that do not exist. Here it refuses: the data
+plane serves sagemaker-runtime.
 """
 
 from __future__ import annotations
@@ -13,10 +15,11 @@ import botocore.session
 from moto.core.responses import ActionResult
 from moto.core.utils import utcnow
 from moto.sagemaker.exceptions import ValidationError
-from moto.sagemaker.models import FakeEndpoint, FakeEndpointConfig
+from moto.sagemaker.models import FakeEndpoint, FakeEndpointConfig, sagemaker_backends
 from moto.sagemaker.responses import SageMakerResponse
 from moto.sagemakerruntime.responses import SageMakerRuntimeResponse
 
+from modelstacks.cloud.control_plane.channel import CHANNEL, Report
 from modelstacks.cloud.control_plane.fixes import afterwards
 
 #: CreateEndpointConfig's members that moto drops, by the attribute under which its answer finds them.
@@ -64,8 +67,12 @@ def install() -> None:
         made = self.sagemaker_backend.endpoints[self._get_param("EndpointName")]
         if (deployment := self._get_param("DeploymentConfig")) is not None:
             made.last_deployment_config = deployment
+        if CHANNEL.attached:
+            made.endpoint_status = "Creating"
         return answer
 
+    for action in ("describe_endpoint", "describe_endpoint_config"):
+        afterwards(SageMakerResponse, action)(_without_an_empty_capture_config)
     SageMakerResponse.update_endpoint = _update_endpoint
     SageMakerRuntimeResponse.invoke_endpoint = _refuse
     SageMakerRuntimeResponse.invoke_endpoint_async = _refuse
@@ -77,18 +84,65 @@ def _update_endpoint(self: Any) -> Any:
     backend.describe_endpoint(name)  # raises what AWS raises for one that is not there
     endpoint: FakeEndpoint = backend.endpoints[name]
     config = backend.describe_endpoint_config(self._get_param("EndpointConfigName"))
-    before = {variant["VariantName"]: variant for variant in endpoint.production_variants}
-    endpoint.production_variants = _running(endpoint, config["ProductionVariants"])
-    if self._get_param("RetainAllVariantProperties"):
-        endpoint.production_variants = [
-            before.get(new["VariantName"], new) for new in endpoint.production_variants
-        ]
-    endpoint.endpoint_config_name = config["EndpointConfigName"]
-    endpoint.data_capture_config = config.get("DataCaptureConfig") or {}
+    retain = bool(self._get_param("RetainAllVariantProperties"))
     endpoint.last_modified_time = utcnow()
+    endpoint.failure_reason = None
     if (deployment := self._get_param("DeploymentConfig")) is not None:
         endpoint.last_deployment_config = deployment
+    if CHANNEL.attached:
+        endpoint.endpoint_status = "Updating"
+        endpoint.pending_deployment_summary = {
+            "EndpointConfigName": config["EndpointConfigName"],
+            "ProductionVariants": [
+                {"VariantName": one["VariantName"]} for one in config["ProductionVariants"]
+            ],
+            "StartTime": utcnow(),
+        }
+        endpoint.retains_variant_properties = retain
+    else:
+        _take_over(endpoint, config, retain=retain)
     return ActionResult({"EndpointArn": endpoint.arn})
+
+
+def hear(account: str, report: Report) -> None:
+    """Take over what the data plane reports of an endpoint that is being created or updated."""
+    backend = sagemaker_backends[account][report.arn.split(":")[3]]
+    endpoint = next((one for one in backend.endpoints.values() if one.arn == report.arn), None)
+    if endpoint is None or report.state == "starting":
+        return
+    pending = getattr(endpoint, "pending_deployment_summary", None)
+    goal = pending["EndpointConfigName"] if pending else endpoint.endpoint_config_name
+    if goal != report.generation or endpoint.endpoint_status not in ("Creating", "Updating"):
+        return
+    creating = endpoint.endpoint_status == "Creating"
+    endpoint.endpoint_status = "InService"
+    endpoint.pending_deployment_summary = None
+    endpoint.last_modified_time = utcnow()
+    if report.state == "failed":
+        endpoint.failure_reason = report.reason
+        endpoint.endpoint_status = "Failed" if creating else "InService"
+        CHANNEL.announce()  # the old configuration is the endpoint's again
+    elif pending:
+        config = backend.describe_endpoint_config(goal)
+        _take_over(endpoint, config, retain=endpoint.retains_variant_properties)
+
+
+def _take_over(endpoint: FakeEndpoint, config: dict[str, Any], *, retain: bool) -> None:
+    """The new configuration is the endpoint's."""
+    before = {variant["VariantName"]: variant for variant in endpoint.production_variants}
+    variants = _running(endpoint, config["ProductionVariants"])
+    endpoint.production_variants = [
+        before.get(one["VariantName"], one) if retain else one for one in variants
+    ]
+    endpoint.endpoint_config_name = config["EndpointConfigName"]
+    endpoint.data_capture_config = config.get("DataCaptureConfig") or {}
+
+
+def _without_an_empty_capture_config(_self: Any, answer: Any) -> Any:
+    """SageMaker leaves out what was not configured; the SageMaker SDK refuses an empty DataCaptureConfig."""
+    return ActionResult(
+        {name: value for name, value in answer.result.items() if (name, value) != ("DataCaptureConfig", {})}
+    )
 
 
 def _running(endpoint: FakeEndpoint, variants: list[dict[str, Any]]) -> list[dict[str, Any]]:

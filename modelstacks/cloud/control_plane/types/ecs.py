@@ -4,16 +4,21 @@
 from __future__ import annotations
 
 from typing import Any, ClassVar
+from uuid import uuid4
 
+from modelstacks.cloud.clock import SPEEDUP
 from modelstacks.cloud.control_plane.resource import (
+    LONGEST_STABILISATION,
     Properties,
     Provisioned,
     Request,
+    ResourceError,
     ResourceType,
     ignoring,
     provides,
 )
 
+_FAILED_STARTS = 3  # that a circuit breaker waits for at least
 _FIXED_WHEN_MADE = (
     "ServiceName",
     "Cluster",
@@ -75,7 +80,7 @@ class TaskDefinition(ResourceType):
 
 @provides("AWS::ECS::Service")
 class Service(ResourceType):
-    """A service. Whether its tasks come up is the data plane's business: it is asked after the deploy."""
+    """A service. It is stable when its deployment is completed and as many tasks run as are desired."""
 
     immutable: ClassVar = frozenset(_FIXED_WHEN_MADE)
 
@@ -90,6 +95,29 @@ class Service(ResourceType):
         cluster = {"cluster": request.properties["Cluster"]} if "Cluster" in request.properties else {}
         request.call("ecs", "UpdateService", changes, service=current.attributes["Name"], **cluster)
         return current
+
+    def stabilised(self, request: Request, current: Provisioned) -> Provisioned | None:
+        cluster = {"cluster": request.properties["Cluster"]} if "Cluster" in request.properties else {}
+        name = current.attributes["Name"]
+        (service,) = request.client("ecs").describe_services(services=[name], **cluster)["services"]
+        deployments = service["deployments"]
+        if not deployments:  # another deployment controller: there is nothing to wait for
+            return current
+        wanted = request.properties.get("TaskDefinition", "")
+        for one in deployments:
+            if one["rolloutState"] == "FAILED" and one["taskDefinition"].endswith(wanted):
+                raise ResourceError(
+                    "Resource handler returned message: \"Error occurred during operation 'ECS Deployment "
+                    f"Circuit Breaker was triggered'.\" (RequestToken: {uuid4()}, HandlerErrorCode: "
+                    f"GeneralServiceException): {one['rolloutStateReason']}"
+                )
+        running = service["runningCount"] == service["desiredCount"]
+        return current if deployments[0]["rolloutState"] == "COMPLETED" and running else None
+
+    def stabilises_within(self, request: Request) -> float:
+        """Three hours, which pass faster here; the time that tasks are given to start does not."""
+        grace = float(request.properties.get("HealthCheckGracePeriodSeconds") or 0)
+        return LONGEST_STABILISATION / SPEEDUP + _FAILED_STARTS * grace
 
     def delete(self, request: Request, current: Provisioned) -> None:
         cluster = {"cluster": request.properties["Cluster"]} if "Cluster" in request.properties else {}

@@ -9,6 +9,7 @@ from modelstacks.cloud.control_plane.resource import (
     Properties,
     Provisioned,
     Request,
+    ResourceError,
     ResourceType,
     ignoring,
     provides,
@@ -68,6 +69,16 @@ class Endpoint(ResourceType):
     def update(self, request: Request, current: Provisioned, before: Properties) -> Provisioned | None:
         given = request.without("EndpointName", "Tags")
         request.call("sagemaker", "UpdateEndpoint", given, EndpointName=current.attributes["EndpointName"])
+        return current
+
+    def stabilised(self, request: Request, current: Provisioned) -> Provisioned | None:
+        name = current.attributes["EndpointName"]
+        endpoint = request.client("sagemaker").describe_endpoint(EndpointName=name)
+        if endpoint["EndpointStatus"] not in ("InService", "Failed"):
+            return None
+        wanted = request.properties["EndpointConfigName"]
+        if endpoint["EndpointStatus"] == "Failed" or endpoint["EndpointConfigName"] != wanted:
+            raise ResourceError(endpoint.get("FailureReason") or "the endpoint failed for an unknown reason")
         return current
 
     def delete(self, request: Request, current: Provisioned) -> None:

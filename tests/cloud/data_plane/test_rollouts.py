@@ -1,0 +1,195 @@
+"""A stack and its workloads fail and succeed together, and the old replicas serve meanwhile."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+
+from modelstacks.cloud import api
+
+JSON = {"content-type": "application/json"}
+
+
+class Traffic:
+    """Requests to one stack's API, one after the other, for as long as the block runs."""
+
+    def __init__(self, cloud: Any, stack: str, path: str, body: str) -> None:
+        self._cloud, self._stack, self._path, self._body = cloud, stack, path, body
+        self.answers: list[tuple[int, str]] = []
+        self._over = threading.Event()
+
+    def send(self) -> None:
+        with self._cloud.http(self._stack) as http:
+            while not self._over.is_set():
+                answer = http.post(self._path, content=self._body, headers=JSON)
+                self.answers.append((answer.status_code, answer.text))
+
+    @contextmanager
+    def flowing(self) -> Iterator[None]:
+        sender = threading.Thread(target=self.send)
+        sender.start()
+        try:
+            yield
+        finally:
+            self._over.set()
+            sender.join()
+
+    @property
+    def failed(self) -> list[tuple[int, str]]:
+        return [answer for answer in self.answers if answer[0] != 200]
+
+
+def replicas(cloud: Any, stack: str, kind: str) -> tuple[api.Replica, ...]:
+    found: tuple[api.Replica, ...] = cloud.workload(stack, kind).replicas
+    return found
+
+
+def healthy(cloud: Any, stack: str, kind: str) -> set[str]:
+    return {one.id for one in replicas(cloud, stack, kind) if one.state == "healthy"}
+
+
+@pytest.fixture
+def rolled(cloud: Any) -> Iterator[Any]:
+    """The stack `rolled`: a service of two tasks."""
+    cloud.deploy("rolled", "self_hosted.yaml")
+    yield cloud
+    cloud.delete("rolled")
+
+
+@pytest.fixture
+def endpoint(cloud: Any) -> Iterator[Any]:
+    """The stack `swapped`: an endpoint of two instances."""
+    cloud.deploy("swapped", "managed.yaml")
+    yield cloud
+    cloud.delete("swapped")
+
+
+class TestAService:
+    def test_is_stable_when_its_stack_is_complete(self, rolled: Any) -> None:
+        service = rolled.workload("rolled", "ecs-service")
+        assert (service.state, len(healthy(rolled, "rolled", "ecs-service"))) == ("stable", 2)
+        (described,) = rolled.client("ecs").describe_services(
+            cluster=self.cluster(rolled), services=[service.name]
+        )["services"]
+        assert [one["rolloutState"] for one in described["deployments"]] == ["COMPLETED"]
+        assert described["runningCount"] == 2
+
+    def cluster(self, cloud: Any) -> str:
+        found = cloud.client("cloudformation").describe_stack_resource(
+            StackName="rolled", LogicalResourceId="Cluster"
+        )
+        return str(found["StackResourceDetail"]["PhysicalResourceId"])
+
+    def test_that_fails_its_update_serves_with_the_old_tasks_without_an_error(self, rolled: Any) -> None:
+        before = healthy(rolled, "rolled", "ecs-service")
+        traffic = Traffic(rolled, "rolled", "/invocations", "{}")
+        with traffic.flowing():
+            reasons = rolled.fail("rolled", "self_hosted.yaml", DieOf="a poisoned revision")
+        assert traffic.answers
+        assert traffic.failed == []
+        assert "a poisoned revision" in reasons["Service"]
+        assert healthy(rolled, "rolled", "ecs-service") == before
+        assert rolled.status("rolled") == "UPDATE_ROLLBACK_COMPLETE"
+
+    def test_replaces_an_old_task_that_dies_while_the_new_ones_come_up(self, rolled: Any) -> None:
+        old = healthy(rolled, "rolled", "ecs-service")
+        rolled.start("rolled", "self_hosted.yaml", HealthPath="/slow-ping", Greeting="new")
+        rolled.until(lambda: len(replicas(rolled, "rolled", "ecs-service")) > 2)
+        victim = min(old)
+        rolled.plane.inject(api.KillReplica(replica=victim))
+        rolled.client("cloudformation").cancel_update_stack(StackName="rolled")
+        rolled.until(lambda: rolled.status("rolled") == "UPDATE_ROLLBACK_COMPLETE")
+        rolled.settle()
+        now = healthy(rolled, "rolled", "ecs-service")
+        assert len(now) == 2
+        assert victim not in now
+        with rolled.http("rolled") as http:
+            assert http.post("/invocations", content="{}", headers=JSON).json()["greeting"] == "hello"
+
+    def test_whose_stack_is_deleted_while_it_comes_up_leaves_no_process(self, cloud: Any) -> None:
+        cloud.start("dropped", "self_hosted.yaml", HealthPath="/slow-ping")
+        cloud.until(lambda: any(one.stack == "dropped" and one.replicas for one in cloud.plane.workloads()))
+        cloud.delete("dropped")
+        assert all(one.stack != "dropped" for one in cloud.plane.workloads())
+
+    def test_keeps_its_minimum_where_the_maximum_leaves_no_room_for_more(self, cloud: Any) -> None:
+        cloud.deploy("tight", "self_hosted.yaml", Minimum="50", Maximum="100")
+        most = 0
+        stop = threading.Event()
+
+        def watch() -> None:
+            nonlocal most
+            while not stop.is_set():
+                states = [one.state for one in replicas(cloud, "tight", "ecs-service")]
+                most = max(most, sum(state in ("starting", "healthy") for state in states))
+                time.sleep(0.005)
+
+        watcher = threading.Thread(target=watch)
+        watcher.start()
+        traffic = Traffic(cloud, "tight", "/invocations", "{}")
+        try:
+            with traffic.flowing():
+                cloud.deploy("tight", "self_hosted.yaml", Minimum="50", Maximum="100", Greeting="again")
+        finally:
+            stop.set()
+            watcher.join()
+            cloud.delete("tight")
+        assert traffic.failed == []
+        assert most == 2
+
+    def test_without_a_circuit_breaker_is_waited_for_until_the_update_is_cancelled(self, cloud: Any) -> None:
+        cloud.deploy("stubborn", "self_hosted.yaml", Breaker="false")
+        service = cloud.workload("stubborn", "ecs-service").name
+        cloud.start("stubborn", "self_hosted.yaml", Breaker="false", DieOf="it always dies")
+        cloud.until(lambda: _deaths(cloud, service) >= 5)  # a circuit breaker would have given up after three
+        assert cloud.status("stubborn") == "UPDATE_IN_PROGRESS"
+        cloud.client("cloudformation").cancel_update_stack(StackName="stubborn")
+        cloud.until(lambda: cloud.status("stubborn") == "UPDATE_ROLLBACK_COMPLETE")
+        cloud.delete("stubborn")
+
+    def test_with_a_strategy_that_is_not_emulated_is_refused_by_name(self, cloud: Any) -> None:
+        reasons = cloud.fail("coloured", "self_hosted.yaml", Strategy="BLUE_GREEN")
+        cloud.delete("coloured")
+        assert "does not emulate the deployment strategy BLUE_GREEN" in reasons["Service"]
+
+
+def _deaths(cloud: Any, service: str) -> int:
+    history = cloud.plane.context.registry.history
+    return sum(one.workload == service and one.state == "failed" for one in history)
+
+
+class TestAnEndpoint:
+    def test_that_fails_its_update_serves_with_the_old_configuration(self, endpoint: Any) -> None:
+        before = healthy(endpoint, "swapped", "sagemaker-endpoint")
+        sagemaker = endpoint.client("sagemaker")
+        old = sagemaker.describe_endpoint(EndpointName="swapped")["EndpointConfigName"]
+        traffic = Traffic(endpoint, "swapped", "/x", "invoke swapped")
+        with traffic.flowing():
+            reasons = endpoint.fail("swapped", "managed.yaml", ServerPort="9000")
+        assert traffic.answers
+        assert traffic.failed == []
+        assert "did not pass the ping health check" in reasons["Endpoint"]
+        assert "SageMaker calls port 8080, the container listens on 9000" in reasons["Endpoint"]
+        described = sagemaker.describe_endpoint(EndpointName="swapped")
+        assert (described["EndpointStatus"], described["EndpointConfigName"]) == ("InService", old)
+        assert healthy(endpoint, "swapped", "sagemaker-endpoint") == before
+
+    def test_is_updated_without_losing_a_request(self, endpoint: Any) -> None:
+        before = healthy(endpoint, "swapped", "sagemaker-endpoint")
+        traffic = Traffic(endpoint, "swapped", "/x", "invoke swapped")
+        with traffic.flowing():
+            endpoint.deploy("swapped", "managed.yaml", Greeting="another")
+        assert traffic.failed == []
+        assert not before & healthy(endpoint, "swapped", "sagemaker-endpoint")
+
+    def test_whose_first_instances_fail_is_failed_and_kept_where_failures_are(self, cloud: Any) -> None:
+        cloud.fail("kept", "managed.yaml", keep=True, ServerPort="9000")
+        described = cloud.client("sagemaker").describe_endpoint(EndpointName="kept")
+        cloud.delete("kept")
+        assert described["EndpointStatus"] == "Failed"
+        assert "did not pass the ping health check" in described["FailureReason"]
