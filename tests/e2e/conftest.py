@@ -213,3 +213,20 @@ def deploy(cloud: Cloud, stack: str, template: Template) -> None:
     )
     for _ in cloud.session.reconcile():
         pass
+
+
+def failed_update(cloud: Cloud, stack: str, template: Template) -> str:
+    """Update a stack to a template that fails, wait until it is rolled back; the reason of the failure."""
+    cloudformation = cloud.boto3("cloudformation")
+    cloudformation.update_stack(
+        StackName=stack, TemplateBody=json.dumps(template), Capabilities=["CAPABILITY_NAMED_IAM"]
+    )
+    cloudformation.get_waiter("stack_rollback_complete").wait(
+        StackName=stack, WaiterConfig={"Delay": 1, "MaxAttempts": 120}
+    )
+    events = cloudformation.describe_stack_events(StackName=stack)["StackEvents"]
+    return next(
+        one["ResourceStatusReason"]
+        for one in events
+        if one["ResourceStatus"] == "UPDATE_FAILED" and "cancelled" not in one["ResourceStatusReason"]
+    )

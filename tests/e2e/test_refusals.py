@@ -10,7 +10,7 @@ from contextlib import contextmanager
 
 import pytest
 from botocore.exceptions import ClientError
-from e2e.conftest import Cloud, Template, deploy, template_of
+from e2e.conftest import Cloud, Template, deploy, failed_update, template_of
 from e2e.holdout import holdout
 
 from modelstacks.cloud.api import KillReplica, PoisonDeploys
@@ -166,12 +166,13 @@ def test_a_path_that_keeps_the_stages_name_is_not_found(cloud: Cloud) -> None:
 
 
 def test_tasks_on_a_wrong_port_never_take_over(cloud: Cloud) -> None:
-    """The circuit breaker gives up and says why, and the tasks that were there go on answering."""
-    body = holdout("wine").body
-    with deployed_otherwise(cloud, "wine-self-hosted", with_a_port_that_nothing_listens_on):
-        service = cloud.workload("wine-self-hosted", "ecs-service")
-        assert "8081" in (service.reason or "")
-        assert cloud.predict("wine", "self-hosted", body).status == 200
+    """The circuit breaker fails the update and says why, and the tasks that were there go on answering."""
+    wrong = copy.deepcopy(template_of(cloud, "wine-self-hosted"))
+    with_a_port_that_nothing_listens_on(wrong)
+    reason = failed_update(cloud, "wine-self-hosted", wrong)
+    assert "ECS Deployment Circuit Breaker was triggered" in reason
+    assert "8081" in reason
+    assert cloud.predict("wine", "self-hosted", holdout("wine").body).status == 200
     assert cloud.workload("wine-self-hosted", "ecs-service").state == "stable"
 
 
