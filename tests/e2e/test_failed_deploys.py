@@ -22,7 +22,9 @@ def edited(cloud: Cloud, deployment: str) -> Iterator[str]:
     """A spec that makes another revision of the model server, until the block is over."""
     spec = cloud.project / "deployments" / f"{deployment}.yaml"
     before = spec.read_text()
-    spec.write_text(f"{before}\nserver: {{max_queue: 77}}\n")
+    more = "server: {max_queue: 77"
+    changed = before.replace("server: {", f"{more}, ") if "server: {" in before else f"{before}{more}}}\n"
+    spec.write_text(changed)
     try:
         yield str(spec)
     finally:

@@ -176,7 +176,7 @@ class Endpoint:
             registry=Registry(state.logs, lambda: None),
             changed=lambda: None,
         )
-        door = FrontDoor(context, lambda: None)
+        door = FrontDoor(context)
         self._listener = self._run(listen(door.handle, localhost=True))
         self.url = f"http://localhost:{self._listener.port}"
 

@@ -8,13 +8,12 @@ from __future__ import annotations
 import json
 import secrets
 from typing import Literal
-from urllib.parse import parse_qs
 from xml.sax.saxutils import escape
 
 from modelstacks.cloud.data_plane.signatures import Fault, Refusal
 from modelstacks.cloud.data_plane.wire import Request, Response
 
-__all__ = ["action_of", "protocol_of", "refusal", "signature_refusal"]
+__all__ = ["protocol_of", "refusal", "signature_refusal"]
 
 Protocol = Literal["s3", "ec2", "query", "json", "rest-json", "cbor"]
 
@@ -136,12 +135,6 @@ def refusal(service: str, code: str, message: str, status: int) -> Response:
     if service in QUERY_SERVICES:
         return _answer("query", code, status, message)
     return _answer("json", "AccessDeniedException" if code == "AccessDenied" else code, status, message)
-
-
-def action_of(request: Request) -> str:
-    """The Action of a query protocol's call."""
-    found = parse_qs(request.body.decode("utf-8", "replace")) or parse_qs(request.query)
-    return found.get("Action", [""])[0]
 
 
 def _answer(protocol: Protocol, code: str, status: int, message: str) -> Response:

@@ -299,3 +299,44 @@ def test_an_update_whose_output_cannot_be_had_is_rolled_back(account: Account) -
     assert list(account.physical_ids("unsaid")) == ["G"]
     reasons = [event.get("ResourceStatusReason", "") for event in account.events("unsaid")]
     assert any("resource G does not support attribute type Colour" in reason for reason in reasons)
+
+
+def failing(account: Account) -> str:
+    bad = parameter("/never", {"Fn::ImportValue": "no-such-export"}) | {"DependsOn": "G"}
+    return account.template({"G": GROUP, "P": bad})
+
+
+def test_a_failed_create_is_kept_where_rollback_is_disabled_and_can_be_updated(account: Account) -> None:
+    cloudformation = account.client("cloudformation")
+    account.stacks.append("stays")
+    cloudformation.create_stack(StackName="stays", TemplateBody=failing(account), DisableRollback=True)
+    assert account.status("stays") == "CREATE_FAILED"
+    assert list(account.physical_ids("stays")) == ["G"]
+    account.update("stays", {"G": GROUP})
+
+
+def test_a_failed_update_is_kept_where_rollback_is_disabled(account: Account) -> None:
+    account.create("half", {"G": GROUP})
+    cloudformation = account.client("cloudformation")
+    changed = {"G": {**GROUP, "Properties": {"LogGroupName": "/g", "RetentionInDays": 7}}}
+    bad = parameter("/never", {"Fn::ImportValue": "no-such-export"}) | {"DependsOn": "G"}
+    body = account.template({**changed, "P": bad})
+    cloudformation.update_stack(StackName="half", TemplateBody=body, DisableRollback=True)
+    assert account.status("half") == "UPDATE_FAILED"
+    group = account.client("logs").describe_log_groups(logGroupNamePrefix="/g")["logGroups"][0]
+    assert group["retentionInDays"] == 7
+    account.update("half", {"G": GROUP})
+
+
+def test_a_failed_create_is_deleted_where_that_is_asked_for(account: Account) -> None:
+    account.client("cloudformation").create_stack(
+        StackName="gone", TemplateBody=failing(account), OnFailure="DELETE"
+    )
+    found = account.client("cloudformation").list_stacks()["StackSummaries"]
+    assert [one["StackStatus"] for one in found if one["StackName"] == "gone"] == ["DELETE_COMPLETE"]
+
+
+def test_only_an_update_under_way_can_be_cancelled(account: Account) -> None:
+    account.create("calm", {"G": GROUP})
+    with pytest.raises(ClientError, match="CancelUpdateStack cannot be called from current stack status"):
+        account.client("cloudformation").cancel_update_stack(StackName="calm")

@@ -279,3 +279,21 @@ def test_an_endpoint_that_cannot_start_says_why(cloud: Any, parameter: str, valu
     assert cloud.status("sick") == "ROLLBACK_COMPLETE"
     cloud.delete("sick")
     assert reason in reasons["Endpoint"]
+
+
+@pytest.mark.usefixtures("managed")
+def test_the_sagemaker_sdk_reads_an_endpoint_that_captures_no_data(
+    cloud: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its resource classes refuse an empty DataCaptureConfig; SageMaker leaves it out."""
+    resources = pytest.importorskip("sagemaker.core.resources")
+    monkeypatch.setenv("AWS_ENDPOINT_URL", cloud.endpoint_url)
+    session = boto3.Session(
+        aws_access_key_id=cloud.credentials.access_key_id,
+        aws_secret_access_key=cloud.credentials.secret_access_key,
+        region_name="us-east-1",
+    )
+    endpoint = resources.Endpoint.get("managed", session=session, region="us-east-1")
+    config = resources.EndpointConfig.get(endpoint.endpoint_config_name, session=session, region="us-east-1")
+    assert endpoint.endpoint_status == "InService"
+    assert [variant.variant_name for variant in config.production_variants] == ["main"]
