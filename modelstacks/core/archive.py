@@ -10,9 +10,12 @@ from __future__ import annotations
 import hashlib
 import tarfile
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import BinaryIO, cast
+
+from modelstacks.core.errors import UsageError
+from modelstacks.core.model_files import open_file
 
 __all__ = ["file_sha256", "write_archive"]
 
@@ -59,21 +62,47 @@ class _StoredGzip:
         self.size += len(data)
 
 
-def write_archive(directory: Path, paths: Iterable[str], destination: Path) -> tuple[str, int]:
+class _Hashed:
+    """Hashes what is read from a file."""
+
+    def __init__(self, content: BinaryIO) -> None:
+        self._content, self.digest = content, hashlib.sha256()
+
+    def read(self, size: int) -> bytes:
+        data = self._content.read(size)
+        self.digest.update(data)
+        return data
+
+
+def write_archive(
+    directory: Path, paths: Iterable[str], destination: Path, digests: Mapping[str, str] | None = None
+) -> tuple[str, int]:
     """Write the files of `directory` named by `paths` (POSIX, relative) to `destination`.
 
+    Args:
+        digests: the sha256 that each file must have while it is packed.
+
     Returns its sha256 and its size in bytes.
+
+    Raises:
+        UsageError: a file cannot be read, or is not what its digest says.
     """
     with destination.open("wb") as out:
         gzip = _StoredGzip(out)
         with tarfile.open(fileobj=cast(BinaryIO, gzip), mode="w|", format=tarfile.PAX_FORMAT) as tar:
             for path in sorted(paths):
-                source = directory / path
-                member = tarfile.TarInfo(path)
-                member.size = source.stat().st_size
-                member.mode = 0o644
-                with source.open("rb") as content:
-                    tar.addfile(member, content)
+                with open_file(directory, path) as (content, size):
+                    member = tarfile.TarInfo(path)
+                    member.size, member.mode = size, 0o644
+                    packed = _Hashed(content)
+                    tar.addfile(member, cast(BinaryIO, packed))
+                if digests is not None and packed.digest.hexdigest() != digests[path]:
+                    raise UsageError(
+                        f"{path} was changed while it was packed",
+                        got=f"sha256 {packed.digest.hexdigest()}",
+                        allowed=digests[path],
+                        fix="lock a copy that nothing writes to",
+                    )
         gzip.close()
     return gzip.digest.hexdigest(), gzip.size
 

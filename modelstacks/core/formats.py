@@ -15,8 +15,9 @@ from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
 
 from modelstacks.core.errors import UsageError
+from modelstacks.core.model_files import walk
 
-__all__ = ["FORMATS", "Detected", "Format", "detect", "files_below", "select", "sniff"]
+__all__ = ["FORMATS", "Detected", "Format", "detect", "select", "sniff"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,21 +103,6 @@ def sniff(path: Path) -> Format | None:
     return None
 
 
-def files_below(directory: Path) -> list[str]:
-    """Every regular file below a folder, as sorted POSIX paths
-
-    hidden ones and Python's caches are left out.
-    """
-    found = []
-    for path in directory.rglob("*"):
-        relative = path.relative_to(directory)
-        if any(part.startswith(".") or part == "__pycache__" for part in relative.parts):
-            continue
-        if path.is_file():
-            found.append(relative.as_posix())
-    return sorted(found)
-
-
 def detect(directory: Path, paths: Collection[str] | None = None, *, where: str = "") -> Detected:
     """Which engine serves the files of a folder.
 
@@ -129,7 +115,7 @@ def detect(directory: Path, paths: Collection[str] | None = None, *, where: str 
         UsageError: nothing in it is a model that an engine here serves, or there are several models.
     """
     where = where or str(directory)
-    paths = files_below(directory) if paths is None else sorted(paths)
+    paths = walk(directory, where) if paths is None else sorted(paths)
     weights = {path: kind for path in paths if (kind := sniff(directory / path)) is not None}
 
     for path, kind in weights.items():
@@ -194,7 +180,7 @@ def select(directory: Path, include: Collection[str] = (), *, where: str = "") -
         UsageError: as `detect`; or a pattern of `include` matches nothing.
     """
     where = where or str(directory)
-    everything = files_below(directory)
+    everything = walk(directory, where)
     if include:
         for pattern in include:
             if not any(_matches(path, (pattern,)) for path in everything):

@@ -15,10 +15,11 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, StringConstraints, ValidationError
+from pydantic import AfterValidator, Field, StringConstraints, ValidationError
 
 from modelstacks.core.base import Frozen
 from modelstacks.core.errors import EnvironmentFault, LockInvalid, relative
+from modelstacks.core.model_files import name_fault
 from modelstacks.core.signature import Signature
 from modelstacks.core.spec import Spec
 
@@ -38,13 +39,20 @@ Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 Strings = dict[str, str]
 
 
+def _plain_path(path: str) -> str:
+    """A lock is a file in a repository: one that was edited must not name files outside the model."""
+    if fault := name_fault(path):
+        raise ValueError(f"{path!a} {fault}")
+    return path
+
+
 class LockedFile(Frozen):
     """One file of the model as it will lie in /opt/ml/model.
 
     `origin` is how its source finds these bytes again.
     """
 
-    path: str
+    path: Annotated[str, AfterValidator(_plain_path)]
     size: int = Field(ge=0)
     sha256: Sha256
     origin: Strings = Field(default_factory=dict)

@@ -58,7 +58,7 @@ def lock(
         _refuse_hidden_code(spec, pinned, detected, ports, report)
         license, license_from = settle(spec.model.license, pinned.license)  # noqa: A001  the field's own name
 
-        made, sha256, size = make_archive(pinned.directory, [file.path for file in pinned.files], project)
+        made, sha256, size = make_archive(pinned.directory, pinned.files, project)
         try:
             report(f"loading it in the {detected.engine} engine")
             try:

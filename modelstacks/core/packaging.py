@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from modelstacks.core.archive import file_sha256, write_archive
 from modelstacks.core.errors import EnvironmentFault, LockInvalid, relative
-from modelstacks.core.lock import LockedModel, read_lock
+from modelstacks.core.lock import LockedFile, LockedModel, read_lock
 from modelstacks.core.ports import Ports
 from modelstacks.core.registry import Workplace, sources
 
@@ -72,7 +72,7 @@ def package(lock_file: Path, project: Path, ports: Ports) -> Path:
 
 def store_archive(directory: Path, model: LockedModel, project: Path, fix: str = "") -> Path:
     """Write the archive of files whose digests have been checked, and keep it under its own digest."""
-    made, sha256, _ = make_archive(directory, [file.path for file in model.files], project)
+    made, sha256, _ = make_archive(directory, model.files, project)
     if sha256 != model.archive.sha256:
         made.unlink()
         raise LockInvalid(
@@ -84,15 +84,21 @@ def store_archive(directory: Path, model: LockedModel, project: Path, fix: str =
     return keep_archive(made, sha256, project)
 
 
-def make_archive(directory: Path, paths: list[str], project: Path) -> tuple[Path, str, int]:
-    """Write an archive under a passing name; return its path, sha256 and size in bytes."""
+def make_archive(directory: Path, files: Sequence[LockedFile], project: Path) -> tuple[Path, str, int]:
+    """Write an archive under a temporary name; return its path, sha256 and size in bytes.
+
+    Raises:
+        UsageError: a file is not what was pinned any more.
+        EnvironmentFault: the archive cannot be written.
+    """
     folder = archive_path(project, "").parent
     try:
         folder.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(dir=folder, prefix=".", suffix=".part")
         os.close(handle)
         try:
-            sha256, size = write_archive(directory, paths, Path(name))
+            digests = {file.path: file.sha256 for file in files}
+            sha256, size = write_archive(directory, digests, Path(name), digests)
         except BaseException:
             Path(name).unlink()
             raise

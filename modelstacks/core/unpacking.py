@@ -1,8 +1,7 @@
 """Unpacking an archive that a stranger made.
 
 Only plain files and folders come out, below the destination and nowhere else, and no more of them than the
-bounds allow: a link, a device, an absolute path, `..`, a name that stands twice or a bomb refuses the whole
-archive.
+bounds allow. A link, a device, a name that model_files.py refuses, or a bomb refuses the whole archive.
 """
 
 from __future__ import annotations
@@ -12,9 +11,10 @@ import io
 import tarfile
 import zlib
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from modelstacks.core.errors import UsageError
+from modelstacks.core.model_files import MOST_FILES, FileTree
 
 __all__ = ["Bounds", "unpack"]
 
@@ -26,7 +26,7 @@ _LARGEST_HEADER = 1 << 20  # tarfile reads an extended header whole into memory
 class Bounds:
     """How much may come out of an archive."""
 
-    files: int = 10_000
+    files: int = MOST_FILES
     size: int = 64 << 30  # bytes unpacked
     ratio: int = 200  # bytes unpacked for one byte packed; weights hardly compress
     free: int = 64 << 20  # bytes that may be unpacked whatever the ratio: small text compresses well
@@ -52,26 +52,25 @@ def unpack(archive: Path, destination: Path, bounds: Bounds | None = None, *, wh
             raise refuse(
                 "not a .tar.gz: the file is not gzip-compressed", "tar -czf model.tar.gz -C MODEL_FOLDER ."
             )
-    names: set[str] = set()
+    tree = FileTree(where, bounds.files)
     total = 0
     try:
         with gzip.open(archive) as stream, tarfile.open(fileobj=_Bounded(stream, where), mode="r:") as tar:
             for member in tar:
-                name = _safe_name(member.name)
-                if name is None:
-                    raise refuse(f"{member.name!r} would be written outside the model's folder")
+                name = _plain(member.name)
                 if member.isdir():
+                    if name:  # the archive's root is no entry of its own
+                        tree.add_folder(name)
                     continue
                 if member.issym() or member.islnk():
-                    raise refuse(f"{member.name!r} is a link", "pack the files themselves: tar --dereference")
+                    raise refuse(
+                        f"{member.name!a} is a link",
+                        "pack the files themselves: tar --dereference --hard-dereference",
+                    )
                 if not member.isreg():
-                    raise refuse(f"{member.name!r} is neither a file nor a folder")
-                if name.lower() in names:  # some file systems fold case, and one file would hide the other
-                    raise refuse(f"{member.name!r} stands twice")
-                names.add(name.lower())
+                    raise refuse(f"{member.name!a} is neither a file nor a folder")
+                tree.add(name)
                 total += member.size
-                if len(names) > bounds.files:
-                    raise refuse(f"it holds more than {bounds.files} files")
                 if total > limit:
                     raise refuse(f"{packed} bytes would unpack to more than {limit}, as a bomb would")
                 _write(tar, member, destination / name)
@@ -98,14 +97,10 @@ def _write(tar: tarfile.TarFile, member: tarfile.TarInfo, path: Path) -> None:
             left -= len(data)
 
 
-def _safe_name(name: str) -> str | None:
-    """The POSIX path below the destination, or None where it does not lie there."""
-    if "\\" in name or "\0" in name or name.startswith("/") or ":" in name.split("/", 1)[0]:
-        return None
-    path = PurePosixPath(name)
-    if ".." in path.parts or any(len(part.encode()) > 255 for part in path.parts):
-        return None
-    return str(path)
+def _plain(name: str) -> str:
+    """A member's name without what tar adds to it: `./` in front, a slash after a folder's name."""
+    plain = "/".join(part for part in name.split("/") if part not in ("", "."))
+    return f"/{plain}" if name.startswith("/") else plain
 
 
 class _Bounded(io.RawIOBase):

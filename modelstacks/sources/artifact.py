@@ -12,12 +12,14 @@ from modelstacks.core.errors import Invalid, UsageError, did_you_mean
 from modelstacks.core.formats import select
 from modelstacks.core.licences import card_license
 from modelstacks.core.lock import LockedFile, LockedModel, files_revision
+from modelstacks.core.model_files import FileTree, open_file, pin
 from modelstacks.core.ports import ObjectVersion
 from modelstacks.core.registry import Doubt, Pinned, Source, Workplace
 from modelstacks.core.spec import SourceSpec
 from modelstacks.core.unpacking import unpack
 
 S3 = "s3://"
+LONGEST_CARD = 1 << 20  # bytes of a README.md that are searched for front matter
 
 
 class Artifact(SourceSpec):
@@ -67,11 +69,13 @@ def resolve(spec: Artifact, place: Workplace) -> Pinned:
     """Find the model's files and pin each by its sha256, and by its version id in S3."""
     if spec.path.startswith(S3):
         return _resolve_s3(spec, place)
-    path = place.local(spec.path)
+    path = _local(spec.path, place.project)
     if not path.exists():
         raise UsageError(f"model.path: {spec.path} does not exist in {place.project}")
     if path.is_dir():
         return _pin(spec, path, {"path": spec.path})
+    if not path.is_file():
+        raise UsageError(f"model.path: {spec.path} is neither a folder nor a .tar.gz")
     unpack(path, place.work, where=spec.path)
     return _pin(spec, place.work, {"path": spec.path, "sha256": file_sha256(path)})
 
@@ -81,7 +85,7 @@ def fetch(model: LockedModel, place: Workplace) -> Path:
     origin = model.origin
     if "bucket" in origin:
         return _fetch_s3(model, place)
-    path = place.local(origin["path"])
+    path = _local(origin["path"], place.project)
     if not path.exists():
         raise UsageError(f"{origin['path']} does not exist in {place.project}, but the lock was made from it")
     if path.is_dir():
@@ -98,7 +102,10 @@ def drift(spec: Artifact, model: LockedModel, project: Path) -> str | None:
     """
     if spec.path.startswith(S3):
         return None
-    path = project / spec.path
+    try:
+        path = _local(spec.path, project)
+    except UsageError as error:
+        return error.what
     if path.is_file():
         return None if file_sha256(path) == model.origin.get("sha256") else f"{spec.path} has changed"
     if not path.is_dir():
@@ -113,11 +120,28 @@ def drift(spec: Artifact, model: LockedModel, project: Path) -> str | None:
     for name in paths:
         if name not in locked:
             return f"{spec.path}/{name} is new"
-        if (path / name).stat().st_size != locked[name].size or file_sha256(path / name) != locked[
-            name
-        ].sha256:
-            return f"{spec.path}/{name} has changed"
+        try:
+            if pin(path, name) != (locked[name].size, locked[name].sha256):
+                return f"{spec.path}/{name} has changed"
+        except UsageError as error:
+            return error.what
     return None
+
+
+def _local(path: str, project: Path) -> Path:
+    """A path in the project, made absolute.
+
+    Raises:
+        UsageError: a link in it leads out of the project.
+    """
+    real = (project / path).resolve()
+    if not real.is_relative_to(project.resolve()):
+        raise UsageError(
+            f"model.path: {path} is a link out of the project",
+            got=str(real),
+            fix="copy the model into the project, or put it into S3",
+        )
+    return real
 
 
 def doubts(spec: Artifact, project: Path) -> tuple[Doubt, ...]:
@@ -134,23 +158,26 @@ def _pin(
     spec: Artifact, directory: Path, origin: dict[str, str], versions: dict[str, str] | None = None
 ) -> Pinned:
     _, paths = select(directory, spec.include, where=spec.path)
-    files = tuple(
-        LockedFile(
-            path=path,
-            size=(directory / path).stat().st_size,
-            sha256=file_sha256(directory / path),
-            origin={"version_id": versions[path]} if versions else {},
-        )
-        for path in paths
-    )
-    card = directory / "README.md"
+    files = []
+    for path in paths:
+        size, sha256 = pin(directory, path)
+        version = {"version_id": versions[path]} if versions else {}
+        files.append(LockedFile(path=path, size=size, sha256=sha256, origin=version))
     return Pinned(
         revision=files_revision(files),
         origin=origin,
-        files=files,
+        files=tuple(files),
         directory=directory,
-        license=card_license(card.read_text(encoding="utf-8", errors="replace")) if card.is_file() else None,
+        license=_stated_license(directory),
     )
+
+
+def _stated_license(directory: Path) -> str | None:
+    """The licence in the front matter of the README.md beside the model."""
+    if not (directory / "README.md").is_file():
+        return None
+    with open_file(directory, "README.md") as (content, _):
+        return card_license(content.read(LONGEST_CARD).decode(errors="replace"))
 
 
 def _resolve_s3(spec: Artifact, place: Workplace) -> Pinned:
@@ -187,11 +214,13 @@ def _resolve_s3(spec: Artifact, place: Workplace) -> Pinned:
                 "sha256": file_sha256(archive),
             },
         )
-    versions: dict[str, str] = {}
-    for found in objects:
-        path = found.key.removeprefix(prefix)
+    paths = {found.key.removeprefix(prefix): found for found in objects}
+    tree = FileTree(spec.path)
+    for path in paths:  # a key may be any string; none is fetched before all are known to be plain paths
+        tree.add(path)
+    for path, found in paths.items():
         _download(place, bucket, found, path, place.work)
-        versions[path] = str(found.version_id)
+    versions = {path: str(found.version_id) for path, found in paths.items()}
     return _pin(spec, place.work, {"bucket": bucket, "prefix": prefix}, versions)
 
 
@@ -212,12 +241,6 @@ def _fetch_s3(model: LockedModel, place: Workplace) -> Path:
 
 
 def _download(place: Workplace, bucket: str, version: ObjectVersion, path: str, directory: Path) -> None:
-    """An object's key may hold anything; only one that is a plain path below the prefix becomes a file."""
-    if path.startswith("/") or "\\" in path or any(part in ("", ".", "..") for part in path.split("/")):
-        raise UsageError(
-            f"model.path: the key {version.key!r} in {bucket} cannot be a file's path",
-            fix="rename the object",
-        )
     destination = directory / path
     destination.parent.mkdir(parents=True, exist_ok=True)
     place.ports.objects.download(bucket, version, destination)

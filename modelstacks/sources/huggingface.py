@@ -15,6 +15,7 @@ from modelstacks.core.archive import file_sha256
 from modelstacks.core.base import Strict, text
 from modelstacks.core.errors import EnvironmentFault, UsageError
 from modelstacks.core.lock import LockedFile, LockedModel
+from modelstacks.core.model_files import FileTree
 from modelstacks.core.ports import HubFile, HubModel
 from modelstacks.core.registry import Pinned, Source, Workplace
 from modelstacks.core.spec import SourceSpec
@@ -108,6 +109,9 @@ def resolve(spec: HuggingFace, place: Workplace) -> Pinned:
             "model, and give a token that may read it: token: {secret: NAME}, or HF_TOKEN",
         )
     form, chosen = _choose(spec, found)
+    tree = FileTree(found.id)
+    for path in chosen:
+        tree.add(path)
     config = _config(found, chosen, place, token)
     task = _task(spec, found, config)
     if config.get("auto_map") and form != "onnx":

@@ -14,22 +14,29 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from modelstacks.core.archive import file_sha256, write_archive
+from modelstacks.core.errors import UsageError
+from modelstacks.core.model_files import FileTree, name_fault
 from modelstacks.core.unpacking import unpack
 
 NAMES = st.text(st.characters(codec="utf-8", categories=("Ll", "Nd")), min_size=1, max_size=12)
 FILES = st.dictionaries(
-    st.lists(NAMES, min_size=1, max_size=3).map("/".join), st.binary(max_size=70_000), min_size=1, max_size=5
+    st.lists(NAMES, min_size=1, max_size=3).map("/".join).filter(lambda path: not name_fault(path)),
+    st.binary(max_size=70_000),
+    min_size=1,
+    max_size=5,
 )
 
 
 def lay_out(folder: Path, files: dict[str, bytes]) -> list[str]:
-    """Write files; those whose parent is already a file are left out."""
+    """Write files; those whose name is taken, by a folder or in another case, are left out."""
     written = []
+    tree = FileTree("files")
     for path, content in files.items():
         try:
+            tree.add(path)
             (folder / path).parent.mkdir(parents=True, exist_ok=True)
             (folder / path).write_bytes(content)
-        except OSError:
+        except (OSError, UsageError):
             continue
         written.append(path)
     return written
@@ -77,3 +84,18 @@ def test_a_file_longer_than_one_block_is_whole(tmp_path: Path) -> None:
         packed = tar.extractfile("model.onnx")
         assert packed is not None
         assert hashlib.sha256(packed.read()).digest() == hashlib.sha256(content).digest()
+
+
+def test_a_file_that_changes_before_it_is_packed_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "model.json").write_bytes(b"{}")
+    locked = hashlib.sha256(b"[]").hexdigest()
+    with pytest.raises(UsageError, match=r"model.json was changed while it was packed; got sha256 44136fa"):
+        write_archive(tmp_path, ["model.json"], tmp_path / "model.tar.gz", {"model.json": locked})
+
+
+def test_a_file_that_was_replaced_by_a_link_is_not_packed(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    (tmp_path / "secret").write_bytes(b"secret")
+    (tmp_path / "in/model.json").symlink_to(tmp_path / "secret")
+    with pytest.raises(UsageError, match=r"'model.json' is a link out of the model's folder"):
+        write_archive(tmp_path / "in", ["model.json"], tmp_path / "model.tar.gz")

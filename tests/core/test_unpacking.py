@@ -58,7 +58,7 @@ def test_files_and_folders_come_out(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["../evil", "/etc/evil", "a/../../evil", "..", "C:/evil", "a\\..\\evil"])
 def test_a_name_that_leads_outside_is_refused(name: str, tmp_path: Path) -> None:
     message = refusal(pack(tmp_path / "a.tar.gz", (name, b"x")), tmp_path / "out")
-    assert message == f"model.tar.gz: {name!r} would be written outside the model's folder"
+    assert message == f"model.tar.gz: {name!r} would be written outside the model's folder; fix: rename it"
     assert list((tmp_path / "out").iterdir()) == []
     assert not (tmp_path / "evil").exists()
 
@@ -69,7 +69,9 @@ def test_a_link_is_refused_even_one_that_stays_inside(kind: bytes, tmp_path: Pat
         pack(tmp_path / "a.tar.gz", ("model.json", b"{}"), special("link", kind, "model.json")),
         tmp_path / "out",
     )
-    assert message == "model.tar.gz: 'link' is a link; fix: pack the files themselves: tar --dereference"
+    assert message == (
+        "model.tar.gz: 'link' is a link; fix: pack the files themselves: tar --dereference --hard-dereference"
+    )
 
 
 def test_a_file_is_not_written_through_a_link(tmp_path: Path) -> None:
@@ -89,10 +91,28 @@ def test_a_device_is_refused(kind: bytes, tmp_path: Path) -> None:
     assert list((tmp_path / "out").iterdir()) == []
 
 
-@pytest.mark.parametrize("second", ["model.json", "./model.json", "MODEL.json"])
-def test_a_name_that_stands_twice_is_refused(second: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("second", ["model.json", "./model.json"])
+def test_a_name_that_is_listed_twice_is_refused(second: str, tmp_path: Path) -> None:
     message = refusal(pack(tmp_path / "a.tar.gz", ("model.json", b"{}"), (second, b"[]")), tmp_path / "out")
-    assert message == f"model.tar.gz: {second!r} stands twice"
+    assert message == "model.tar.gz: 'model.json' is listed twice"
+
+
+@pytest.mark.parametrize("second", ["MODEL.json", "\uff4dodel.json"])
+def test_names_that_some_systems_take_for_one_are_refused(second: str, tmp_path: Path) -> None:
+    message = refusal(pack(tmp_path / "a.tar.gz", ("model.json", b"{}"), (second, b"[]")), tmp_path / "out")
+    assert f"model.tar.gz: {second!a} and 'model.json' are one name" in message
+
+
+@pytest.mark.parametrize("name", ["a\u202egnp.py", "a\u200b.json", "a\x1b[2J", "a\u0301.json", "CON", "a."])
+def test_a_name_that_reads_as_another_is_refused(name: str, tmp_path: Path) -> None:
+    message = refusal(pack(tmp_path / "a.tar.gz", (name, b"x")), tmp_path / "out")
+    assert message.startswith(f"model.tar.gz: {name!a} ")
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_folders_are_counted_too(tmp_path: Path) -> None:
+    archive = pack(tmp_path / "a.tar.gz", *(special(f"d{n}", tarfile.DIRTYPE) for n in range(20_001)))
+    assert "it holds more than 20000 files and folders" in refusal(archive, tmp_path / "out")
 
 
 def test_a_bomb_is_refused_before_it_is_written(tmp_path: Path) -> None:
@@ -107,7 +127,9 @@ def test_a_bomb_is_refused_before_it_is_written(tmp_path: Path) -> None:
 
 def test_too_many_files_are_refused(tmp_path: Path) -> None:
     archive = pack(tmp_path / "a.tar.gz", *((f"f{n}", b"") for n in range(6)))
-    assert refusal(archive, tmp_path / "out", Bounds(files=5)) == "model.tar.gz: it holds more than 5 files"
+    assert refusal(archive, tmp_path / "out", Bounds(files=5)).startswith(
+        "model.tar.gz: it holds more than 5 files; fix: "
+    )
 
 
 def test_more_bytes_than_the_bound_are_refused(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from support.project import XGBOOST, Project
 from modelstacks.core.deployments import load_plans
 from modelstacks.core.errors import LockInvalid, UsageError
 from modelstacks.core.lock import files_revision
+from modelstacks.core.model_files import MOST_FILES
 from modelstacks.core.packaging import package
 
 
@@ -119,8 +120,47 @@ def test_a_bucket_without_versions_is_refused(project: Project) -> None:
 @pytest.mark.parametrize("key", ["churn/../evil", "churn//model.json", "churn/a\\b"])
 def test_a_key_that_is_no_path_is_refused(key: str, project: Project) -> None:
     project.ports.objects.put("models", key, XGBOOST)
-    with pytest.raises(UsageError, match="cannot be a file's path; fix: rename the object"):
+    project.ports.objects.put("models", "churn/model.json", XGBOOST)
+    with pytest.raises(UsageError, match=r"s3://models/churn: '.*; fix: rename it"):
         project.lock(project.spec(model=model("s3://models/churn")))
+    assert project.ports.objects.downloaded == []
+
+
+def test_a_listing_of_more_objects_than_a_model_has_is_refused_before_any_is_fetched(
+    project: Project,
+) -> None:
+    for number in range(MOST_FILES + 1):
+        project.ports.objects.put("models", f"churn/{number}", b"")
+    with pytest.raises(UsageError, match="s3://models/churn: it holds more than 10000 files"):
+        project.lock(project.spec(model=model("s3://models/churn")))
+    assert project.ports.objects.downloaded == []
+
+
+def test_a_path_that_is_a_link_out_of_the_project_is_refused(
+    project: Project, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    outside = tmp_path_factory.mktemp("outside")
+    (outside / "model.json").write_bytes(XGBOOST)
+    (project.folder / "models/elsewhere").symlink_to(outside)
+    with pytest.raises(UsageError, match=r"model.path: models/elsewhere is a link out of the project; got /"):
+        project.lock(project.spec(model=model("models/elsewhere")))
+
+
+def test_a_file_that_became_a_link_makes_the_lock_stale(project: Project, tmp_path: Path) -> None:
+    spec = project.spec()
+    project.lock(spec)
+    (project.folder / "models/churn/model.json").rename(project.folder / "same.json")
+    (project.folder / "models/churn/model.json").symlink_to(project.folder / "same.json")
+    with pytest.raises(LockInvalid, match=r"'model.json' is a link out of the model's folder"):
+        load_plans([spec], "spec", project.folder)
+
+
+def test_a_lock_that_names_a_file_outside_the_model_is_refused(project: Project) -> None:
+    spec = project.spec()
+    lock = project.lock(spec).path
+    lock.write_text(lock.read_text().replace('"path": "model.json"', '"path": "../../../etc/hosts"'))
+    with pytest.raises(LockInvalid, match=r"churn.lock.json: the lock file is damaged at model.files.0.path"):
+        package(lock, project.folder, project.ports.ports())
 
 
 def test_a_lock_from_s3_is_never_stale_offline(project: Project) -> None:

@@ -56,6 +56,7 @@ class MemoryObjects:
     """Versioned buckets: every `put` makes a version, and old ones can still be had."""
 
     versioned: bool = True
+    downloaded: list[str] = field(default_factory=list)
     _objects: dict[tuple[str, str], list[bytes]] = field(default_factory=dict)
 
     def put(self, bucket: str, key: str, content: bytes) -> None:
@@ -69,6 +70,7 @@ class MemoryObjects:
         ]
 
     def download(self, bucket: str, version: ObjectVersion, destination: Path) -> None:
+        self.downloaded.append(version.key)
         versions = self._objects.get((bucket, version.key))
         if not versions:
             raise EnvironmentFault(f"s3://{bucket}/{version.key} is gone")
