@@ -37,7 +37,7 @@ _OPERATING_SYSTEM = frozenset(
     }
 )
 _WITHOUT_EFFECT = frozenset(
-    {"LABEL", "MAINTAINER", "STOPSIGNAL", "USER", "VOLUME", "WORKDIR", "HEALTHCHECK", "SHELL"}
+    {"LABEL", "MAINTAINER", "STOPSIGNAL", "VOLUME", "WORKDIR", "HEALTHCHECK", "SHELL"}
 )
 _BASE_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"  # what every base image sets
 _VARIABLE = re.compile(r"\$(?:\{(\w+)(?::-([^}]*))?\}|(\w+))")
@@ -63,6 +63,7 @@ class Recipe:
     entrypoint: tuple[str, ...]
     cmd: tuple[str, ...]
     exposed_port: int | None
+    user: str = ""  # of the last stage's last USER; "" is root
 
 
 def read(text: str, arguments: Mapping[str, str], name: str = "Dockerfile") -> Recipe:
@@ -77,6 +78,7 @@ def read(text: str, arguments: Mapping[str, str], name: str = "Dockerfile") -> R
     entrypoint: tuple[str, ...] = ()
     cmd: tuple[str, ...] = ()
     port: int | None = None
+    user = ""
     for line, instruction, rest in _instructions(text):
 
         def refuse(why: str, *, at: int = line, what: str = instruction, words: str = rest) -> UsageError:
@@ -92,7 +94,13 @@ def read(text: str, arguments: Mapping[str, str], name: str = "Dockerfile") -> R
 
         match instruction:
             case "FROM":
-                env, entrypoint, cmd, port = {}, (), (), None  # a new stage starts from its own base
+                env, entrypoint, cmd, port, user = (
+                    {},
+                    (),
+                    (),
+                    None,
+                    "",
+                )  # a new stage starts from its own base
             case "ARG":
                 variable, _, default = rest.partition("=")
                 known[variable] = arguments.get(
@@ -116,6 +124,8 @@ def read(text: str, arguments: Mapping[str, str], name: str = "Dockerfile") -> R
                     installation = found or installation
             case "EXPOSE":
                 port = int(expand(rest).split("/")[0])
+            case "USER":
+                user = expand(rest)
             case "ENTRYPOINT":
                 entrypoint, cmd = _exec_form(rest, refuse), ()
             case "CMD":
@@ -128,7 +138,7 @@ def read(text: str, arguments: Mapping[str, str], name: str = "Dockerfile") -> R
             allowed="one `RUN sh install.sh PREFIX ENGINE`",
             fix="deploy it into AWS, or let the image be installed by its install.sh",
         )
-    return Recipe(installation, tuple(copied), env, entrypoint, cmd, port)
+    return Recipe(installation, tuple(copied), env, entrypoint, cmd, port, user)
 
 
 def _instructions(text: str) -> Iterator[tuple[int, str, str]]:

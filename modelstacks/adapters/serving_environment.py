@@ -51,6 +51,7 @@ class ImageEnvironment:
     cmd: tuple[str, ...]
     env: Mapping[str, str]  # ENV, with the image's own folders found below `root`
     exposed_port: int | None
+    user: str = ""  # USER; "" is root
 
 
 class ImageStore:
@@ -127,6 +128,7 @@ class ImageStore:
             cmd=tuple(facts["cmd"]),
             env=facts["env"],
             exposed_port=facts["exposed_port"],
+            user=facts.get("user", ""),
         )
 
     def _install(self, context: Path, recipe: Recipe, image: Path) -> None:
@@ -178,6 +180,7 @@ class ImageStore:
             "cmd": recipe.cmd,
             "env": env,
             "exposed_port": recipe.exposed_port,
+            "user": recipe.user,
         }
         self._write(image / "image.json", facts)
 

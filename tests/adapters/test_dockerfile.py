@@ -42,8 +42,15 @@ def test_an_image_is_its_installation_and_how_it_starts() -> None:
     assert recipe.copied == ("install.sh", "model_server/")
     assert (recipe.entrypoint, recipe.cmd) == (("python", "-m", "model_server"), ("serve",))
     assert recipe.exposed_port == 8080
+    assert recipe.user == "1000"
     assert recipe.env["HOME"] == "/tmp"
     assert recipe.env["PATH"].startswith("/opt/server/venv/bin:/usr/local/sbin:")
+
+
+def test_the_user_is_the_last_stage_s_own() -> None:
+    assert read(IMAGE.replace("USER 1000\n", ""), {}).user == ""
+    assert read(f"FROM debian\nUSER 1000\n{IMAGE}".replace("\nUSER 1000\nEXPOSE", "\nEXPOSE"), {}).user == ""
+    assert read(f"{IMAGE}USER root\n", {}).user == "root"
 
 
 def test_an_argument_that_is_not_given_has_its_default() -> None:

@@ -565,7 +565,7 @@ def _outgoing(call: _Call, integration: Integration, settings: api.Settings) -> 
             query.append(f"{quote(key)}={quote(value)}")
     if integration.connection_type == "VPC_LINK" and settings.stage_in_path:
         path = f"/{call.stage.name}{path}"
-    dropped = ["host", "x-amzn-trace-id", "expect", *(key.lower() for key, _ in extra)]
+    dropped = ["host", "x-amzn-trace-id", "expect", "content-length", *(key.lower() for key, _ in extra)]
     if call.method.authorization == "AWS_IAM":
         dropped.append("authorization")
     forwarded_for = ", ".join(filter(None, (call.request.header("x-forwarded-for"), call.request.client)))
@@ -578,6 +578,7 @@ def _outgoing(call: _Call, integration: Integration, settings: api.Settings) -> 
         ("X-Forwarded-Port", "443"),
         ("X-Amzn-Trace-Id", call.trace),
         ("x-amzn-apigateway-api-id", call.api.id),
+        ("Content-Length", str(len(call.request.body))),  # API Gateway sends one with a GET too
     ]
     method = call.request.method if integration.http_method == "ANY" else integration.http_method
     return Request(method, path, "&".join(query), headers, call.request.body, call.request.client)

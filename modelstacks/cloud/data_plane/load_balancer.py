@@ -20,6 +20,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from modelstacks.cloud.data_plane import desync
 from modelstacks.cloud.data_plane.context import SPEEDUP, Context
 from modelstacks.cloud.data_plane.hops import Refused, security_groups
 from modelstacks.cloud.data_plane.replicas import Replica
@@ -202,6 +203,9 @@ class LoadBalancers:
         balancer = self._context.topology.load_balancers[listener.load_balancer_arn]
         hop = f"load balancer {balancer.name}"
         with self._context.traffic.passing(hop) as counter:
+            if why := desync.refusal(balancer.desync_mode, request):
+                self._context.refuse(Refused(hop, why))
+                return _page(400, "Bad Request", why)
             rule = next((one for one in listener.rules if _applies(one, request)), None)
             if rule is None:
                 return _page(503, "Service Temporarily Unavailable")

@@ -560,6 +560,7 @@ def _load_balancers(account: Account) -> tuple[dict[str, LoadBalancer], dict[str
             subnet_ids=tuple(zone["SubnetId"] for zone in item.get("AvailabilityZones", [])),
             security_group_ids=tuple(item.get("SecurityGroups", [])),
             idle_timeout=float(attributes.get("idle_timeout.timeout_seconds", 60)),
+            desync_mode=attributes.get("routing.http.desync_mitigation_mode", "defensive"),
         )
         listeners = account.pages("elbv2", "describe_listeners", "Listeners", LoadBalancerArn=arn)
         return found, [listener(one) for one in listeners]

@@ -271,6 +271,7 @@ class LoadBalancer:
     subnet_ids: tuple[str, ...]
     security_group_ids: tuple[str, ...]
     idle_timeout: float  # seconds
+    desync_mode: str = "defensive"
 
 
 @dataclass(frozen=True, slots=True)

@@ -99,6 +99,14 @@ def test_a_log_group_is_not_given_such_a_key_later_either(account: Account) -> N
     assert "kmsKeyId" not in found
 
 
+def targets(**properties: Any) -> dict[str, Any]:
+    own = {"Port": 8080, "Protocol": "HTTP", "TargetType": "ip", "VpcId": {"Ref": "Vpc"}, **properties}
+    return {"Type": "AWS::ElasticLoadBalancingV2::TargetGroup", "Properties": own}
+
+
+BALANCED = NETWORK | FRONT | {"Targets": targets()}
+
+
 # --- API Gateway ----------------------------------------------------------------------------------
 
 
@@ -217,6 +225,37 @@ def test_an_integration_times_out_within_the_quota(
         )
 
 
+LINK = {
+    "Type": "AWS::ApiGatewayV2::VpcLink",
+    "Properties": {"Name": "l", "SubnetIds": [{"Ref": "Subnet"}], "SecurityGroupIds": [{"Ref": "Group"}]},
+}
+
+
+def private(**target: Any) -> dict[str, Any]:
+    """An API that sends to a load balancer over a VPC link."""
+    integration = {
+        "Type": "HTTP_PROXY",
+        "IntegrationHttpMethod": "GET",
+        "Uri": "http://balancer.internal",
+        "ConnectionType": "VPC_LINK",
+        "ConnectionId": {"Ref": "Link"},
+        **target,
+    }
+    return BALANCED | {"Link": LINK} | changed(api(), "Method", Integration=integration)
+
+
+def test_a_private_integration_sends_to_a_load_balancer(account: Account) -> None:
+    ids = account.create("private", private(IntegrationTarget={"Ref": "Balancer"}))
+    account.delete("private")
+    listener = account.refuse("listener", private(IntegrationTarget={"Ref": "Listener"}))["Method"]
+    assert ":listener/app/" in listener
+    assert "is not a valid ALB or NLB arn" in listener
+    assert "Error Code: BadRequestException" in listener
+    nowhere = account.refuse("nowhere", private())["Method"]
+    assert nowhere.startswith("IntegrationTarget is required for VpcLinkV2")
+    assert ids["Link"]
+
+
 # --- networks -------------------------------------------------------------------------------------
 
 
@@ -279,14 +318,6 @@ def test_an_interface_endpoint_has_one_subnet_a_zone(account: Account) -> None:
 
 
 # --- load balancers -------------------------------------------------------------------------------
-
-
-def targets(**properties: Any) -> dict[str, Any]:
-    own = {"Port": 8080, "Protocol": "HTTP", "TargetType": "ip", "VpcId": {"Ref": "Vpc"}, **properties}
-    return {"Type": "AWS::ElasticLoadBalancingV2::TargetGroup", "Properties": own}
-
-
-BALANCED = NETWORK | FRONT | {"Targets": targets()}
 
 
 @pytest.mark.parametrize(
@@ -572,3 +603,122 @@ def test_a_function_within_the_limits_is_made_and_not_changed_beyond_them(accoun
             client.update_function_configuration(FunctionName=ids["Function"], **change)
         assert code(error) == kind
     assert json.dumps(client.get_function_configuration(FunctionName=ids["Function"])["Timeout"]) == "900"
+
+
+def test_a_reservation_leaves_a_hundred_executions_to_the_others(account: Account) -> None:
+    reason = account.refuse("greedy", function(ReservedConcurrentExecutions=901))["Function"]
+    assert reason.startswith(
+        "Specified ReservedConcurrentExecutions for function decreases account's "
+        "UnreservedConcurrentExecution below its minimum value of [100]."
+    )
+    client = account.client("lambda")
+    assert client.list_functions()["Functions"] == []
+    ids = account.create("first", function(ReservedConcurrentExecutions=500))
+    account.create("second", function(ReservedConcurrentExecutions=400))
+    assert (
+        "below its minimum value"
+        in account.refuse("third", function(ReservedConcurrentExecutions=1))["Function"]
+    )
+    none = account.create("stopped", function(ReservedConcurrentExecutions=0))["Function"]
+    assert client.get_function(FunctionName=none)["Concurrency"] == {"ReservedConcurrentExecutions": 0}
+    with pytest.raises(ClientError, match="below its minimum value") as error:
+        client.put_function_concurrency(FunctionName=ids["Function"], ReservedConcurrentExecutions=501)
+    assert code(error) == "InvalidParameterValueException"
+    client.put_function_concurrency(FunctionName=ids["Function"], ReservedConcurrentExecutions=499)
+
+
+# --- SageMaker ------------------------------------------------------------------------------------
+
+REPOSITORY = "123456789012.dkr.ecr.eu-west-1.amazonaws.com/images"
+DOCKER, OCI = "docker.distribution.manifest.v2", "oci.image.manifest.v1"
+
+
+@pytest.fixture
+def images(account: Account) -> Iterator[Account]:
+    """An account with a repository of two images, whose manifests differ in kind."""
+    ecr = account.client("ecr")
+    ecr.create_repository(repositoryName="images")
+    for tag, kind in (("docker", DOCKER), ("oci", OCI)):
+        media_type = f"application/vnd.{kind}+json"
+        manifest = {
+            "schemaVersion": 2,
+            "mediaType": media_type,
+            "config": {"mediaType": f"{media_type}.{tag}", "size": 2, "digest": "sha256:" + "0" * 64},
+            "layers": [],
+        }
+        ecr.put_image(
+            repositoryName="images",
+            imageTag=tag,
+            imageManifest=json.dumps(manifest),
+            imageManifestMediaType=media_type,
+        )
+    yield account
+    ecr.delete_repository(repositoryName="images", force=True)
+
+
+def endpoint(tag: str = "docker", instance: str = "ml.m5.large", variant: str = "main") -> dict[str, Any]:
+    """An endpoint of one variant, which scales."""
+    model = {
+        "ExecutionRoleArn": {"Fn::GetAtt": ["Role", "Arn"]},
+        "PrimaryContainer": {"Image": f"{REPOSITORY}:{tag}"},
+    }
+    production = {
+        "ModelName": {"Fn::GetAtt": ["Model", "ModelName"]},
+        "VariantName": variant,
+        "InstanceType": instance,
+        "InitialInstanceCount": 1,
+        "InitialVariantWeight": 1,
+    }
+    resource = {"Fn::Sub": f"endpoint/${{Endpoint.EndpointName}}/variant/{variant}"}
+    capacity = {
+        "MinCapacity": 1,
+        "MaxCapacity": 2,
+        "ServiceNamespace": "sagemaker",
+        "ScalableDimension": "sagemaker:variant:DesiredInstanceCount",
+        "ResourceId": resource,
+    }
+    return {
+        "Role": role("sagemaker.amazonaws.com"),
+        "Model": {"Type": "AWS::SageMaker::Model", "Properties": model},
+        "Config": {
+            "Type": "AWS::SageMaker::EndpointConfig",
+            "Properties": {"ProductionVariants": [production]},
+        },
+        "Endpoint": {
+            "Type": "AWS::SageMaker::Endpoint",
+            "Properties": {"EndpointConfigName": {"Fn::GetAtt": ["Config", "EndpointConfigName"]}},
+        },
+        "Capacity": {"Type": "AWS::ApplicationAutoScaling::ScalableTarget", "Properties": capacity},
+    }
+
+
+def test_a_model_s_image_has_a_docker_manifest(images: Account) -> None:
+    reason = images.refuse("oci", endpoint("oci"))["Model"]
+    assert reason.startswith(
+        f"Unsupported manifest media type application/vnd.{OCI}+json for image {REPOSITORY}:oci. "
+        "Ensure that valid manifest media type is used for specified image."
+    )
+    arn = images.client("iam").create_role(RoleName="r", AssumeRolePolicyDocument="{}")["Role"]["Arn"]
+    with pytest.raises(ClientError, match="Unsupported manifest media type"):
+        images.client("sagemaker").create_model(
+            ModelName="oci", ExecutionRoleArn=arn, Containers=[{"Image": f"{REPOSITORY}:oci"}]
+        )
+    images.client("iam").delete_role(RoleName="r")
+    images.create("docker", endpoint("docker"))
+
+
+@pytest.mark.parametrize(
+    ("instance", "variant"), [("ml.m5.xlarge", "main"), ("ml.m5.large", "other")], ids=["type", "removed"]
+)
+def test_a_variant_that_scales_keeps_its_instance_type(images: Account, instance: str, variant: str) -> None:
+    before = endpoint()
+    images.create("scaled", before)
+    after = endpoint(instance=instance, variant=variant)
+    after["Capacity"] = before["Capacity"]
+    reason = images.refuse_update("scaled", after)["Endpoint"]
+    assert (
+        "must be deregistered as scalable targets with AWS Auto Scaling before they can be removed" in reason
+    )
+    unscaled = {name: one for name, one in before.items() if name != "Capacity"}
+    images.update("scaled", unscaled)
+    images.update("scaled", {name: one for name, one in after.items() if name != "Capacity"})

@@ -8,7 +8,7 @@ from typing import Any
 from support.control_plane import LOGGING, NETWORK, Account
 
 API = {"RestApiId": {"Ref": "Api"}}
-LISTENER = "arn:aws:elasticloadbalancing:eu-west-1:123456789012:listener/app/a/1/2"
+BALANCER = "arn:aws:elasticloadbalancing:eu-west-1:123456789012:loadbalancer/app/a/1"
 
 
 def typed(kind: str, /, **properties: Any) -> dict[str, Any]:
@@ -23,7 +23,7 @@ def rest_api() -> dict[str, Any]:
         "Uri": "http://alb.internal/v2/models/{model}/infer",
         "ConnectionType": "VPC_LINK",
         "ConnectionId": {"Ref": "Link"},
-        "IntegrationTarget": LISTENER,
+        "IntegrationTarget": BALANCER,
         "RequestParameters": {"integration.request.path.model": "method.request.path.model"},
         "TimeoutInMillis": 20000,
     }
@@ -118,7 +118,7 @@ def test_an_integration_remembers_its_connection(account: Account) -> None:
     integration = gateway.get_integration(**words)
     assert integration["connectionType"] == "VPC_LINK"
     assert integration["connectionId"] == ids["Link"]
-    assert integration["integrationTarget"] == LISTENER
+    assert integration["integrationTarget"] == BALANCER
     assert integration["uri"] == "http://alb.internal/v2/models/{model}/infer"
     assert integration["requestParameters"] == {"integration.request.path.model": "method.request.path.model"}
     assert integration["timeoutInMillis"] == 20000

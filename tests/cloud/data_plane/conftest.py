@@ -44,6 +44,7 @@ class Image:
     cmd: tuple[str, ...] = ("unused",)
     env: Mapping[str, str] = field(default_factory=dict)
     exposed_port: int | None = 8080
+    user: str = ""
 
 
 class Cloud:
@@ -63,7 +64,7 @@ class Cloud:
                 state=self.state,
                 account=account,
                 control_plane=plane.socket,
-                images=lambda _: Image(),
+                images=lambda uri: Image(user="1000:1000" if "unprivileged" in uri else ""),
                 registry=Registry(self.state.logs, lambda: None),
                 changed=lambda: None,
             )

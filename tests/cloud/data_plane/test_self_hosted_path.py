@@ -142,6 +142,33 @@ class TestIamAuthorization:
         assert answer.json()["path"] == "/models/a%20b?x=1&a=2"
         assert "authorization" not in answer.json()["headers"]
 
+    def test_a_get_does_not_pass_a_load_balancer_in_strictest_mode(
+        self, cloud: Any, self_hosted: dict[str, str]
+    ) -> None:
+        balancing = cloud.client("elbv2")
+        balancers = balancing.describe_load_balancers()["LoadBalancers"]
+        arn = next(one for one in balancers if self_hosted["BalancerGroup"] in one["SecurityGroups"])[
+            "LoadBalancerArn"
+        ]
+
+        def mode(name: str) -> None:
+            attribute = {"Key": "routing.http.desync_mitigation_mode", "Value": name}
+            balancing.modify_load_balancer_attributes(LoadBalancerArn=arn, Attributes=[attribute])
+            cloud.settle()
+
+        mode("strictest")
+        try:
+            answer, posted = self.get(cloud, "AKIATEST", "secret"), post(cloud)
+        finally:
+            mode("defensive")
+        assert answer.status_code == 400
+        assert (
+            "strictest blocks acceptable requests: GetHeadZeroContentLength"
+            in str(dict(answer.headers)) + answer.text
+        )
+        assert posted.status_code == 200
+        assert self.get(cloud, "AKIATEST", "secret").status_code == 200
+
     def test_a_wrong_secret_is_refused(self, cloud: Any) -> None:
         answer = self.get(cloud, "AKIATEST", "guessed")
         assert answer.status_code == 403

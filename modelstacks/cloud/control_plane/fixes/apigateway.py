@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 from moto.apigateway.exceptions import BadRequestException
 from moto.apigateway.models import Integration, UsagePlan
 from moto.apigateway.responses import APIGatewayResponse
+from moto.apigatewayv2.models import apigatewayv2_backends
 from moto.iam.models import iam_backends
 
 from modelstacks.cloud.control_plane.fixes import afterwards, beforehand
@@ -20,6 +22,11 @@ _KEPT = ("connectionId", "integrationTarget", "responseTransferMode")
 #: what the streaming of responses allows.
 _TIMEOUT = (50, 29_000)
 _STREAMING_TIMEOUT = (50, 900_000)
+
+#: What a private integration sends to: a load balancer, not one of its listeners.
+_LOAD_BALANCER = re.compile(
+    r"arn:[\w-]+:elasticloadbalancing:[\w-]+:\d{12}:loadbalancer/(?:app|net)/[\w-]+/[0-9a-z]+"
+)
 
 #: What AmazonAPIGatewayPushToCloudWatchLogs allows, and API Gateway needs to write.
 _LOGGING = ("logs:CreateLogGroup", "logs:CreateLogStream", "logs:PutLogEvents")
@@ -45,6 +52,7 @@ def install() -> None:
         timeout = self._get_param("timeoutInMillis")
         if timeout is not None and not least <= int(timeout) <= most:
             raise BadRequestException(f"Timeout should be between {least} ms and {most} ms")
+        _check_target(self)
 
     @afterwards(APIGatewayResponse, "put_integration")
     def keep_connection(self: Any, _answer: Any) -> Any:
@@ -65,6 +73,17 @@ def install() -> None:
         return answer
 
     UsagePlan.apply_patch_operations = _patch_usage_plan
+
+
+def _check_target(response: Any) -> None:
+    """Raise what PutIntegration raises for a private integration without a load balancer to send to."""
+    links = apigatewayv2_backends[response.current_account][response.region].vpc_links
+    target = response._get_param("integrationTarget")  # noqa: SLF001  moto's way to read a request
+    if not target:
+        if response._get_param("connectionId") in links:  # noqa: SLF001
+            raise BadRequestException("IntegrationTarget is required for VpcLinkV2")
+    elif not _LOAD_BALANCER.fullmatch(target):
+        raise BadRequestException(f"{target} is not a valid ALB or NLB arn")
 
 
 def _check_logging() -> None:

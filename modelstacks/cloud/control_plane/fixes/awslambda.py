@@ -12,7 +12,7 @@ import secrets
 from datetime import UTC, datetime
 from functools import cache
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 import botocore.session
 from moto.awslambda.exceptions import InvalidParameterValueException, LambdaClientError
@@ -28,6 +28,11 @@ _SECRET = secrets.token_urlsafe(32)
 #: A function's longest timeout in seconds, without a capacity provider, and its memory in MiB.
 _LONGEST = 900
 _MEMORY = (128, 10_240)
+
+#: Concurrent executions of an account and region, and how many of them no reservation may take. A new
+#: account's quota may be 10, where nothing can be reserved.
+_QUOTA = 1000
+_FLOOR = 100
 
 
 def code_of(account: str, path: str) -> bytes | None:
@@ -62,6 +67,11 @@ def install() -> None:
     def check_change(self: Any) -> None:
         _check_configuration(self.json_body, "update-block")
 
+    @beforehand(LambdaResponse, "put_function_concurrency")
+    def check_reservation(self: Any) -> None:
+        name = unquote(self.path.rsplit("/", 2)[-2]).rsplit(":", 1)[-1]
+        _check_reservation(self.backend, name, int(self._get_param("ReservedConcurrentExecutions") or 0))
+
     def keep_logging(self: Any, answer: Any) -> Any:
         """Remember what CreateFunction or UpdateFunctionConfiguration said of logging."""
         if answer[0] >= 300 or "LoggingConfig" not in self.json_body:
@@ -83,7 +93,21 @@ def install() -> None:
             place = f"{_SECRET}/{self.region}/{quote(function['FunctionName'])}/{quote(key)}"
             location = f"http://{self.headers['Host']}{CODE_PATH}{place}"
             body["Code"] = {"RepositoryType": "S3", "Location": location}
+        reserved = self.backend.get_function(function["FunctionName"], None).reserved_concurrency
+        if reserved is not None:  # moto leaves out a reservation of 0, which stops every invocation
+            body["Concurrency"] = {"ReservedConcurrentExecutions": int(reserved)}
         return json.dumps(body)
+
+
+def _check_reservation(backend: Any, name: str, count: int) -> None:
+    """Raise what PutFunctionConcurrency raises for a reservation that leaves too little to the others."""
+    others = (one for one in backend.list_functions() if one.function_name != name)
+    reserved = sum(int(one.reserved_concurrency or 0) for one in others)
+    if count and _QUOTA - reserved - count < _FLOOR:
+        raise InvalidParameterValueException(
+            "Specified ReservedConcurrentExecutions for function decreases account's "
+            f"UnreservedConcurrentExecution below its minimum value of [{_FLOOR}]."
+        )
 
 
 def _check_configuration(body: dict[str, Any], block: str) -> None:

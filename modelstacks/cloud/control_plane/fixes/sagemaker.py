@@ -9,18 +9,21 @@ plane serves sagemaker-runtime.
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import botocore.session
+from moto.applicationautoscaling.models import applicationautoscaling_backends
 from moto.core.responses import ActionResult
 from moto.core.utils import utcnow
+from moto.ecr.models import ecr_backends
 from moto.sagemaker.exceptions import ValidationError
 from moto.sagemaker.models import FakeEndpoint, FakeEndpointConfig, sagemaker_backends
 from moto.sagemaker.responses import SageMakerResponse
 from moto.sagemakerruntime.responses import SageMakerRuntimeResponse
 
 from modelstacks.cloud.control_plane.channel import CHANNEL, Report
-from modelstacks.cloud.control_plane.fixes import afterwards
+from modelstacks.cloud.control_plane.fixes import afterwards, beforehand
 
 #: CreateEndpointConfig's members that moto drops, by the attribute under which its answer finds them.
 _ENDPOINT_CONFIG = {
@@ -30,6 +33,11 @@ _ENDPOINT_CONFIG = {
     "VpcConfig": "vpc_config",
     "EnableNetworkIsolation": "enable_network_isolation",
 }
+
+_ECR_IMAGE = re.compile(
+    r"(?P<account>\d{12})\.dkr\.ecr\.(?P<region>[\w-]+)\.amazonaws\.com(?:\.cn)?/(?P<repository>[\w./-]+)"
+    r"(?::(?P<tag>[\w.-]+)|@(?P<digest>sha256:[0-9a-f]{64}))"
+)
 
 
 def install() -> None:
@@ -45,6 +53,12 @@ def install() -> None:
             )
 
     FakeEndpointConfig.validate_instance_type = validate_instance_type
+
+    @beforehand(SageMakerResponse, "create_model")
+    def check_images(self: Any) -> None:
+        primary = self._get_param("PrimaryContainer")
+        for container in [*([primary] if primary else []), *(self._get_param("Containers") or [])]:
+            _check_manifest(container.get("Image") or "")
 
     @afterwards(SageMakerResponse, "create_model")
     def keep_isolation(self: Any, answer: Any) -> Any:
@@ -84,6 +98,9 @@ def _update_endpoint(self: Any) -> Any:
     backend.describe_endpoint(name)  # raises what AWS raises for one that is not there
     endpoint: FakeEndpoint = backend.endpoints[name]
     config = backend.describe_endpoint_config(self._get_param("EndpointConfigName"))
+    if endpoint.endpoint_status in ("Creating", "Updating"):
+        raise ValidationError(f'Cannot update in-progress endpoint "{endpoint.arn}".')
+    _check_scaled_variants(self, endpoint, config["ProductionVariants"])
     retain = bool(self._get_param("RetainAllVariantProperties"))
     endpoint.last_modified_time = utcnow()
     endpoint.failure_reason = None
@@ -143,6 +160,47 @@ def _without_an_empty_capture_config(_self: Any, answer: Any) -> Any:
     return ActionResult(
         {name: value for name, value in answer.result.items() if (name, value) != ("DataCaptureConfig", {})}
     )
+
+
+def _check_scaled_variants(response: Any, endpoint: FakeEndpoint, variants: list[dict[str, Any]]) -> None:
+    """Raise what UpdateEndpoint raises where a variant that is scaled goes, or gets another instance type."""
+    scaling = applicationautoscaling_backends[response.current_account][response.region]
+    targets = scaling.targets.get("sagemaker:variant:DesiredInstanceCount", {})
+    old = {one["VariantName"]: one.get("InstanceType") for one in _configured(response, endpoint)}
+    new = {one["VariantName"]: one.get("InstanceType") for one in variants}
+    moved = [
+        name
+        for name, kind in old.items()
+        if f"endpoint/{endpoint.endpoint_name}/variant/{name}" in targets and new.get(name) != kind
+    ]
+    if moved:
+        raise ValidationError(
+            f'The variant(s) "[{", ".join(moved)}]" must be deregistered as scalable targets with AWS Auto '
+            "Scaling before they can be removed or have their instance type updated."
+        )
+
+
+def _configured(response: Any, endpoint: FakeEndpoint) -> list[dict[str, Any]]:
+    """The variants of the configuration that an endpoint has now; none where that was deleted."""
+    config = response.sagemaker_backend.endpoint_configs.get(endpoint.endpoint_config_name)
+    variants: list[dict[str, Any]] = config.production_variants if config else []
+    return variants
+
+
+def _check_manifest(image: str) -> None:
+    """Raise what CreateModel raises for an image whose manifest is not Docker's own."""
+    place = _ECR_IMAGE.fullmatch(image)
+    if place is None:
+        return
+    repository = ecr_backends[place["account"]][place["region"]].repositories.get(place["repository"])
+    for pushed in repository.images if repository else []:
+        named = place["tag"] in pushed.image_tags if place["tag"] else pushed.image_digest == place["digest"]
+        kind = pushed.image_manifest_media_type
+        if named and kind and not kind.startswith("application/vnd.docker.distribution.manifest.v"):
+            raise ValidationError(
+                f"Unsupported manifest media type {kind} for image {image}. Ensure that valid manifest media "
+                "type is used for specified image."
+            )
 
 
 def _running(endpoint: FakeEndpoint, variants: list[dict[str, Any]]) -> list[dict[str, Any]]:
