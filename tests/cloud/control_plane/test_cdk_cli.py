@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -167,3 +168,18 @@ def test_a_first_deploy_by_change_set_that_fails_leaves_nothing(
         plain_deploy(toolchain, assembly(tmp_path / "bad", "/new", Bad=bad), emulated)
     assert account.status("byhand") == "ROLLBACK_COMPLETE"
     assert account.client("logs").describe_log_groups(logGroupNamePrefix="/new")["logGroups"] == []
+
+
+def test_a_wrong_secret_is_named_by_the_account(toolchain: CdkToolchain, emulated: EmulatedAccount) -> None:
+    wrong = replace(emulated, secret_access_key="wrong")
+    with pytest.raises(DeploymentFailed, match="signature we calculated does not match the signature"):
+        toolchain.bootstrap(wrong, lambda _: None)
+
+
+def test_a_key_that_the_account_does_not_know_deploys_nothing(
+    toolchain: CdkToolchain, emulated: EmulatedAccount
+) -> None:
+    """The CLI asks STS who it is, and says in its own words that it could not find out."""
+    wrong = replace(emulated, access_key_id="AKIAWRONG")
+    with pytest.raises(DeploymentFailed, match="Need to perform AWS calls for account"):
+        toolchain.bootstrap(wrong, lambda _: None)

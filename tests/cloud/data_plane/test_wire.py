@@ -141,3 +141,100 @@ def test_a_port_in_use_is_an_environment_fault() -> None:
 
     with pytest.raises(EnvironmentFault, match="is in use by another program"):
         asyncio.run(run())
+
+
+def raw(*parts: bytes, limits: Limits = UNLIMITED, **options: bool) -> bytes:
+    """What a listener answers to these bytes, until it closes; PORT in them is its own."""
+
+    async def run() -> bytes:
+        listener = await listen(echo, limits=limits, **options)
+        try:
+            reader, writer = await asyncio.open_connection("127.0.0.1", listener.port)
+            for part in parts:
+                writer.write(part.replace(b"PORT", str(listener.port).encode()))
+                await writer.drain()
+            answer = await asyncio.wait_for(reader.read(), 30)
+            writer.close()
+            return answer
+        finally:
+            await listener.close()
+
+    return asyncio.run(run())
+
+
+CLOSE = b"Connection: close\r\n\r\n"
+OURS = b"GET /x HTTP/1.1\r\nHost: localhost:PORT\r\n"
+
+
+class TestHosts:
+    @pytest.mark.parametrize("host", [b"localhost:PORT", b"127.0.0.1:PORT", b"LOCALHOST:PORT", b"[::1]:PORT"])
+    def test_names_of_this_machine_lead_in(self, host: bytes) -> None:
+        assert raw(b"GET /x HTTP/1.1\r\nHost: " + host + b"\r\n" + CLOSE).startswith(b"HTTP/1.1 200")
+
+    @pytest.mark.parametrize(
+        "host",
+        [b"evil.example:PORT", b"evil.example", b"localhost", b"localhost:1", b"", b"localhost:PORT:PORT",
+         b"bucket.localhost:PORT", b"localhost.evil.example:PORT"],
+    )  # fmt: skip
+    def test_other_names_do_not(self, host: bytes) -> None:
+        assert raw(b"GET /x HTTP/1.1\r\nHost: " + host + b"\r\n" + CLOSE).startswith(b"HTTP/1.1 403")
+
+    def test_buckets_have_names_under_localhost_where_it_is_allowed(self) -> None:
+        named = b"GET /x HTTP/1.1\r\nHost: bucket.localhost:PORT\r\n" + CLOSE
+        assert raw(named, localhost=True).startswith(b"HTTP/1.1 200")
+        assert raw(named.replace(b"bucket.", b"bucket-"), localhost=True).startswith(b"HTTP/1.1 403")
+
+    def test_none_or_two_are_a_bad_request(self) -> None:
+        assert raw(b"GET /x HTTP/1.1\r\n" + CLOSE).startswith(b"HTTP/1.1 400")
+        twice = OURS + b"Host: localhost:PORT\r\n" + CLOSE
+        assert raw(twice).startswith(b"HTTP/1.1 400")
+
+
+class TestPages:
+    SENT = OURS + b"Origin: http://127.0.0.1:1\r\nSec-Fetch-Site: same-site\r\n" + CLOSE
+
+    def test_are_refused_with_no_word_of_cors(self) -> None:
+        answer = raw(self.SENT)
+        assert answer.startswith(b"HTTP/1.1 403")
+        assert b"access-control" not in answer.lower()
+
+    def test_are_the_handlers_business_where_it_serves_browsers(self) -> None:
+        assert raw(self.SENT, browsers=True).startswith(b"HTTP/1.1 200")
+
+    def test_are_refused_before_their_bodies_are_read(self) -> None:
+        unfinished = b"POST /x HTTP/1.1\r\nHost: localhost:PORT\r\nOrigin: null\r\nContent-Length: 9\r\n\r\n1"
+        assert raw(unfinished).startswith(b"HTTP/1.1 403")
+
+
+class TestLimits:
+    def test_a_head_over_its_limit_is_refused(self) -> None:
+        limits = Limits(head=10_240)
+        headers = b"".join(b"x-%d: %s\r\n" % (n, b"v" * 1_000) for n in range(10))
+        assert raw(OURS + headers + CLOSE, limits=limits).startswith(b"HTTP/1.1 200")
+        too_many = raw(OURS + headers + b"x-more: " + b"v" * 300 + b"\r\n" + CLOSE, limits=limits)
+        assert too_many.startswith(b"HTTP/1.1 431 Request Header Fields Too Large\r\n")
+        assert too_many.endswith(b'{"message":"Request Header Fields Too Large"}')
+
+    def test_a_head_without_an_end_is_refused_when_it_passes_the_limit(self) -> None:
+        endless = [b"GET /x HTTP/1.1\r\n", *(b"x-%d: %s\r\n" % (n, b"v" * 1_000) for n in range(12))]
+        assert raw(*endless, limits=Limits(head=10_240)).startswith(b"HTTP/1.1 431")
+
+    @pytest.mark.parametrize(
+        "sent",
+        [b"GET /x HT", OURS, b"POST /x HTTP/1.1\r\nHost: localhost:PORT\r\nContent-Length: 9\r\n\r\n1"],
+        ids=["in the request line", "in the headers", "in the body"],
+    )
+    def test_a_request_that_does_not_end_in_time_is_refused(self, sent: bytes) -> None:
+        answer = raw(sent, limits=Limits(seconds=0.1))
+        assert answer.startswith(b"HTTP/1.1 408 Request Timeout\r\n")
+
+    def test_a_connection_that_never_asks_is_closed(self) -> None:
+        assert raw(limits=Limits(seconds=0.1)) == b""
+
+    def test_an_answer_may_take_longer_than_its_request(self) -> None:
+        async def slow(request: Request) -> Response:
+            await asyncio.sleep(0.3)
+            return await echo(request)
+
+        requests = [Request("POST", "/", body=b"1"), Request("POST", "/", body=b"2")]
+        assert exchange(slow, *requests, limits=Limits(seconds=0.1)) == [(200, b"1"), (200, b"2")]
