@@ -362,7 +362,11 @@ class Connection(asyncio.Protocol):
         self._silent = 0
         if self._reading is not None:
             if self._in_head:  # a trailer is counted and not believed
-                self._reading.headers[name.lower()] = value
+                key = name.lower()
+                if key == b"host" and key in self._reading.headers:
+                    self._break(ProblemError(400, "the request has two Host headers", close=True))
+                    return
+                self._reading.headers[key] = value
             self._header_bytes += len(name) + len(value) + 4
             if self._header_bytes > MAX_HEADER_BYTES:
                 self._break(_header_too_long())
@@ -376,6 +380,8 @@ class Connection(asyncio.Protocol):
         length = int(request.headers.get(b"content-length", 0))
         if length > self.server.settings.max_body_bytes:
             self._too_large()
+        elif b"host" not in request.headers and self._parser.get_http_version() == "1.1":
+            self._break(ProblemError(400, "an HTTP/1.1 request needs a Host header", close=True))
         elif length >= LARGE_BODY and not self._hold(request, length):
             return
         elif b"expect" in request.headers:

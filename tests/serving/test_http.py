@@ -83,20 +83,30 @@ MALFORMED: dict[str, tuple[bytes, int]] = {
     "NUL in a header": (b"GET /ping HTTP/1.1\r\nhost: a\0b\r\n\r\n", 400),
     "a negative length": (POST + b"host: x\r\ncontent-length: -5\r\n\r\n", 400),
     "a length that is no number": (POST + b"host: x\r\ncontent-length: ten\r\n\r\n", 400),
-    "two lengths": (POST + b"content-length: 1\r\ncontent-length: 2\r\n\r\nxx", 400),
-    "length and chunks": (POST + b"content-length: 5\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n", 400),
-    "a bad chunk": (POST + b"transfer-encoding: chunked\r\n\r\nzz\r\nab\r\n", 400),
-    "an absurd length": (POST + b"content-length: 99999999999999999999999\r\n\r\n", 400),
-    "a length above the limit": (POST + b"content-length: 7000000\r\n\r\n", 413),
-    "a body shorter than its length": (POST + b"content-length: 50\r\n\r\nabc", 400),
+    "two lengths": (POST + b"host: x\r\ncontent-length: 1\r\ncontent-length: 2\r\n\r\nxx", 400),
+    "length and chunks": (
+        POST + b"host: x\r\ncontent-length: 5\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n",
+        400,
+    ),
+    "a bad chunk": (POST + b"host: x\r\ntransfer-encoding: chunked\r\n\r\nzz\r\nab\r\n", 400),
+    "an absurd length": (POST + b"host: x\r\ncontent-length: 99999999999999999999999\r\n\r\n", 400),
+    "a length above the limit": (POST + b"host: x\r\ncontent-length: 7000000\r\n\r\n", 413),
+    "a body shorter than its length": (POST + b"host: x\r\ncontent-length: 50\r\n\r\nabc", 400),
     "a header cut short": (b"GET /ping HTTP/1.1\r\nhost:", 400),
     "a long URL": (b"GET /" + b"a" * 10_000 + b" HTTP/1.1\r\n\r\n", 414),
     "a long header": (b"GET /ping HTTP/1.1\r\nx: " + b"a" * 70_000 + b"\r\n\r\n", 431),
     "many headers": (b"GET /ping HTTP/1.1\r\n" + b"x-header: abcdefghij\r\n" * 5_000 + b"\r\n", 431),
     "a header without an end": (b"GET /ping HTTP/1.1\r\nx: " + b"a" * 200_000, 431),
-    "a long trailer": (POST + b"transfer-encoding: chunked\r\n\r\n0\r\nx: " + b"a" * 200_000, 431),
-    "a long chunk extension": (POST + b"transfer-encoding: chunked\r\n\r\n1;" + b"a" * 200_000, 431),
-    "an expectation": (POST + b"content-length: 1\r\nexpect: cake\r\n\r\n", 417),
+    "a long trailer": (POST + b"host: x\r\ntransfer-encoding: chunked\r\n\r\n0\r\nx: " + b"a" * 200_000, 431),
+    "a long chunk extension": (
+        POST + b"host: x\r\ntransfer-encoding: chunked\r\n\r\n1;" + b"a" * 200_000,
+        431,
+    ),
+    "an expectation": (POST + b"host: x\r\ncontent-length: 1\r\nexpect: cake\r\n\r\n", 417),
+    "no host": (b"GET /ping HTTP/1.1\r\n\r\n", 400),
+    "no host before a body": (POST + b"content-length: 2\r\n\r\n[]", 400),
+    "two hosts": (b"GET /ping HTTP/1.1\r\nhost: x\r\nHost: x\r\n\r\n", 400),
+    "two hosts around others": (POST + b"host: x\r\ncontent-length: 2\r\nhost: y\r\n\r\n[]", 400),
 }
 
 
@@ -108,6 +118,10 @@ def test_malformed_http_is_answered_and_the_connection_closed(digits: ModelServe
     assert head.startswith(b"HTTP/1.1 %d " % status), answer[:300]
     assert b"connection: close" in head
     assert json.loads(body)["status"] == status
+
+
+def test_http_1_0_needs_no_host(digits: ModelServer) -> None:
+    assert exchange(digits, b"GET /ping HTTP/1.0\r\n\r\n").startswith(b"HTTP/1.1 200 ")
 
 
 @pytest.mark.parametrize("broken", ["a long URL", "an expectation", "a length above the limit"])
@@ -427,7 +441,7 @@ def test_the_work_of_a_client_that_left_is_dropped(start: Callable[..., ModelSer
     server = start(folder)
     hold = folder / "hold"
     hold.touch()
-    request = "POST /invocations HTTP/1.1\r\ncontent-type: text/plain\r\ncontent-length: 5\r\n\r\n"
+    request = "POST /invocations HTTP/1.1\r\nhost: x\r\ncontent-type: text/plain\r\ncontent-length: 5\r\n\r\n"
     first, leaver, last = (connect(server) for _ in range(3))
     with first, last:
         first.sendall((request + "first").encode())

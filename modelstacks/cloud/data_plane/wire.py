@@ -217,7 +217,7 @@ class _Door:
         """The answer to a request that may not come in."""
         hosts = [value for name, value in headers if name == "host"]
         if len(hosts) != 1:
-            return _plain(400, "Bad Request", f"a request has one Host header; got {len(hosts)}")
+            return _plain(400, "Bad Request", f"a request needs exactly one Host header; got {len(hosts)}")
         if not self._ours(hosts[0].lower()):
             names = f"localhost:{self.port} or 127.0.0.1:{self.port}"
             return _plain(403, "Forbidden", f"the Host header has to be {names}")
