@@ -26,6 +26,7 @@ from modelstacks.core.errors import DeploymentFailed, EnvironmentFault, Modelsta
 
 __all__ = ["CdkToolchain", "EmulatedAccount", "Program", "ResourceEvent", "resource_event"]
 
+LOOPBACK = ("localhost", ".localhost", "127.0.0.1", "::1")
 OLDEST_NODE = 22  # the oldest major version that jsii supports
 _STOP_SECONDS = 5.0
 
@@ -100,6 +101,10 @@ class EmulatedAccount:
             "AWS_REGION": self.region,
             "AWS_DEFAULT_REGION": self.region,
             "AWS_EC2_METADATA_DISABLED": "true",
+            # The user's own profiles and credentials are of no account here; a broken file must not matter.
+            "AWS_CONFIG_FILE": os.devnull,
+            "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
+            **without_proxy(os.environ),
             "CDK_DOCKER": str(docker),
             "CDK_HOME": str(cdk_home),  # account and notice caches: not the user's own
             "MODELSTACKS_IMAGES": str(images),
@@ -331,6 +336,13 @@ class CdkToolchain:
             "JSII_SILENCE_WARNING_UNTESTED_NODE_VERSION": "1",
             "NO_COLOR": "1",
         }
+
+
+def without_proxy(environment: Mapping[str, str]) -> dict[str, str]:
+    """The variables that keep calls to this machine from a proxy, beside what `environment` exempts."""
+    given = environment.get("no_proxy") or environment.get("NO_PROXY") or ""
+    names = dict.fromkeys([*filter(None, given.split(",")), *LOOPBACK])
+    return dict.fromkeys(("NO_PROXY", "no_proxy"), ",".join(names))
 
 
 def stack_names(assembly: Path) -> tuple[str, ...]:

@@ -429,6 +429,15 @@ def main(arguments: Sequence[str], bench: Bench | None = None) -> int:
                 )
             )
             return EnvironmentFault.exit_code
+        if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
+            place = error.filename or bench.project
+            bench.terminal.error(
+                EnvironmentFault(
+                    f"this user cannot open or write {place}: {(error.strerror or 'refused').lower()}",
+                    fix="run the command in a copy of the project that this user can write to",
+                )
+            )
+            return EnvironmentFault.exit_code
         return _unexpected(error, bench)
     except Exception as error:  # the edge: nothing may reach the user as a traceback
         return _unexpected(error, bench)

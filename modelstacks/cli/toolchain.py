@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from modelstacks.cli.bench import Event
     from modelstacks.cloud.api import Status
 
-__all__ = ["CdkCli"]
+__all__ = ["CdkCli", "by_stack"]
 
 
 class CdkCli:
@@ -54,14 +54,7 @@ class CdkCli:
 
     def deploy(self, assembly: Path, status: Status, note: Event) -> None:
         write_launcher(self._toolchain.docker)
-        latest: dict[str, str] = {}
-
-        def tell(event: ResourceEvent) -> None:
-            if event.total:
-                latest[event.stack] = f"{event.stack} {event.done}/{event.total}"
-            note("  ".join(latest.values()) + f"  {event.type}")
-
-        self._toolchain.deploy(assembly, _account(status), lambda _: None, on_event=tell)
+        self._toolchain.deploy(assembly, _account(status), lambda _: None, on_event=by_stack(note))
 
     def destroy(self, assembly: Path, status: Status, stacks: Sequence[str], note: Event) -> None:
         self._toolchain.destroy(assembly, _account(status), note, stacks=stacks)
@@ -83,6 +76,18 @@ class CdkCli:
 
     def stop(self) -> None:
         self._toolchain.stop()
+
+
+def by_stack(note: Event) -> Callable[[ResourceEvent], None]:
+    """Notes how far each stack is, and with which resource, whenever CloudFormation says more."""
+    latest: dict[str, str] = {}
+
+    def tell(event: ResourceEvent) -> None:
+        count = f" {event.done}/{event.total}" if event.total else ""
+        latest[event.stack] = f"{event.stack}{count} {event.type}"
+        note(", ".join(latest.values()))
+
+    return tell
 
 
 def _account(status: Status) -> EmulatedAccount:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import fcntl
 import os
 import signal
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
@@ -170,31 +171,37 @@ def _bring_up(
 
     def start() -> tuple[CloudSession, Status]:
         with progress.step("start the embedded cloud") as step:
-            session = bench.cloud.start(bench.project, port=port)
+            session = bench.cloud.start(bench.project, port=port, cancelled=cancelled)
             opened(session)
             status = session.status()
             if status.problem is not None:  # what is left of one whose control plane was killed
                 step.note("cleaning up after a crash")
                 session.shutdown()
-                session = bench.cloud.start(bench.project, port=port)
+                session = bench.cloud.start(bench.project, port=port, cancelled=cancelled)
                 opened(session)
                 status = session.status()
             bench.cdk.bootstrap(status, step.note)
             step.result(f"{'on' if session.started else 'already on'} {status.endpoint_url}")
         return session, status
 
+    cancelled = threading.Event()
+
+    def stop() -> None:
+        cancelled.set()
+        bench.cdk.stop()
+
     pool = ThreadPoolExecutor(4, thread_name_prefix="up")
     try:
         cloud = pool.submit(start)
         others = [pool.submit(work) for work in (synthesize, install, pack)]
-        _all_or_first_error([cloud, *others], bench.cdk.stop)
+        _all_or_first_error([cloud, *others], stop)
         session, status = cloud.result()
         with progress.step("cdk deploy") as step:
             bench.cdk.deploy(assembly, status, step.note)
             step.result(", ".join(plan.stack_name for plan in plans))
         return _settled(progress, session, {plan.stack_name for plan in plans})
     except BaseException:
-        bench.cdk.stop()
+        stop()
         raise
     finally:
         pool.shutdown(wait=True)

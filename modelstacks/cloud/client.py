@@ -15,6 +15,7 @@ import os
 import select
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,11 +26,12 @@ import httpx
 from pydantic import TypeAdapter
 
 from modelstacks.cloud.api import Fault, LogLine, Settings, Status
-from modelstacks.cloud.state import StateDirectory
+from modelstacks.cloud.state import StateDirectory, end_processes, process_of
 from modelstacks.core.errors import EnvironmentFault, UsageError
 
 __all__ = ["Session", "attach", "clean", "running", "start"]
 
+CANCEL_SECONDS = 0.1  # how often a start looks whether it was cancelled
 START_SECONDS = 180.0  # some seconds on an idle machine; a busy one should not fail for being slow
 _fault: TypeAdapter[Fault] = TypeAdapter(Fault)
 
@@ -157,29 +159,45 @@ class Session:
         raise EnvironmentFault(detail, fix=f"read {self._state.daemon_log}")
 
 
-def start(project: Path, *, port: int | None = None, timeout: float = START_SECONDS) -> Session:
+def start(
+    project: Path,
+    *,
+    port: int | None = None,
+    timeout: float = START_SECONDS,
+    cancelled: threading.Event | None = None,
+) -> Session:
     """Start the project's daemon, or attach to the one that runs already.
 
     `port` is where the embedded account listens (AWS_ENDPOINT_URL); REST APIs take the ports that follow it.
-    None takes free ones. What a crashed daemon left behind is cleaned first.
+    None takes free ones. What a crashed daemon left behind is cleaned first. Setting `cancelled` from another
+    thread ends a start that is under way.
     Raises EnvironmentFault for a port in use, a full disk, a damaged state file, a daemon that does not
     start.
     """
     state = StateDirectory(project)
     if session := attach(project):
         return session
-    clean(project)
+    if not state.daemon_running():  # one that has only just begun is left to win the race for the lock
+        clean(project)
     state.prepare()
     command = [sys.executable, "-m", "modelstacks.cloud", "--project", str(state.project)]
     command += ["--port", str(port)] if port is not None else []
     with state.daemon_log.open("ab") as log:
         daemon = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log, start_new_session=True
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=log,
+            start_new_session=True,
+            env=_daemon_environment(),
         )
-    answer = _first_line(daemon, timeout)
+    answer = _first_line(daemon, timeout, cancelled or threading.Event())
     if answer is None:
-        daemon.kill()
+        end_processes(filter(None, [process_of(daemon.pid, "daemon")]))
+        daemon.wait()
         clean(project)
+        if cancelled is not None and cancelled.is_set():
+            raise EnvironmentFault("the start of the embedded cloud was cancelled")
         raise EnvironmentFault(
             f"the embedded cloud did not start within {timeout:g} s", fix=f"read {state.daemon_log}"
         )
@@ -187,12 +205,17 @@ def start(project: Path, *, port: int | None = None, timeout: float = START_SECO
         daemon.wait()
         if session := attach(project):  # another `up` won the race for the lock
             return session
-        raise EnvironmentFault(answer["error"])
+        raise EnvironmentFault(answer["error"], fix=answer.get("fix", ""))
     session = attach(project)
     if session is None:
         raise EnvironmentFault("the embedded cloud stopped as it started", fix=f"read {state.daemon_log}")
     session.started = True
     return session
+
+
+def _daemon_environment() -> dict[str, str]:
+    """This process's environment, less what an AWS SDK would read of the user's own accounts."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
 
 
 def attach(project: Path) -> Session | None:
@@ -235,21 +258,25 @@ def _detail(answer: httpx.Response) -> str:
         return f"the embedded cloud answered {answer.status_code}"
 
 
-def _first_line(daemon: subprocess.Popen[bytes], timeout: float) -> dict[str, str] | None:
-    """The daemon's one line on stdout: {"ready": url} or {"error": text}; None when it is late."""
+def _first_line(
+    daemon: subprocess.Popen[bytes], timeout: float, cancelled: threading.Event
+) -> dict[str, str] | None:
+    """The daemon's one line on stdout: {"ready": url} or {"error": text}; None when late or cancelled."""
     pipe = daemon.stdout
     assert pipe is not None
+    deadline = time.monotonic() + timeout
     try:
-        readable, _, _ = select.select([pipe], [], [], timeout)
-        if not readable:
-            return None
+        while not select.select([pipe], [], [], CANCEL_SECONDS)[0]:
+            if cancelled.is_set() or time.monotonic() > deadline:
+                return None
         line = pipe.readline()
     finally:
         os.set_blocking(pipe.fileno(), False)
         pipe.close()
     if not line:
         return {
-            "error": f"the embedded cloud's daemon ended with exit code {daemon.wait()} before it was ready"
+            "error": f"the embedded cloud's daemon ended with exit code {daemon.wait()} before it was ready",
+            "fix": "read .modelstacks/daemon.log",
         }
     answer: dict[str, str] = json.loads(line)
     return answer

@@ -58,8 +58,10 @@ _fault: TypeAdapter[api.Fault] = TypeAdapter(api.Fault)
 class Daemon:
     """The running embedded cloud."""
 
-    def __init__(self, state: StateDirectory, plane: control_plane.ControlPlane, port: int) -> None:
-        self._state, self._plane = state, plane
+    def __init__(
+        self, state: StateDirectory, lock: IO[str], plane: control_plane.ControlPlane, port: int
+    ) -> None:
+        self._state, self._lock, self._plane = state, lock, plane
         self._credentials = api.Credentials(
             access_key_id="AKIA" + secrets.token_hex(8).upper(), secret_access_key=secrets.token_urlsafe(30)
         )
@@ -99,7 +101,7 @@ class Daemon:
         self._write_state()
         ready.write(json.dumps({"ready": self._endpoint_url}) + "\n")
         ready.flush()
-        watch = asyncio.create_task(self._watch_control_plane())
+        watch = asyncio.gather(self._watch_control_plane(), self._watch_directory())
         try:
             await self._stop.wait()
         finally:
@@ -122,6 +124,8 @@ class Daemon:
         self.changed()
 
     def _write_state(self) -> None:
+        if not self._state.holds(self._lock):  # another daemon's may be there by now
+            return
         found = [process_of(self._plane.pid, "control plane")]
         found += [process_of(one.pid, one.id) for one in self.registry if one.pid]
         daemon = process_of(os.getpid(), "daemon")
@@ -149,6 +153,13 @@ class Daemon:
             "fix: `modelstacks down`, then `modelstacks up` again"
         )
         self.changed()
+
+    async def _watch_directory(self) -> None:
+        """Without its directory nobody finds the daemon any more, `modelstacks down` included: stop."""
+        while self._state.holds(self._lock):  # noqa: ASYNC110  a deletion sends no event
+            await asyncio.sleep(WATCH_SECONDS)
+        log.warning("%s was deleted: stopping", self._state.root)
+        self._stop.set()
 
     # --- the admin API ------------------------------------------------------------------------------
 
@@ -308,18 +319,30 @@ def main(arguments: Sequence[str]) -> int:
             if options.port:
                 asyncio.run(_try_port(options.port))  # before the control plane takes seconds to start
             with control_plane.start(state.sockets, log=state.control_plane_log) as plane:
-                asyncio.run(_run(state, plane, options.port, ready))
-            state.forget()
+                asyncio.run(_run(state, lock, plane, options.port, ready))
+            if state.holds(lock):
+                state.forget()
     except ModelstacksError as error:
-        with contextlib.suppress(OSError):
-            ready.write(json.dumps({"error": str(error)}) + "\n")
-            ready.flush()
+        _say(ready, {"error": str(error)})
         return error.exit_code
+    except Exception as error:
+        log.exception("the daemon failed")
+        text = f"the embedded cloud's daemon failed: {type(error).__name__}: {error}"
+        _say(ready, {"error": text, "fix": f"read {state.daemon_log}"})
+        return 1
     return 0
 
 
-async def _run(state: StateDirectory, plane: control_plane.ControlPlane, port: int, ready: IO[str]) -> None:
-    await Daemon(state, plane, port).run(ready)
+def _say(ready: IO[str], line: dict[str, str]) -> None:
+    with contextlib.suppress(OSError):  # nobody reads it any more
+        ready.write(json.dumps(line) + "\n")
+        ready.flush()
+
+
+async def _run(
+    state: StateDirectory, lock: IO[str], plane: control_plane.ControlPlane, port: int, ready: IO[str]
+) -> None:
+    await Daemon(state, lock, plane, port).run(ready)
 
 
 async def _try_port(port: int) -> None:

@@ -26,7 +26,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from modelstacks.cloud.api import Credentials
 from modelstacks.core.errors import EnvironmentFault
 
-__all__ = ["MARKER", "Process", "State", "StateDirectory", "process_of"]
+__all__ = ["MARKER", "Process", "State", "StateDirectory", "end_processes", "process_of"]
 
 KILL_SECONDS = 5.0
 LONGEST_SOCKET = 103  # bytes of a Unix socket's path on macOS; Linux allows 107
@@ -123,8 +123,18 @@ class StateDirectory:
             raise disk_fault(error, self.state_file) from error
 
     def forget(self) -> None:
-        """Remove the state file."""
-        self.state_file.unlink(missing_ok=True)
+        """Remove what was of one run: its state, its sockets, its unpacked models and functions."""
+        for directory in (self.work, self.sockets):
+            shutil.rmtree(directory, ignore_errors=True)
+        if self.state_file.exists():  # so that nothing is asked of a read-only disk
+            self.state_file.unlink(missing_ok=True)
+
+    def holds(self, lock: IO[str]) -> bool:
+        """Whether `lock` is still this directory's: not after it was deleted, or made anew."""
+        try:
+            return os.path.samestat(self.lock_file.stat(), os.fstat(lock.fileno()))
+        except OSError:
+            return False
 
     def lock(self) -> IO[str] | None:
         """Take the daemon's lock for as long as the file stays open; None where another daemon holds it."""
@@ -150,12 +160,10 @@ class StateDirectory:
         return False
 
     def clean(self) -> tuple[int, ...]:
-        """End every recorded process and remove the state file; the pids that were ended."""
+        """End every recorded process and remove what a run left; the pids that were ended."""
         state = self.read()
         recorded = (state.daemon, *state.processes) if state is not None else ()
         ended = end_processes((*recorded, *self._marked()))
-        shutil.rmtree(self.work / "replicas", ignore_errors=True)  # their files; models and code are kept
-        shutil.rmtree(self.sockets, ignore_errors=True)
         self.forget()
         return ended
 

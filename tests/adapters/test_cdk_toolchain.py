@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import threading
 from pathlib import Path
 
@@ -89,6 +90,25 @@ def test_the_embedded_account_is_the_only_one_that_the_cli_sees(
     assert Path(environment["CDK_HOME"]).is_relative_to(toolchain.state)
     assert not {"AWS_PROFILE", "AWS_SESSION_TOKEN"} & set(environment)
     assert toolchain.environment(ACCOUNT).items() <= environment.items()
+
+
+def test_no_proxy_and_no_profile_is_between_the_cli_and_the_account(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HTTP_PROXY", "http://proxy.example:3128")
+    monkeypatch.setenv("AWS_PROFILE", "work")
+    monkeypatch.setenv("AWS_SESSION_TOKEN", "token")
+    monkeypatch.delenv("no_proxy", raising=False)
+    monkeypatch.setenv("NO_PROXY", "example.com")
+    toolchain = program(tmp_path, REPORT)
+    toolchain.deploy(tmp_path / "out", ACCOUNT, lambda _: None)
+    environment = told(tmp_path)["env"]
+    assert isinstance(environment, dict)
+    for name in ("NO_PROXY", "no_proxy"):
+        assert environment[name] == "example.com,localhost,.localhost,127.0.0.1,::1"
+    assert environment["HTTP_PROXY"] == "http://proxy.example:3128"  # an image's build may need it
+    assert environment["AWS_CONFIG_FILE"] == environment["AWS_SHARED_CREDENTIALS_FILE"] == os.devnull
+    assert not {"AWS_PROFILE", "AWS_SESSION_TOKEN"} & environment.keys()
 
 
 def test_a_deploy_runs_where_its_assets_are_made_and_a_bootstrap_where_no_app_is(tmp_path: Path) -> None:

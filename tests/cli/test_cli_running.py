@@ -262,6 +262,7 @@ def test_env_prints_export_lines_that_a_shell_reads(cli, cloud) -> None:
     cloud.running = True
     out = cli("env").out
     assert out.splitlines() == [
+        "unset AWS_PROFILE AWS_DEFAULT_PROFILE AWS_SESSION_TOKEN AWS_SECURITY_TOKEN",
         "export AWS_ENDPOINT_URL=http://localhost:4566",
         "export AWS_SECRET_ACCESS_KEY='it'\"'\"'s'",
     ]

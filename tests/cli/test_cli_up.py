@@ -6,6 +6,8 @@ import fcntl
 import json
 import os
 import shutil
+import signal
+import threading
 from pathlib import Path
 
 import pytest
@@ -100,6 +102,19 @@ def test_ctrl_c_in_mid_deploy_stops_the_cdk_cli_and_everything_else(
     cdk.fails["deploy"] = KeyboardInterrupt()
     ran = cli("up", "churn")
     assert (ran.code, cloud.running, cdk.stopped) == (130, False, True)
+
+
+def test_ctrl_c_cancels_a_start_that_does_not_end(cli, cloud: FakeCloud) -> None:
+    cloud.never_starts = True
+
+    def interrupt() -> None:
+        assert cloud.starting.wait(30)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    threading.Thread(target=interrupt).start()
+    ran = cli("up", "churn")
+    assert (ran.code, cloud.running) == (130, False)
+    assert ran.err.splitlines()[-1] == "modelstacks: interrupted"
 
 
 def test_ctrl_c_in_mid_deploy_of_a_detached_up_says_what_keeps_running(cli, cloud, cdk: FakeCdk) -> None:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import socket
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -35,6 +37,13 @@ def gone(pid: int) -> bool:
         return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return True
+
+
+def command_line(process: psutil.Process) -> str:
+    try:
+        return " ".join(process.cmdline())
+    except psutil.Error:
+        return ""
 
 
 @pytest.fixture(scope="module")
@@ -82,7 +91,9 @@ class TestARunningDaemon:
 
     def test_keeps_its_state_from_others(self, session: client.Session, project: Path) -> None:
         del session
-        assert (project / ".modelstacks" / "state.json").stat().st_mode & 0o077 == 0
+        root = project / ".modelstacks"
+        kept = [root, root / "state.json", StateDirectory(project).sockets]
+        assert [oct(one.stat().st_mode & 0o077) for one in kept] == ["0o0"] * 3
 
     def test_names_an_unknown_replica(self, session: client.Session) -> None:
         with pytest.raises(UsageError, match="no such replica; got nobody; allowed: none runs"):
@@ -92,7 +103,87 @@ class TestARunningDaemon:
         assert session.logs(workload="nothing") == []
 
 
+class TestTheUsersSurroundings:
+    def test_do_not_matter(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A proxy that answers nobody, a profile that is missing, a configuration that cannot be read."""
+        for name in ("http_proxy", "HTTP_PROXY", "https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"):
+            monkeypatch.setenv(name, "http://127.0.0.1:9")
+        for name in ("no_proxy", "NO_PROXY"):
+            monkeypatch.delenv(name, raising=False)
+        broken = tmp_path / "config"
+        broken.write_text("[profile\n= what")
+        monkeypatch.setenv("AWS_PROFILE", "missing")
+        monkeypatch.setenv("AWS_CONFIG_FILE", str(broken))
+        monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(broken))
+        with client.start(tmp_path, timeout=60) as session:
+            *_, status = session.reconcile()
+            assert (status.settled, status.problem) == (True, None)
+            session.shutdown()
+
+
+class TestEnding:
+    def test_a_start_that_is_cancelled_leaves_nothing(self, tmp_path: Path) -> None:
+        cancelled = threading.Event()
+        cancelled.set()
+        with pytest.raises(EnvironmentFault, match="the start of the embedded cloud was cancelled"):
+            client.start(tmp_path, cancelled=cancelled)
+        assert not client.running(tmp_path)
+        assert not [one for one in psutil.process_iter() if str(tmp_path) in command_line(one)]
+
+    def test_a_daemon_whose_directory_was_deleted_ends_by_itself(self, tmp_path: Path) -> None:
+        with client.start(tmp_path):
+            state = StateDirectory(tmp_path).read()
+            assert state is not None
+            shutil.rmtree(tmp_path / ".modelstacks")
+            until(lambda: all(gone(one.pid) for one in (state.daemon, *state.processes)))
+        assert not (tmp_path / ".modelstacks").exists()
+
+    def test_a_daemon_whose_directory_was_made_anew_leaves_it_to_its_successor(self, tmp_path: Path) -> None:
+        with client.start(tmp_path) as first:
+            old = first.status().pid
+            shutil.rmtree(tmp_path / ".modelstacks")
+        with client.start(tmp_path) as second:
+            assert second.started
+            until(lambda: gone(old))
+            *_, status = second.reconcile()
+            assert status.pid != old
+            assert StateDirectory(tmp_path).read() is not None
+            second.shutdown()
+
+    @pytest.mark.parametrize("killed", [False, True])
+    def test_unpacked_models_do_not_outlive_it(self, tmp_path: Path, killed: bool) -> None:
+        for cycle in range(2):
+            with client.start(tmp_path) as session:
+                pid = session.status().pid
+                for kind in ("models", "functions", "replicas"):
+                    unpacked = StateDirectory(tmp_path).work / kind / str(cycle)
+                    unpacked.mkdir(parents=True)
+                    (unpacked / "weights").write_bytes(b"x" * 1_000)
+                if killed:
+                    os.kill(pid, signal.SIGKILL)
+                    until(lambda: not client.running(tmp_path))
+                    client.clean(tmp_path)
+                else:
+                    session.shutdown()
+            assert not list((tmp_path / ".modelstacks").rglob("weights"))
+
+
 class TestWhatGoesWrong:
+    def test_what_nobody_foresaw_is_said_with_the_place_to_read_on(self, tmp_path: Path) -> None:
+        state = StateDirectory(tmp_path)
+        state.prepare()
+        (state.root / "sitecustomize.py").write_text(
+            "import asyncio\ndef run(work):\n    work.close()\n    raise RuntimeError('no loop today')\n"
+            "asyncio.run = run\n"
+        )
+        path = os.pathsep.join([str(state.root), *filter(None, [os.environ.get("PYTHONPATH")])])
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("PYTHONPATH", path)
+            with pytest.raises(EnvironmentFault) as caught:
+                client.start(tmp_path)
+        assert "the embedded cloud's daemon failed: RuntimeError: no loop today" in str(caught.value)
+        assert f"fix: read {state.daemon_log}" in str(caught.value)
+
     def test_a_port_in_use_is_named(self, tmp_path: Path) -> None:
         with socket.socket() as taken:
             taken.bind(("127.0.0.1", 0))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -81,14 +82,23 @@ class FakeCloud:
     asked: int = 0
     leftovers: tuple[int, ...] = ()
     refuses: Exception | None = None
+    never_starts: bool = False  # until it is cancelled
+    starting: threading.Event = field(default_factory=threading.Event)
     on_status: Callable[[FakeCloud], None] | None = None
     log_lines: list[tuple[str, LogLine]] = field(default_factory=list)
     followed: list[LogLine] = field(default_factory=list)
     ports: list[int | None] = field(default_factory=list)
 
-    def start(self, project: Path, *, port: int | None = None) -> FakeSession:
+    def start(
+        self, project: Path, *, port: int | None = None, cancelled: threading.Event | None = None
+    ) -> FakeSession:
         if self.refuses:
             raise self.refuses
+        if self.never_starts:
+            assert cancelled is not None
+            self.starting.set()
+            assert cancelled.wait(30)
+            raise EnvironmentFault("the start of the embedded cloud was cancelled")
         self.ports.append(port)
         started, self.running = not self.running, True
         return FakeSession(self, started=started)

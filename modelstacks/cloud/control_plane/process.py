@@ -39,9 +39,11 @@ class ControlPlane:
     socket: Path
     process: subprocess.Popen[bytes]
     connection: Connection = field(init=False)
+    made: os.stat_result = field(init=False)
 
     def __post_init__(self) -> None:
         self.connection = Connection(self.socket)
+        self.made = self.socket.stat()
 
     @property
     def pid(self) -> int:
@@ -63,8 +65,9 @@ class ControlPlane:
             except subprocess.TimeoutExpired:
                 os.killpg(self.pid, signal.SIGKILL)
         self.process.wait()
-        with suppress(OSError):
-            self.socket.unlink(missing_ok=True)
+        with suppress(OSError):  # gone with its folder, or another's by now
+            if os.path.samestat(self.socket.stat(), self.made):
+                self.socket.unlink()
 
     def __enter__(self) -> Self:
         return self
