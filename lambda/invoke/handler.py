@@ -14,9 +14,10 @@ import logging
 import os
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 from botocore.config import Config
 from botocore.exceptions import (
@@ -119,17 +120,20 @@ class Invoker:
             return self._invoke(event, headers, request_id)
         except Problem as problem:
             logger.warning("%s: %s", problem.title, problem.detail, extra={"request_id": request_id})
-            return _problem(problem, request_id)
+            return _problem(problem, request_id, _path(event))
 
     def _invoke(self, event: Event, headers: Mapping[str, str], request_id: str) -> Answer:
         body = _body(event, self._environment.max_body_bytes)
-        # Percent-encoded as in a request line, so that no path can end an attribute and begin another.
-        attributes = [
-            f"modelstacks-route={event['httpMethod']} {quote(event['path'])}",
-            f"request-id={request_id}",
+        attributes = [f"modelstacks-route={event['httpMethod']} {_path(event)}", f"request-id={request_id}"]
+        attributes += [
+            f"{name}={quote(headers[name], safe='')}"
+            for name in ("inference-header-content-length", "content-encoding")
+            if headers.get(name)
         ]
-        if tensors := headers.get("inference-header-content-length"):
-            attributes.append(f"inference-header-content-length={quote(tensors)}")
+        if event["resource"] == "/openapi.json":  # which names the address that its reader used
+            context = event["requestContext"]
+            attributes.append(f"x-api-domain={quote(context.get('domainName', ''), safe=':')}")
+            attributes.append(f"x-api-path={quote(context.get('path', ''))}")
         request = {
             "EndpointName": self._environment.endpoint_name,
             "Body": body,
@@ -141,7 +145,7 @@ class Invoker:
         try:
             response = self._send(request)
         except ClientError as error:
-            return _refused(error, request_id)
+            return _refused(error, request_id, _path(event))
         attributes_back = _attributes(response.get("CustomAttributes", ""))
         back = {
             "Content-Type": response.get("ContentType") or "application/octet-stream",
@@ -176,8 +180,22 @@ class Invoker:
             ) from None
 
 
+def _path(event: Event) -> str:
+    """The contract's path that was asked for, percent-encoded: it can end no attribute and begin no other.
+
+    From the resource, not from the event's own path, in front of which a custom domain puts its base path.
+    """
+    path = str(event["resource"])
+    for name, value in (event.get("pathParameters") or {}).items():
+        path = path.replace(f"{{{name}}}", quote(unquote(value), safe=""))
+    return quote(path, safe="/%")
+
+
 def _body(event: Event, limit: int) -> bytes:
+    """The request's body; `{}` for a GET, since SageMaker wants a body of every invocation."""
     text = event.get("body") or ""
+    if not text:
+        return b"{}" if event["httpMethod"] == "GET" else b""
     if event.get("isBase64Encoded"):
         body = base64.b64decode(text)
     else:
@@ -186,7 +204,7 @@ def _body(event: Event, limit: int) -> bytes:
         raise Problem(
             413,
             "Content Too Large",
-            f"the body has {len(body)} bytes; allowed: at most {limit}; send fewer rows at once",
+            f"the body is larger than {limit} bytes; send fewer rows at once",
         )
     return body
 
@@ -204,35 +222,31 @@ _REFUSALS = {
 }
 
 
-def _refused(error: ClientError, request_id: str) -> Answer:
+def _refused(error: ClientError, request_id: str, path: str) -> Answer:
     """The model server's own error, passed through, or SageMaker's as a problem."""
     fields = error.response
     code = fields.get("Error", {}).get("Code", "")
     if code == "ModelError" and fields.get("OriginalStatusCode"):
-        message = str(fields.get("OriginalMessage") or "")
-        return _answer(
-            int(fields["OriginalStatusCode"]),
-            message.encode(),
-            {"Content-Type": _content_type(message), "X-Request-Id": request_id},
+        return _passed_on(
+            int(fields["OriginalStatusCode"]), str(fields.get("OriginalMessage") or ""), request_id
         )
     reason = fields.get("Error", {}).get("Message", "")
     logger.error("%s: %s", code, reason, extra={"request_id": request_id})
     if code in _REFUSALS:
-        return _problem(Problem(*_REFUSALS[code]), request_id)
-    return _problem(Problem(502, "Bad Gateway", f"the endpoint refused the call: {code}"), request_id)
+        return _problem(Problem(*_REFUSALS[code]), request_id, path)
+    return _problem(Problem(502, "Bad Gateway", f"the endpoint refused the call: {code}"), request_id, path)
 
 
-def _content_type(message: str) -> str:
-    """SageMaker keeps an error's body and loses its content type; the model server's are problem+json."""
-    try:
+def _passed_on(status: int, message: str, request_id: str) -> Answer:
+    """The model server's own error. SageMaker keeps its body and loses its headers."""
+    headers = {"Content-Type": "text/plain; charset=utf-8", "X-Request-Id": request_id}
+    with suppress(ValueError):
         document = json.loads(message)
-    except ValueError:
-        return "text/plain; charset=utf-8"
-    return (
-        "application/problem+json"
-        if isinstance(document, dict) and "status" in document
-        else "application/json"
-    )
+        known = isinstance(document, dict) and "status" in document
+        headers["Content-Type"] = "application/problem+json" if known else "application/json"
+        if known and isinstance(document.get("retry_after"), int):
+            headers["Retry-After"] = str(document["retry_after"])
+    return _answer(status, message.encode(), headers)
 
 
 def _attributes(text: str) -> dict[str, str]:
@@ -240,7 +254,7 @@ def _attributes(text: str) -> dict[str, str]:
     return {name.strip().lower(): value.strip() for name, _, value in pairs}
 
 
-def _problem(problem: Problem, request_id: str) -> Answer:
+def _problem(problem: Problem, request_id: str, path: str) -> Answer:
     document = {
         "type": "about:blank",
         "title": problem.title,
@@ -248,13 +262,15 @@ def _problem(problem: Problem, request_id: str) -> Answer:
         "detail": problem.detail,
         "instance": request_id,
     }
+    if path.startswith("/v2"):  # where clients of the Open Inference Protocol look for it
+        document["error"] = problem.detail
     headers = {"Content-Type": "application/problem+json", "X-Request-Id": request_id}
     return _answer(problem.status, json.dumps(document).encode(), headers)
 
 
 def _answer(status: int, body: bytes, headers: dict[str, str]) -> Answer:
     if status in (429, 503):
-        headers["Retry-After"] = "1"
+        headers.setdefault("Retry-After", "1")
     encoded = base64.b64encode(body).decode("ascii")
     if len(encoded) > MAX_RESPONSE_BYTES:
         raise Problem(

@@ -51,6 +51,8 @@ class Route:
     path: str
     summary: str
     headers: tuple[str, ...] = ()
+    # Headers that the API sets for what is behind it, each from a variable of API Gateway's `$context`.
+    context: tuple[tuple[str, str], ...] = ()
 
     @property
     def parameters(self) -> tuple[str, ...]:
@@ -67,7 +69,12 @@ PREDICTIVE_ROUTES: tuple[Route, ...] = (
     Route("GET", "/v2/models/{model}", "Open Inference Protocol: model metadata"),
     Route("GET", "/v2/models/{model}/ready", "Open Inference Protocol: model readiness"),
     Route("POST", "/v2/models/{model}/infer", "Open Inference Protocol: predict, JSON or binary tensors"),
-    Route("GET", "/openapi.json", "the API's own schema, made from the model's signature"),
+    Route(
+        "GET",
+        "/openapi.json",
+        "the API's own schema, made from the model's signature",
+        context=(("x-api-domain", "domainName"), ("x-api-path", "path")),
+    ),
 )
 
 TORCH_VERSION = "2.13.0"

@@ -114,7 +114,10 @@ def _server_environment(spec: Spec, lock: Lock, architecture: Architecture) -> d
         "TARGET_WAIT_MS": server.target_wait_ms,
         "DEADLINE_SECONDS": answer_seconds(spec.api.timeout_seconds, architecture),
         "NAN": server.nan,
+        "API_AUTH": spec.api.auth,
     }
+    if architecture == "managed":  # SageMaker forwards one route: the others travel inside it
+        settings["TUNNEL"] = "true"
     if server.workers is not None:
         settings["WORKERS"] = server.workers
     if lock.model.trust_code:

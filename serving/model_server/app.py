@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 from urllib.parse import quote, unquote
 
@@ -15,7 +16,7 @@ from model_server.engines import Engine, RawEngine
 from model_server.http import Request, Server
 from model_server.jobs import fail
 from model_server.large_bodies import LargeBodies
-from model_server.openapi import describe
+from model_server.openapi import describe, public_address
 from model_server.problems import ProblemError
 from model_server.protocols.invocations import Invocations, RawInvocations
 from model_server.protocols.open_inference import VERSION, Infer, model_metadata, server_metadata
@@ -60,18 +61,19 @@ class Application:
             batcher.learn(batcher.size_of(engine.example(), 1), warm_up_seconds)
         self.batcher = batcher
         if isinstance(engine, RawEngine):
-            self._add("POST", "/invocations", RawInvocations(engine, batcher))
+            self._add("POST", "/invocations", RawInvocations(engine, batcher, settings.max_body_bytes))
         else:
             large_bodies = LargeBodies(loop, batcher, self._counters, max_queue=settings.max_queue)
             reader = InputReader(engine.signature, nan=settings.nan == "allow")
-            infer = Infer(engine, model, reader, batcher, large_bodies)
+            limit = settings.max_body_bytes
+            infer = Infer(engine, model, reader, batcher, large_bodies, limit)
             metadata = _constant(model_metadata(engine, model))
-            self._add("POST", "/invocations", Invocations(engine, reader, batcher, large_bodies))
+            self._add("POST", "/invocations", Invocations(engine, reader, batcher, large_bodies, limit))
             for prefix in (f"/v2/models/{model}", f"/v2/models/{model}/versions/{VERSION}"):
                 self._add("GET", prefix, metadata, "/v2/models/{model}")
                 self._add("GET", f"{prefix}/ready", self._ping, "/v2/models/{model}/ready")
                 self._add("POST", f"{prefix}/infer", infer, "/v2/models/{model}/infer")
-        self._add("GET", "/openapi.json", _constant(describe(engine, model)))
+        self._add("GET", "/openapi.json", partial(_openapi, describe(engine, model, settings.api_auth)))
         self.ready = True
 
     def __call__(self, request: Request) -> None:
@@ -81,7 +83,7 @@ class Application:
                 request.route = known.route
                 known.handler(request)
                 return
-            tunnel = HEADER in request.headers and request.target == b"/invocations"
+            tunnel = self._settings.tunnel and HEADER in request.headers and request.target == b"/invocations"
             if tunnel:
                 open_tunnel(request)
             found = self._routes.get(request.method + request.target)
@@ -138,6 +140,13 @@ class Application:
         request.respond(
             200, b"text/plain; version=0.0.4; charset=utf-8", metrics.render(self._counters.shared)
         )
+
+
+def _openapi(document: dict[str, Any], request: Request) -> None:
+    """The API's description, with its address where the API in front says what it is."""
+    address = public_address(request)
+    servers = {"servers": [{"url": address}]} if address else {}
+    request.respond(200, JSON, dumps(document | servers))
 
 
 def _constant(body: dict[str, Any]) -> Handler:

@@ -22,7 +22,7 @@ import httptools
 import orjson
 
 from model_server import metrics
-from model_server.problems import ProblemError
+from model_server.problems import ProblemError, too_large
 from model_server.settings import Settings
 
 MAX_HEADER_BYTES = 65_536
@@ -98,7 +98,12 @@ class Request:
         if problem.close:
             self.keep_alive = False
         extra = "".join(f"{name}: {value}\r\n" for name, value in problem.headers.items()).encode("latin-1")
-        body = orjson.dumps(problem.to_json(self.identify().decode("latin-1")))
+        document = problem.to_json(self.identify().decode("latin-1"))
+        if self.target.startswith(b"/v2"):  # where clients of the Open Inference Protocol look for it
+            document["error"] = document["detail"]
+        if "retry-after" in problem.headers:  # SageMaker passes the body on, and no header
+            document["retry_after"] = int(problem.headers["retry-after"])
+        body = orjson.dumps(document)
         self.respond(problem.status, _PROBLEM, body, extra)
 
     def identify(self) -> bytes:
@@ -558,8 +563,9 @@ class Connection(asyncio.Protocol):
             self._go_on()
 
     def _too_large(self) -> None:
-        limit = self.server.settings.max_body_bytes
-        self._break(ProblemError(413, f"the body is larger than {limit} bytes", close=True))
+        problem = too_large(self.server.settings.max_body_bytes)
+        problem.close = True
+        self._break(problem)
 
     def _break(self, problem: ProblemError) -> None:
         """Answers a request that was not read to its end, in its turn, and closes."""

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from model_server import __version__
 from model_server.codecs import DECODERS, ENCODERS
 from model_server.engines import Engine, RawEngine
+from model_server.http import Request
 from model_server.signature import Signature, Tensor
 
 _JSON_TYPES: dict[str, dict[str, Any]] = {
     "BOOL": {"type": ["boolean", "integer"]},
     "BYTES": {"type": "string"},
 }
+_DOMAIN = re.compile(r"[A-Za-z0-9.-]{1,253}(:\d{1,5})?")
+_PATH = re.compile(r"[A-Za-z0-9/._~-]{1,512}")
 PROBLEM = {"$ref": "#/components/schemas/Problem"}
 FAILURES = {
     "400": "The body cannot be read.",
@@ -26,7 +30,8 @@ FAILURES = {
 }
 
 
-def describe(engine: Engine, name: str) -> dict[str, Any]:
+def describe(engine: Engine, name: str, api_auth: str) -> dict[str, Any]:
+    """The document, but for the API's address. `api_auth`: as in Settings."""
     signature = engine.signature
     paths: dict[str, Any] = {
         "/ping": _get("ready", "Whether the model answers.", {"type": "object"}, failures=("503",)),
@@ -37,18 +42,6 @@ def describe(engine: Engine, name: str) -> dict[str, Any]:
             "serverReady", "Whether the model answers.", {"type": "object"}, failures=("503",)
         ),
         "/openapi.json": _get("openapi", "This document.", {"type": "object"}),
-        "/metrics": {
-            "get": {
-                "operationId": "metrics",
-                "summary": "Prometheus' text form; not behind API Gateway.",
-                "responses": {
-                    "200": {
-                        "description": "Metrics.",
-                        "content": {"text/plain": {"schema": {"type": "string"}}},
-                    }
-                },
-            }
-        },
     }
     if not isinstance(engine, RawEngine):
         model = f"/v2/models/{name}"
@@ -67,8 +60,38 @@ def describe(engine: Engine, name: str) -> dict[str, Any]:
             "description": f"A {engine.task} model, run by {engine.framework} {engine.framework_version}.",
         },
         "paths": paths,
-        "components": {"schemas": _schemas(engine, signature)},
+        "components": {"schemas": _schemas(engine, signature), **_security_schemes(api_auth)},
+        **({"security": [{api_auth: []}]} if api_auth else {}),
     }
+
+
+def public_address(request: Request) -> str:
+    """The URL under which callers reach this API, from what the API in front says of it; empty where unknown.
+
+    x-api-domain is its host, x-api-path the path that the caller asked for, stage or base path included.
+    """
+    domain, path = request.header(b"x-api-domain"), request.header(b"x-api-path")
+    if not _DOMAIN.fullmatch(domain) or not path.endswith("/openapi.json") or not _PATH.fullmatch(path):
+        return ""
+    scheme = "http" if domain.partition(":")[0] in ("127.0.0.1", "localhost") else "https"
+    return f"{scheme}://{domain}{path.removesuffix('/openapi.json')}"
+
+
+def _security_schemes(api_auth: str) -> dict[str, Any]:
+    if not api_auth:
+        return {}
+    scheme = {
+        "api-key": {"type": "apiKey", "in": "header", "name": "x-api-key"},
+        # As API Gateway's own exports describe SigV4.
+        "iam": {
+            "type": "apiKey",
+            "in": "header",
+            "name": "Authorization",
+            "description": "AWS Signature Version 4, service execute-api",
+            "x-amazon-apigateway-authtype": "awsSigv4",
+        },
+    }[api_auth]
+    return {"securitySchemes": {api_auth: scheme}}
 
 
 def _get(

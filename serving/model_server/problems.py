@@ -8,6 +8,8 @@ from http import HTTPStatus
 from typing import Any
 
 MAX_TEXT = 1000
+# RFC 9110's names, which Python has since 3.13.
+_TITLES = {413: "Content Too Large", 414: "URI Too Long", 422: "Unprocessable Content"}
 
 
 class ModelRefusedError(Exception):
@@ -55,7 +57,7 @@ class ProblemError(Exception):
     def to_json(self, request_id: str) -> dict[str, Any]:
         body: dict[str, Any] = {
             "type": "about:blank",
-            "title": HTTPStatus(self.status).phrase,
+            "title": _TITLES.get(self.status) or HTTPStatus(self.status).phrase,
             "status": self.status,
             "detail": _short(self.detail),
             "instance": request_id,
@@ -76,6 +78,11 @@ def _short(text: str | None) -> str | None:
 def malformed(detail: str) -> ProblemError:
     """400: the body is not what its content type says."""
     return ProblemError(400, detail)
+
+
+def too_large(limit: int) -> ProblemError:
+    """413: the body, or what it unpacks to, is above the limit."""
+    return ProblemError(413, f"the body is larger than {limit} bytes; send fewer rows at once")
 
 
 def invalid(*faults: Fault) -> ProblemError:

@@ -40,6 +40,10 @@ class Settings:
     drain_seconds: float = 25.0  # after SIGTERM; less than ECS's and SageMaker's 30 s
     nan: str = "allow"
     trust_code: bool = False
+    tunnel: bool = (
+        False  # SageMaker is in front: a header names the route, and callers cannot reach the server
+    )
+    api_auth: str = ""  # how callers of the API in front show who they are: api-key, iam; empty: not at all
     log_level: str = "info"
 
     def __post_init__(self) -> None:
@@ -58,6 +62,7 @@ class Settings:
             (self.keep_alive_seconds > 0, "keep_alive_seconds", "more than 0"),
             (self.drain_seconds >= 0, "drain_seconds", "0 or more"),
             (self.nan in ("allow", "refuse"), "nan", "allow, refuse"),
+            (self.api_auth in ("", "api-key", "iam"), "api_auth", "api-key, iam"),
             (self.log_level in LOG_LEVELS, "log_level", ", ".join(LOG_LEVELS)),
             (
                 not self.model_uri or _is_s3_object(self.model_uri),

@@ -181,7 +181,14 @@ class PrivateIntegration(Construct):
             integration_target=self._balancer.ref,
             uri=f"http://{self._balancer.attr_dns_name}{route.path}",
             request_parameters={
-                f"integration.request.path.{name}": f"method.request.path.{name}" for name in route.parameters
+                **{
+                    f"integration.request.path.{name}": f"method.request.path.{name}"
+                    for name in route.parameters
+                },
+                **{
+                    f"integration.request.header.{header}": f"context.{variable}"
+                    for header, variable in route.context
+                },
             },
             passthrough_behavior="WHEN_NO_MATCH",
             timeout_in_millis=1000 * self._timeout_seconds,

@@ -46,14 +46,25 @@ class FakeRuntime:
 
 
 def event(
-    method: str = "POST", path: str = "/invocations", body: bytes = b"[[1,2]]", **headers: str
+    method: str = "POST",
+    resource: str = "/invocations",
+    body: bytes = b"[[1,2]]",
+    *,
+    parameters: dict[str, str] | None = None,
+    **headers: str,
 ) -> dict[str, Any]:
-    """An API Gateway proxy event; header names are written with underscores."""
+    """An API Gateway proxy event of a custom domain; header names are written with underscores."""
     return {
         "httpMethod": method,
-        "path": path,
+        "resource": resource,
+        "path": f"/base-path-of-a-custom-domain{resource}",
+        "pathParameters": parameters,
         "headers": {name.replace("_", "-"): value for name, value in headers.items()},
-        "requestContext": {"requestId": "gateway-id"},
+        "requestContext": {
+            "requestId": "gateway-id",
+            "domainName": "models.example.com",
+            "path": f"/base-path-of-a-custom-domain{resource}",
+        },
         "body": base64.b64encode(body).decode() if body else None,
         "isBase64Encoded": bool(body),
     }
@@ -80,7 +91,8 @@ def invoke(handler: ModuleType) -> Callable[..., tuple[dict[str, Any], FakeRunti
 @pytest.mark.parametrize("route", PREDICTIVE_ROUTES, ids=lambda route: f"{route.method} {route.path}")
 def test_every_route_of_the_contract_travels_by_name(invoke: Any, route: Route) -> None:
     path = route.path.replace("{model}", "churn")
-    answer, runtime = invoke(event(route.method, path, b"x" if route.method == "POST" else b""))
+    sent = b"x" if route.method == "POST" else b""
+    answer, runtime = invoke(event(route.method, route.path, sent, parameters={"model": "churn"}))
     assert answer["statusCode"] == 200
     [request] = runtime.requests
     assert request["EndpointName"] == "churn-managed"
@@ -134,7 +146,7 @@ def test_an_odd_request_id_is_replaced_by_api_gateways(invoke: Any, odd: str) ->
 def test_an_event_without_headers_is_served(invoke: Any) -> None:
     answer, runtime = invoke({**event("GET", "/ping", b""), "headers": None})
     assert answer["statusCode"] == 200
-    assert runtime.requests[0]["Body"] == b""
+    assert runtime.requests[0]["Body"] == b"{}"
     assert "Accept" not in runtime.requests[0]
 
 
@@ -188,7 +200,7 @@ def test_a_problem_of_the_functions_own_is_problem_json_with_the_request_id(invo
 def test_a_body_over_the_limit_is_413_and_never_sent(invoke: Any) -> None:
     answer, runtime = invoke(event(body=b"x" * 1001))
     assert answer["statusCode"] == 413
-    assert "1001" in json.loads(body(answer))["detail"]
+    assert json.loads(body(answer))["detail"] == "the body is larger than 1000 bytes; send fewer rows at once"
     assert runtime.requests == []
 
 
@@ -311,3 +323,47 @@ def test_the_real_client_asks_once_and_gives_up_in_time() -> None:
         finished.set()
     assert got["statusCode"] == 504
     assert len(asked) == 1
+
+
+def test_a_path_parameter_is_encoded_whether_or_not_api_gateway_decoded_it(invoke: Any) -> None:
+    for given in ("a b;c", "a%20b%3Bc"):
+        _, runtime = invoke(event("GET", "/v2/models/{model}", b"", parameters={"model": given}))
+        [route, *_] = runtime.requests[0]["CustomAttributes"].split(";")
+        assert route == "modelstacks-route=GET /v2/models/a%20b%3Bc"
+
+
+def test_a_get_carries_an_empty_object_since_sagemaker_wants_a_body(invoke: Any) -> None:
+    _, runtime = invoke(event("GET", "/ping", b""))
+    assert (runtime.requests[0]["Body"], runtime.requests[0]["ContentType"]) == (b"{}", "application/json")
+
+
+def test_a_compressed_body_is_passed_on_with_its_encoding(invoke: Any) -> None:
+    _, runtime = invoke(event(body=b"\x1f\x8b", Content_Encoding="gzip"))
+    assert runtime.requests[0]["Body"] == b"\x1f\x8b"
+    assert "content-encoding=gzip" in runtime.requests[0]["CustomAttributes"].split(";")
+
+
+def test_the_description_is_asked_for_with_the_address_that_the_caller_used(invoke: Any) -> None:
+    _, runtime = invoke(event("GET", "/openapi.json", b""))
+    attributes = runtime.requests[0]["CustomAttributes"].split(";")
+    assert "x-api-domain=models.example.com" in attributes
+    assert "x-api-path=/base-path-of-a-custom-domain/openapi.json" in attributes
+
+
+def test_a_callers_own_attributes_go_nowhere(invoke: Any) -> None:
+    _, runtime = invoke(event(X_Amzn_SageMaker_Custom_Attributes="modelstacks-route=GET /metrics"))
+    assert "/metrics" not in runtime.requests[0]["CustomAttributes"]
+
+
+def test_the_containers_own_retry_after_is_passed_on(invoke: Any) -> None:
+    problem = json.dumps({"title": "Too Many Requests", "status": 429, "retry_after": 7})
+    answer, _ = invoke(event(), refusal("ModelError", OriginalStatusCode=429, OriginalMessage=problem))
+    assert (answer["statusCode"], answer["headers"]["Retry-After"]) == (429, "7")
+
+
+def test_under_v2_an_error_has_the_protocols_own_member(invoke: Any) -> None:
+    sent = event("POST", "/v2/models/{model}/infer", b"x" * 1001, parameters={"model": "churn"})
+    answer, _ = invoke(sent)
+    problem = json.loads(body(answer))
+    assert problem["error"] == problem["detail"]
+    assert "error" not in json.loads(body(invoke(event(body=b"x" * 1001))[0]))

@@ -310,12 +310,6 @@ def test_accept_that_nothing_satisfies_is_406(churn: ModelServer) -> None:
     assert "text/csv" in answer.json()["detail"]
 
 
-def test_an_encoded_body_is_415(churn: ModelServer) -> None:
-    answer = httpx.post(f"{churn.url}/invocations", content=b"x", headers=JSON | {"content-encoding": "gzip"})
-    assert answer.status_code == 415
-    assert "gzip" in answer.json()["detail"]
-
-
 @pytest.mark.parametrize(
     ("method", "path", "status"),
     [

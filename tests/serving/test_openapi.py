@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import httpx
 import pytest
 import schemathesis
@@ -12,7 +14,7 @@ from schemathesis.specs.openapi.checks import (
     response_schema_conformance,
     status_code_conformance,
 )
-from support.model_server import ModelServer
+from support.model_server import ARTIFACTS, ModelServer
 
 OPERATIONS = [
     ("GET", "/ping"),
@@ -65,3 +67,31 @@ def test_images_are_named_only_where_they_are_taken(churn: ModelServer, digits: 
     assert "image/png" in media(digits)
     assert "image/png" not in media(churn)
     assert {"application/json", "text/csv", "application/x-npy", "application/x-npz"} <= media(churn)
+
+
+@pytest.mark.parametrize(
+    ("domain", "path", "servers"),
+    [
+        ("abc.execute-api.eu-west-1.amazonaws.com", "/live/openapi.json", ["https://abc.execute-api.eu-west-1.amazonaws.com/live"]),
+        ("models.example.com", "/openapi.json", ["https://models.example.com"]),
+        ("127.0.0.1:4000", "/live/openapi.json", ["http://127.0.0.1:4000/live"]),
+        ("evil.example/x?", "/live/openapi.json", []),
+        ("models.example.com", "/live/<script>/openapi.json", []),
+        ("", "", []),
+    ],
+)  # fmt: skip
+def test_the_address_is_the_one_that_the_api_in_front_names(
+    churn: ModelServer, domain: str, path: str, servers: list[str]
+) -> None:
+    headers = {"x-api-domain": domain, "x-api-path": path}
+    body = httpx.get(f"{churn.url}/openapi.json", headers=headers).json()
+    assert [one["url"] for one in body.get("servers", [])] == servers
+    assert "/metrics" not in body["paths"]
+
+
+@pytest.mark.parametrize(("auth", "header"), [("api-key", "x-api-key"), ("iam", "Authorization")])
+def test_how_callers_show_who_they_are_is_declared(logs: Path, auth: str, header: str) -> None:
+    with ModelServer.start(ARTIFACTS / "churn-xgboost", logs, model_name="churn", api_auth=auth) as server:
+        body = httpx.get(f"{server.url}/openapi.json").json()
+    assert body["components"]["securitySchemes"][auth]["name"] == header
+    assert body["security"] == [{auth: []}]

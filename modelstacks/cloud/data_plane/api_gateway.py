@@ -531,6 +531,7 @@ def _parameter(call: _Call, name: str) -> str | None:
             "extendedRequestId": call.extended_id,
             "stage": call.stage.name,
             "apiId": call.api.id,
+            "domainName": call.request.header("host") or "",
             "httpMethod": call.request.method,
             "identity.sourceIp": call.request.client,
             "path": f"/{call.stage.name}{call.path}",

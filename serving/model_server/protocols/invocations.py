@@ -6,11 +6,11 @@ from functools import partial
 
 from model_server.batching import Batcher
 from model_server.codecs import Negotiated, negotiate, row_texts, write_json
+from model_server.encodings import decoded, is_encoded
 from model_server.engines import Engine, RawEngine, Tensors, part
 from model_server.http import Request
 from model_server.jobs import Render, RequestJob
 from model_server.large_bodies import LARGE_BODY, LargeBodies
-from model_server.problems import ProblemError
 from model_server.validation import InputReader
 
 MAX_CACHED = 256
@@ -20,10 +20,15 @@ class Invocations:
     """The handler of one model."""
 
     def __init__(
-        self, engine: Engine, reader: InputReader, batcher: Batcher, large_bodies: LargeBodies
+        self,
+        engine: Engine,
+        reader: InputReader,
+        batcher: Batcher,
+        large_bodies: LargeBodies,
+        max_body: int,
     ) -> None:
         self._engine, self._reader, self._batcher = engine, reader, batcher
-        self._large_bodies = large_bodies
+        self._large_bodies, self._max_body = large_bodies, max_body
         self._renderers: dict[tuple[bytes, bytes], tuple[Negotiated, Render]] = {}
         self._batch: Tensors = {}  # the outputs that were written last, and what each row became
         self._texts: list[bytes] | None = None
@@ -31,23 +36,26 @@ class Invocations:
     def __call__(self, request: Request) -> None:
         known = request.known
         if known is not None and known.negotiated is not None:
-            negotiated, render = known.negotiated
+            negotiated, render, encoded = known.negotiated
         else:
             headers = request.headers
             key = (headers.get(b"content-type", b""), headers.get(b"accept", b""))
             negotiated, render = self._renderers.get(key) or self._negotiate(key)
-            if b"content-encoding" in headers:
-                refuse_encoding(request)
+            encoded = is_encoded(request)
             if known is not None and request.attributes is None:
-                known.negotiated = negotiated, render
-        if len(request.body) >= LARGE_BODY or negotiated.unpacks:
-            self._large_bodies.submit(request, partial(self._read, request, negotiated, render))
+                known.negotiated = negotiated, render, encoded
+        if encoded or negotiated.unpacks or len(request.body) >= LARGE_BODY:
+            read = partial(self._read, request, negotiated, render, encoded=encoded)
+            self._large_bodies.submit(request, read)
             return
         job = self._read(request, negotiated, render)
         self._batcher.submit(job, lone=len(request.connection.server.connections) == 1)
 
-    def _read(self, request: Request, negotiated: Negotiated, render: Render) -> RequestJob:
-        inputs, parameters = negotiated.decode(self._reader, request.body, negotiated.media)
+    def _read(
+        self, request: Request, negotiated: Negotiated, render: Render, *, encoded: bool = False
+    ) -> RequestJob:
+        body = decoded(request.body, self._max_body) if encoded else request.body
+        inputs, parameters = negotiated.decode(self._reader, body, negotiated.media)
         return RequestJob(request, inputs, len(next(iter(inputs.values()))), parameters, render)
 
     def _negotiate(self, key: tuple[bytes, bytes]) -> tuple[Negotiated, Render]:
@@ -81,17 +89,18 @@ class Invocations:
 class RawInvocations:
     """The handler of an engine that reads and writes bodies itself."""
 
-    def __init__(self, engine: RawEngine, batcher: Batcher) -> None:
-        self._engine, self._batcher = engine, batcher
+    def __init__(self, engine: RawEngine, batcher: Batcher, max_body: int) -> None:
+        self._engine, self._batcher, self._max_body = engine, batcher, max_body
 
     def __call__(self, request: Request) -> None:
-        refuse_encoding(request)
+        encoded = is_encoded(request)
         content_type = request.header(b"content-type") or "application/json"
         accept = request.header(b"accept") or "*/*"
         body = bytes(request.body)
 
         def call() -> tuple[bytes, str]:
-            return self._engine.invoke(body, content_type, accept)
+            content = decoded(body, self._max_body) if encoded else body
+            return self._engine.invoke(content, content_type, accept)
 
         def render(result: tuple[bytes, str], *_: int) -> tuple[bytes, bytes, bytes]:
             answer, media = result
@@ -100,9 +109,3 @@ class RawInvocations:
             return media.encode("latin-1"), answer, b""
 
         self._batcher.submit(RequestJob(request, {}, 1, {}, render, call))
-
-
-def refuse_encoding(request: Request) -> None:
-    encoding = request.header(b"content-encoding").lower()
-    if encoding not in ("", "identity"):
-        raise ProblemError(415, f"Content-Encoding is {encoding!r}; allowed: identity")

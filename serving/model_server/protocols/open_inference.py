@@ -12,12 +12,12 @@ import numpy as np
 from model_server import __version__
 from model_server.batching import Batcher
 from model_server.codecs import dumps, holds_booleans, load_json
+from model_server.encodings import decoded, is_encoded
 from model_server.engines import Engine, Tensors, part
 from model_server.http import Request
 from model_server.jobs import RequestJob
 from model_server.large_bodies import LARGE_BODY, LargeBodies
 from model_server.problems import Fault, ProblemError, invalid, malformed
-from model_server.protocols.invocations import refuse_encoding
 from model_server.signature import DTYPES, Tensor
 from model_server.validation import Array, InputReader, datatype_of
 
@@ -48,20 +48,28 @@ class Infer:
     """POST /v2/models/{model}/infer."""
 
     def __init__(
-        self, engine: Engine, name: str, reader: InputReader, batcher: Batcher, large_bodies: LargeBodies
+        self,
+        engine: Engine,
+        name: str,
+        reader: InputReader,
+        batcher: Batcher,
+        large_bodies: LargeBodies,
+        max_body: int,
     ) -> None:
         self._name, self._reader, self._batcher = name, reader, batcher
-        self._large_bodies = large_bodies
+        self._large_bodies, self._max_body = large_bodies, max_body
         self._outputs = {tensor.name: tensor for tensor in engine.signature.outputs}
 
     def __call__(self, request: Request) -> None:
-        refuse_encoding(request)
-        if len(request.body) >= LARGE_BODY:
-            self._large_bodies.submit(request, partial(self._read, request))
+        encoded = is_encoded(request)
+        if encoded or len(request.body) >= LARGE_BODY:
+            self._large_bodies.submit(request, partial(self._read, request, encoded=encoded))
         else:
             self._batcher.submit(self._read(request), lone=len(request.connection.server.connections) == 1)
 
-    def _read(self, request: Request) -> RequestJob:
+    def _read(self, request: Request, *, encoded: bool = False) -> RequestJob:
+        if encoded:
+            request.body = decoded(request.body, self._max_body)
         head, binary = _split(request)
         body = load_json(head)
         if type(body) is not dict:

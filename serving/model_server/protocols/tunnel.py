@@ -17,6 +17,8 @@ from model_server.problems import ProblemError
 
 HEADER = b"x-amzn-sagemaker-custom-attributes"
 ROUTE = b"modelstacks-route"
+# Headers that SageMaker does not forward.
+CARRIED = (b"inference-header-content-length", b"content-encoding", b"x-api-domain", b"x-api-path")
 METHODS = (b"GET", b"POST")
 
 
@@ -38,8 +40,9 @@ def open_tunnel(request: Request) -> bool:
     identity = attributes.get(b"request-id", b"")
     if valid_id(identity):
         request.id = identity
-    if b"inference-header-content-length" in attributes:
-        request.headers[b"inference-header-content-length"] = attributes[b"inference-header-content-length"]
+    for name in CARRIED:
+        if name in attributes:
+            request.headers[name] = attributes[name]
     request.method, request.target = method, target
     request.attributes = b""  # answered in kind
     del request.headers[HEADER]  # not a tunnel within the tunnel
