@@ -30,6 +30,7 @@ def run(bench: Bench, words: Sequence[str], *, as_json: bool) -> None:
                 "changed": outcome.changed,
                 "revision": model.revision,
                 "archive_sha256": model.archive.sha256,
+                "warnings": list(outcome.warnings),
             }
         )
         if not as_json:

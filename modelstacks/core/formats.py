@@ -10,12 +10,15 @@ import json
 import re
 import zipfile
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
 
 from modelstacks.core.errors import UsageError
-from modelstacks.core.model_files import walk
+from modelstacks.core.mlflow import MLMODEL, read_mlmodel
+from modelstacks.core.model_files import name_fault, walk
+from modelstacks.core.protobuf import MalformedError, external_data, is_onnx, is_saved_model
+from modelstacks.core.scripts import SCRIPTS
 
 __all__ = ["FORMATS", "Detected", "Format", "detect", "select", "sniff"]
 
@@ -44,12 +47,27 @@ _FORMATS = (
     Format("GGUF", None, advice="export the model to ONNX or safetensors"),
     Format("HDF5", None, advice="export the model to ONNX, with tf2onnx for instance"),
     Format("Keras", None, advice="export the model to ONNX, with tf2onnx for instance"),
-    Format("TensorFlow SavedModel", None, advice="export the model to ONNX, with tf2onnx for instance"),
+    Format(
+        "TensorFlow SavedModel",
+        None,
+        advice="convert it to ONNX: python -m tf2onnx.convert --saved-model DIR --output model.onnx",
+    ),
+    Format(
+        "TensorFlow Lite",
+        None,
+        advice="convert it to ONNX: python -m tf2onnx.convert --tflite FILE --output model.onnx",
+    ),
+    Format(
+        "PMML",
+        None,
+        advice="export the model that it was made of to ONNX, or to its library's own format",
+    ),
+    Format("TorchScript", None, advice="export the network to ONNX: torch.onnx.export"),
+    Format("ONNX Runtime (ORT)", None, advice="keep the .onnx file that it was converted from"),
     Format("Git LFS pointer", None, advice="fetch the real file: git lfs pull"),
 )
 FORMATS: Mapping[str, Format] = {kind.name: kind for kind in _FORMATS}
 
-SCRIPT = ("inference.py", "code/inference.py")
 SIDECAR = "signature.json"
 
 # What a transformers folder holds beside its weights: names that the library itself writes.
@@ -59,7 +77,6 @@ _TRANSFORMERS_FILES = (
     "modules.json", "config_sentence_transformers.json", "sentence_bert_config.json", "*_Pooling/config.json",
     "*_Normalize/*", "*_Dense/*", "*.safetensors.index.json", "pytorch_model.bin.index.json",
 )  # fmt: skip
-_ONNX_DATA = ("*.onnx_data", "*.onnx.data")  # tensors of a graph above 2 GB lie in files beside it
 
 _PICKLE_SUFFIXES = (".pkl", ".pickle", ".joblib")
 _HEAD = 1 << 16
@@ -71,7 +88,7 @@ class Detected:
 
     engine: str
     weights: Mapping[str, Format]
-
+    data: frozenset[str] = frozenset()  # the files that weights keep tensors in
     scripts: tuple[str, ...] = ()  # files of Python that the script engine would run
 
     @property
@@ -96,8 +113,10 @@ def sniff(path: Path) -> Format | None:
             return FORMATS[name]
     if head.startswith(b"PK\x03\x04"):
         return _sniff_zip(path)
-    if _is_onnx(path):
+    if is_onnx(path):
         return FORMATS["ONNX"]
+    if is_saved_model(path):
+        return FORMATS["TensorFlow SavedModel"]
     if path.suffix in _PICKLE_SUFFIXES:  # a compressed joblib begins as any compressed file does
         return FORMATS["pickle"]
     return None
@@ -121,14 +140,16 @@ def detect(directory: Path, paths: Collection[str] | None = None, *, where: str 
     for path, kind in weights.items():
         if kind.name == "Git LFS pointer":
             raise UsageError(f"{where}: {path} is a {kind.name}, not the model", fix=kind.advice)
-    if scripts := tuple(script for script in SCRIPT if script in paths):
-        return Detected("script", weights, scripts)
+    if MLMODEL in paths:
+        raise _mlflow_refusal(directory, weights, where)
+    if scripts := tuple(script for script in SCRIPTS if script in paths):
+        return Detected("script", weights, scripts=scripts)
     if "config.json" in paths and _is_transformers_config(directory / "config.json"):
         # A hub's folder often holds the same weights in several formats. The model server takes them in this
         # order.
         for wanted in ("ONNX", "safetensors", "PyTorch pickle", "pickle"):
             if served := {path: kind for path, kind in weights.items() if kind.name == wanted}:
-                return Detected("transformers", served)
+                return _with_data(Detected("transformers", served), directory, paths, where)
         raise UsageError(
             f"{where} has a transformers config.json but no weights",
             got=_listing(paths),
@@ -140,25 +161,29 @@ def detect(directory: Path, paths: Collection[str] | None = None, *, where: str 
         assert engine is not None
         if engine == "transformers":
             raise UsageError(
-                f"{where}: {models[0]} holds weights, but nothing says of which network",
+                f"{where}: found weights but no config.json to identify the network",
                 got=_listing(paths),
-                fix="put its config.json and tokenizer beside it, or an inference.py that loads it",
+                fix="for a transformers model, add the config.json and tokenizer that save_pretrained "
+                "writes; export any other network to ONNX (torch.onnx.export). An inference.py cannot load "
+                "it: PyTorch is not installed where scripts run",
             )
-        return Detected(engine, {models[0]: weights[models[0]]})
+        return _with_data(Detected(engine, {models[0]: weights[models[0]]}), directory, paths, where)
     if models:
         raise UsageError(
             f"{where} holds {len(models)} models, and one is served",
             got=", ".join(f"{path} ({weights[path].name})" for path in models),
             fix="name the one in the spec's model.include, or give each a folder of its own",
         )
+    others = [path for path in weights if "/" not in path]
     nested = [path for path, kind in weights.items() if kind.engine is not None]
-    if nested:
+    if nested and not others:
         raise UsageError(
             f"{where}: the model lies in a sub-folder, {nested[0]}",
             fix=f"make {PurePosixPath(nested[0]).parent} itself the model's folder, or the archive's root",
         )
     if weights:
-        path, kind = next(iter(weights.items()))
+        path = next(iter(others or weights))
+        kind = weights[path]
         raise UsageError(f"{where}: {path} is {kind.name}, which no engine here serves", fix=kind.advice)
     raise UsageError(
         f"{where} holds no model that can be identified",
@@ -172,8 +197,8 @@ def select(directory: Path, include: Collection[str] = (), *, where: str = "") -
     """The folder understood, and those of its files that are part of the model.
 
     Training scripts, held-out rows and read-me files that lie beside a model stay where they are: without
-    `include` the model is its weights, signature.json, the files that its framework writes beside weights,
-    and code/. A folder with an inference.py is taken whole, since only its author knows what the script
+    `include` the model is its weights, signature.json, and the files that its framework writes beside
+    weights. A folder with an inference.py is taken whole, since only its author knows what the script
     reads.
 
     Raises:
@@ -193,11 +218,53 @@ def select(directory: Path, include: Collection[str] = (), *, where: str = "") -
     if detected.engine == "script":
         return detected, everything
     wanted = {*(path for path, kind in detected.weights.items() if kind.engine is not None), SIDECAR}
-    beside: tuple[str, ...] = _ONNX_DATA
-    if detected.engine == "transformers":
-        beside = (*beside, *_TRANSFORMERS_FILES)
-    chosen = [path for path in everything if path in wanted or _matches(path, (*beside, "code/*"))]
-    return detected, chosen
+    wanted |= detected.data
+    beside = _TRANSFORMERS_FILES if detected.engine == "transformers" else ()
+    return detected, [path for path in everything if path in wanted or _matches(path, beside)]
+
+
+def _with_data(detected: Detected, directory: Path, paths: Collection[str], where: str) -> Detected:
+    """With the files that ONNX graphs keep their tensors in; refused where one is not part of the model."""
+    data: set[str] = set()
+    for path in (path for path, kind in detected.weights.items() if kind.name == "ONNX"):
+        try:
+            locations = external_data(directory / path)
+        except MalformedError as error:
+            raise UsageError(f"{where}: {path} is not a readable ONNX model: {error}") from None
+        for location in sorted(locations):
+            beside = PurePosixPath(path).parent / location
+            if name_fault(location) or name_fault(str(beside)):
+                raise UsageError(
+                    f"{where}: {path} keeps tensors in a file outside the model's folder",
+                    got=ascii(location)[:200],
+                    allowed="a path below the folder of the .onnx file",
+                    fix="do not load it, unless you know who made it and why",
+                )
+            if str(beside) not in paths:
+                raise UsageError(
+                    f"{where}: {path} keeps tensors in {beside}, which is not there",
+                    got=_listing(paths),
+                    fix="put the file beside the graph, and name it in model.include where that is set",
+                )
+            data.add(str(beside))
+    return replace(detected, data=frozenset(data))
+
+
+def _mlflow_refusal(directory: Path, weights: Mapping[str, Format], where: str) -> UsageError:
+    """MLflow's loaders do more than read one file, so that its file alone is served only when it is named."""
+    model = read_mlmodel(directory / MLMODEL)
+    served = [file for file in model.files if file in weights and weights[file].engine is not None]
+    fix = "export the model to ONNX, or save it in its library's own format, and deploy that"
+    if served:
+        kind = weights[served[0]]
+        fix = f"to serve {served[0]} ({kind.name}) alone, in the {kind.engine} engine, set model.include: "
+        fix += f"[{served[0]}]" + (" and model.trust_code: true" if kind.pickle else "")
+        fix += "; MLflow's signature, pyfunc wrapper, code and requirements are then not used"
+    return UsageError(
+        f"{where} is an MLflow model, which is not loaded as MLflow does",
+        got=f"{MLMODEL} with the flavours {', '.join(model.flavours) or 'none'}",
+        fix=fix,
+    )
 
 
 def _matches(path: str, patterns: Collection[str]) -> bool:
@@ -221,6 +288,21 @@ def _is_safetensors(head: bytes) -> bool:
 _XGBOOST_JSON = re.compile(rb'\s*\{\s*"(?:learner"\s*:\s*\{|version"\s*:\s*\[)')
 _XGBOOST_UBJSON = re.compile(rb"\{(?:[iU].|I..|l.{4}|L.{8})(?:learner\{|version\[)", re.DOTALL)
 
+_SAVED_MODEL_TEXT = re.compile(rb"saved_model_schema_version:\s*1\s+meta_graphs\s*\{")  # saved_model.pbtxt
+# torch.save before 1.6, or with the zip switched off: several pickles, the first of which is this number.
+_TORCH_MAGIC = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19."
+_XML_PROLOGUE = {"<?": "?>", "<!--": "-->", "<!DOCTYPE": ">"}  # what may come before the root -> its end
+_PMML_ROOT = re.compile(r"<(\w{1,20}:)?PMML[\s>]")
+
+
+def _is_pmml(head: bytes) -> bool:
+    wide = head.startswith((b"\xff\xfe", b"\xfe\xff"))
+    text = head[:8192].decode("utf-16" if wide else "utf-8", "replace").lstrip("\ufeff \t\r\n")
+    while start := next((start for start in _XML_PROLOGUE if text.startswith(start)), ""):
+        text = text.partition(_XML_PROLOGUE[start])[2].lstrip()
+    return bool(_PMML_ROOT.match(text))
+
+
 _SIGNS: tuple[tuple[str, Callable[[bytes], object]], ...] = (
     ("Git LFS pointer", lambda head: head.startswith(b"version https://git-lfs.github.com/spec/")),
     ("XGBoost JSON", _XGBOOST_JSON.match),
@@ -230,6 +312,11 @@ _SIGNS: tuple[tuple[str, Callable[[bytes], object]], ...] = (
     ("CatBoost", lambda head: head.startswith(b"CBM1")),
     ("GGUF", lambda head: head.startswith(b"GGUF")),
     ("HDF5", lambda head: head.startswith(b"\x89HDF\r\n\x1a\n")),
+    ("PyTorch pickle", lambda head: head.startswith(_TORCH_MAGIC)),
+    ("TensorFlow Lite", lambda head: head[4:8] == b"TFL3"),
+    ("ONNX Runtime (ORT)", lambda head: head[4:8] == b"ORTM"),
+    ("PMML", _is_pmml),
+    ("TensorFlow SavedModel", lambda head: _SAVED_MODEL_TEXT.match(head)),
     # Protocols 2 to 5 begin with PROTO; 0 and 1 have no mark and are known by their suffix alone.
     ("pickle", lambda head: len(head) > 2 and head[0] == 0x80 and 2 <= head[1] <= 5),
     ("safetensors", _is_safetensors),
@@ -244,6 +331,8 @@ def _sniff_zip(path: Path) -> Format | None:
         return None
     if "schema.json" in names:
         return FORMATS["skops"]
+    if any(name.endswith("/constants.pkl") for name in names) and any("/code/" in name for name in names):
+        return FORMATS["TorchScript"]
     if any(PurePosixPath(name).name == "data.pkl" for name in names):
         return FORMATS["PyTorch pickle"]
     if "config.json" in names and any(name.endswith(".h5") for name in names):
@@ -259,49 +348,3 @@ def _is_transformers_config(path: Path) -> bool:
     except (ValueError, OSError, RecursionError):
         return False
     return isinstance(config, dict) and ("model_type" in config or "architectures" in config)
-
-
-def _is_onnx(path: Path) -> bool:
-    """Whether a file's top level reads as ONNX's ModelProto.
-
-    That is an ir_version (1), a graph (7), and no field that it does not have.
-
-    https://github.com/onnx/onnx/blob/main/onnx/onnx.proto; nested messages are skipped, so a large graph
-    costs nothing.
-    """
-    scalars = {1: 0, 5: 0}  # field -> wire type: ir_version, model_version
-    messages = {2, 3, 4, 6, 7, 8, 14, 20, 25, 26}  # producer ... opset_import, metadata, training, functions
-    seen: set[int] = set()
-    size = path.stat().st_size
-    with path.open("rb") as content:
-
-        def varint() -> int | None:
-            value = 0
-            for shift in range(0, 70, 7):
-                byte = content.read(1)
-                if not byte:
-                    return None
-                value |= (byte[0] & 0x7F) << shift
-                if byte[0] < 0x80:
-                    return value
-            return None
-
-        for _ in range(10_000):
-            if content.tell() == size:
-                break
-            key = varint()
-            if key is None:
-                return False
-            number, wire = key >> 3, key & 7
-            if scalars.get(number) == wire:
-                if varint() is None:
-                    return False
-            elif number in messages and wire == 2:
-                length = varint()
-                if length is None or content.tell() + length > size:
-                    return False
-                content.seek(length, 1)
-            else:
-                return False
-            seen.add(number)
-    return {1, 7} <= seen

@@ -18,6 +18,7 @@ from modelstacks.core.lock import Archive, Lock, LockedModel, lock_path, model_d
 from modelstacks.core.packaging import keep_archive, make_archive, workplace
 from modelstacks.core.ports import Inspection, Ports
 from modelstacks.core.registry import Pinned, sources
+from modelstacks.core.scripts import missing_requirements
 from modelstacks.core.spec import Spec
 from modelstacks.core.unpacking import unpack
 from modelstacks.core.validation import check_specs
@@ -32,6 +33,7 @@ class LockOutcome:
     path: Path
     lock: Lock
     changed: bool  # False where the file already said all this
+    warnings: tuple[str, ...] = ()
 
 
 def lock(
@@ -56,6 +58,7 @@ def lock(
         detected = detect(pinned.directory, [file.path for file in pinned.files], where=_where(spec))
         _refuse_untrusted_code(spec, detected)
         _refuse_hidden_code(spec, pinned, detected, ports, report)
+        warnings = _warn(detected, pinned, report)
         license, license_from = settle(spec.model.license, pinned.license)  # noqa: A001  the field's own name
 
         made, sha256, size = make_archive(pinned.directory, pinned.files, project)
@@ -93,7 +96,16 @@ def lock(
         aws_images=dict(sorted(images.items())),
     )
     path = lock_path(spec_path)
-    return LockOutcome(path, content, write_lock(path, content))
+    return LockOutcome(path, content, write_lock(path, content), warnings)
+
+
+def _warn(detected: Detected, pinned: Pinned, report: Callable[[str], None]) -> tuple[str, ...]:
+    paths = [file.path for file in pinned.files]
+    warning = missing_requirements(pinned.directory, paths, detected.scripts)
+    if not warning:
+        return ()
+    report(f"warning: {warning}")
+    return (warning,)
 
 
 def _refuse_untrusted_code(spec: Spec, detected: Detected) -> None:

@@ -54,6 +54,19 @@ def zip_of(*names: str) -> Callable[[Path], None]:
     return write
 
 
+def torch_before_1_6(path: Path) -> None:
+    import torch
+
+    torch.save({"weight": torch.zeros(2)}, path, _use_new_zipfile_serialization=False)
+
+
+# A SavedModel of schema version 1 with one MetaGraphDef, which has a meta_info_def and a graph_def.
+SAVED_MODEL = b"\x08\x01\x12\x0b\x0a\x07\x22\x05serve\x12\x00"
+PMML = """<?xml version="1.0" encoding="UTF-8"?>
+<!-- made by <sklearn2pmml> --><!DOCTYPE PMML>
+<PMML xmlns="http://www.dmg.org/PMML-4_4" version="4.4"><Header/></PMML>
+"""
+
 WRITERS: Mapping[str, tuple[str, Callable[[Path], object]]] = {
     "xgboost.json": ("XGBoost JSON", lambda path: xgboost_file(path, ".json")),
     "xgboost.ubj": ("XGBoost UBJSON", lambda path: xgboost_file(path, ".ubj")),
@@ -67,6 +80,18 @@ WRITERS: Mapping[str, tuple[str, Callable[[Path], object]]] = {
     "compressed.joblib": ("pickle", lambda path: joblib_file(path, 3)),
     "pytorch_model.bin": ("PyTorch pickle", zip_of("archive/data.pkl", "archive/version")),
     "model.keras": ("Keras", zip_of("config.json", "model.weights.h5")),
+    "saved_model.pb": ("TensorFlow SavedModel", lambda path: path.write_bytes(SAVED_MODEL)),
+    "saved_model.pbtxt": (
+        "TensorFlow SavedModel",
+        lambda path: path.write_text("saved_model_schema_version: 1\nmeta_graphs {\n}\n"),
+    ),
+    "model.tflite": ("TensorFlow Lite", lambda path: path.write_bytes(b"\x1c\0\0\0TFL3" + bytes(64))),
+    "model.ort": ("ONNX Runtime (ORT)", lambda path: path.write_bytes(b"\x1c\0\0\0ORTM" + bytes(64))),
+    "model.pmml": ("PMML", lambda path: path.write_text(PMML)),
+    "wide.pmml": ("PMML", lambda path: path.write_text(PMML, encoding="utf-16")),
+    "prefixed.pmml": ("PMML", lambda path: path.write_text("<p:PMML xmlns:p='x'/>")),
+    "script.pt": ("TorchScript", zip_of("m/data.pkl", "m/constants.pkl", "m/code/__torch__.py")),
+    "legacy.pt": ("PyTorch pickle", torch_before_1_6),
     "model.gguf": ("GGUF", lambda path: path.write_bytes(b"GGUF\x03\0\0\0")),
     "model.h5": ("HDF5", lambda path: path.write_bytes(b"\x89HDF\r\n\x1a\n" + bytes(64))),
     "model.cbm": ("CatBoost", lambda path: path.write_bytes(b"CBM1" + bytes(64))),
@@ -114,6 +139,10 @@ def test_another_name_hides_nothing(name: str, written: Path, tmp_path: Path) ->
         b"a,b\n1,2\n",
         b"\x93NUMPY\x01\0",
         b"%PDF-1.7",
+        b"<html><PMML/></html>",
+        b"<!---->" * 2000,
+        b"\x08\x02\x12\x00",
+        b"\x08\x01\x12\x04name",
     ],
 )
 def test_what_is_no_model_is_none(content: bytes, tmp_path: Path) -> None:
@@ -268,9 +297,10 @@ def test_include_says_which_of_two_models_is_meant(folder: Callable[..., Path]) 
             ("model.safetensors",),
             {},
             (
-                "m: model.safetensors holds weights, but nothing says of which network; got "
-                "model.safetensors; "
-                "fix: put its config.json and tokenizer beside it, or an inference.py that loads it"
+                "m: found weights but no config.json to identify the network; got model.safetensors; fix: "
+                "for a transformers model, add the config.json and tokenizer that save_pretrained writes; "
+                "export any other network to ONNX (torch.onnx.export). An inference.py cannot load it: "
+                "PyTorch is not installed where scripts run"
             ),
         ),
         (
@@ -295,3 +325,136 @@ def test_what_cannot_be_served_is_refused_with_what_was_found(
 def test_a_pattern_that_matches_nothing_is_refused(folder: Callable[..., Path]) -> None:
     with pytest.raises(UsageError, match=r'm: nothing matches model.include "\*.ubj"; got model.onnx'):
         select(folder("model.onnx"), ["*.onnx", "*.ubj"], where="m")
+
+
+def onnx_with_data(folder: Path, location: str, nested: bool = False) -> None:
+    """A graph whose tensor is in a file of its own, as `onnx` writes it; or one inside a node's own graph."""
+    import onnx
+    from onnx import TensorProto, helper
+
+    weight = helper.make_tensor("w", TensorProto.FLOAT, [2], [1.0, 2.0])
+    weight.ClearField("float_data")
+    weight.data_location = TensorProto.EXTERNAL
+    weight.external_data.add(key="location", value=location)
+    weight.external_data.add(key="length", value="8")
+    inner = helper.make_graph([helper.make_node("Identity", ["w"], ["y"])], "inner", [], [], [weight])
+    outer = helper.make_graph(
+        [helper.make_node("If", ["c"], ["y"], then_branch=inner, else_branch=inner)], "outer", [], []
+    )
+    folder.mkdir(exist_ok=True)
+    (folder / "model.onnx").write_bytes(helper.make_model(outer if nested else inner).SerializeToString())
+    assert onnx.load(folder / "model.onnx", load_external_data=False).graph.node
+
+
+@pytest.mark.parametrize("nested", [False, True])
+def test_the_files_that_a_graph_keeps_its_tensors_in_are_part_of_it(nested: bool, tmp_path: Path) -> None:
+    onnx_with_data(tmp_path, "weights.bin", nested)
+    (tmp_path / "weights.bin").write_bytes(bytes(8))
+    (tmp_path / "notes.onnx_data").write_bytes(b"not named by the graph")
+    assert select(tmp_path)[1] == ["model.onnx", "weights.bin"]
+
+
+@pytest.mark.parametrize("nested", [False, True])
+@pytest.mark.parametrize(
+    "location",
+    ["../secret", "/etc/hostname", "a/../../secret", "*/_ORT_MEM_ADDR_/*", "C:/secret", "a\\b", ""],
+)
+def test_a_graph_that_refers_to_a_file_outside_its_folder_is_refused(
+    location: str, nested: bool, tmp_path: Path
+) -> None:
+    onnx_with_data(tmp_path / "m", location, nested)
+    (tmp_path / "secret").write_bytes(bytes(8))
+    with pytest.raises(UsageError) as refused:
+        detect(tmp_path / "m", where="m")
+    assert str(refused.value).startswith(
+        f"m: model.onnx keeps tensors in a file outside the model's folder; got {location!a}; allowed: "
+    )
+
+
+def test_a_graph_whose_data_is_missing_is_refused(tmp_path: Path) -> None:
+    onnx_with_data(tmp_path, "weights.bin")
+    with pytest.raises(UsageError, match=r"m: model.onnx keeps tensors in weights.bin, which is not there"):
+        detect(tmp_path, where="m")
+
+
+def test_a_folder_that_tensorflow_saved_is_refused_with_what_to_do(folder: Callable[..., Path]) -> None:
+    made = folder("saved_model.pb", "model.pkl=variables/variables.data-00000-of-00001")
+    with pytest.raises(UsageError) as refused:
+        detect(made, where="m")
+    assert str(refused.value) == (
+        "m: saved_model.pb is TensorFlow SavedModel, which no engine here serves; fix: convert it to ONNX: "
+        "python -m tf2onnx.convert --saved-model DIR --output model.onnx"
+    )
+
+
+MLFLOW = """\
+flavors:
+  python_function:
+    loader_module: mlflow.{name}
+    data: {file}
+    model_path: {file}
+  {name}:
+    data: {file}
+    pickled_model: {file}
+    {name}_version: 1.2.3
+mlflow_version: 3.17.2
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "file", "fix"),
+    [
+        (
+            "xgboost",
+            "xgboost.ubj",
+            (
+                "to serve xgboost.ubj (XGBoost UBJSON) alone, in the xgboost engine, set model.include: "
+                "[xgboost.ubj]; MLflow's signature"
+            ),
+        ),
+        (
+            "sklearn",
+            "model.pkl",
+            (
+                "to serve model.pkl (pickle) alone, in the sklearn engine, set model.include: [model.pkl] "
+                "and model.trust_code: true; MLflow's signature"
+            ),
+        ),
+        ("tensorflow", "model.h5", "export the model to ONNX, or save it in its library's own format"),
+    ],
+)
+def test_an_mlflow_folder_is_recognised_and_its_pickle_is_not_taken(
+    name: str, file: str, fix: str, folder: Callable[..., Path]
+) -> None:
+    made = folder(file, MLmodel=MLFLOW.format(name=name, file=file), requirements_dot_txt="mlflow")
+    with pytest.raises(UsageError) as refused:
+        detect(made, where="m")
+    assert str(refused.value).startswith(
+        f"m is an MLflow model, which is not loaded as MLflow does; got MLmodel with the flavours "
+        f"{name} 1.2.3; fix: {fix}"
+    )
+
+
+def test_the_file_of_an_mlflow_folder_can_be_named(folder: Callable[..., Path]) -> None:
+    made = folder("xgboost.ubj", MLmodel=MLFLOW.format(name="xgboost", file="xgboost.ubj"))
+    detected, chosen = select(made, ["xgboost.ubj"])
+    assert (detected.engine, chosen) == ("xgboost", ["xgboost.ubj"])
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "just text",
+        "flavors: []",
+        "flavors: {sklearn: 1}",
+        "a: [" * 5000,
+        'flavors: {"\\e[2J": {}}',
+        "\x00",
+    ],
+    ids=ascii,
+)
+def test_any_mlmodel_file_is_refused_in_plain_words(text: str, folder: Callable[..., Path]) -> None:
+    with pytest.raises(UsageError, match=r"m is an MLflow model.*flavours none") as refused:
+        detect(folder("model.pkl", MLmodel=text), where="m")
+    assert str(refused.value).isprintable()
