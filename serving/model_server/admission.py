@@ -15,6 +15,7 @@ idle moments pay it; under overload the debt grows until the load falls.
 from __future__ import annotations
 
 import math
+from typing import Protocol
 
 UNKNOWN = 1.0  # seconds of a call that was never made
 # A delay below this is never a reason to refuse: a pause of the machine or of the collector is as long.
@@ -26,6 +27,7 @@ TARGET_SHARED_CALLS = 1.25
 BURST_CALLS = 6.0
 DEBT_CALLS = 3.0
 PAYMENT = 2.0  # how much sooner than the debt itself the bound falls
+LENIENCY = 4 / 3
 FORGIVEN = 0.1  # of a busy second: a queue that is only just too long is not an overload
 # An unknown call of twice the size is expected to take this much longer: a batch costs more than one row and
 # less than its rows one by one. Guessed too low, the first such call corrects it.
@@ -73,17 +75,31 @@ class ServiceTimes:
         return max(0.0, self.estimate(size) - self.estimate(below)) * more / (size - below)
 
 
+class Ledger(Protocol):
+    """The debts of a replica's workers. Their connections share the load unevenly: what overloads one of them
+    is seen by all, or those that get just as much as they can take would have a burst's queue for good."""
+
+    def owe(self, seconds: float) -> None:
+        """This worker's debt, from now on."""
+
+    def most_owed(self) -> float:
+        """The largest debt of all."""
+
+
 class Admission:
     """The delay that requests may have, from what was refused and from when the engine was idle.
 
     Every `now` is seconds of one clock that only goes forward. `call` is a call's seconds.
     """
 
-    __slots__ = ("_debt", "_floor", "_settled", "_target", "_target_calls")
+    __slots__ = ("_debt", "_floor", "_ledger", "_settled", "_target", "_target_calls")
 
-    def __init__(self, *, target: float = 0.0, company: float = 0.0, shared: bool = False) -> None:
+    def __init__(
+        self, ledger: Ledger, *, target: float = 0.0, company: float = 0.0, shared: bool = False
+    ) -> None:
         """`target`: the delay allowed under lasting overload; 0 derives it from the calls. `company`: seconds
         that a batch waits to be filled even on an idle engine. `shared`: requests share calls."""
+        self._ledger = ledger
         self._target = target
         self._target_calls = TARGET_SHARED_CALLS if shared else TARGET_CALLS
         self._floor = SHORTEST_TARGET + company
@@ -95,6 +111,7 @@ class Admission:
         if self._debt:
             elapsed = now - self._settled
             self._debt = max(0.0, self._debt - (FORGIVEN * elapsed if busy else elapsed))
+            self._ledger.owe(self._debt)
         self._settled = now
 
     def target(self, call: float) -> float:
@@ -104,17 +121,27 @@ class Admission:
     def limit(self, call: float) -> float:
         """The delay that is allowed now."""
         burst = BURST_CALLS * max(self._floor, call)
-        return max(self.target(call), burst - PAYMENT * self._debt)
+        return max(self.target(call), burst - PAYMENT * self._ledger.most_owed())
 
     @property
     def overloaded(self) -> bool:
         """Whether requests were refused lately that the engine has found no time to make up for."""
-        return self._debt > 0
+        return self._ledger.most_owed() > 0
+
+    def too_late(self, waited: float, call: float) -> bool:
+        """Whether a request should not be served after all: the burst that it came with was an overload.
+
+        It may have waited for somewhat longer than foreseen, as calls are not all equally long.
+        """
+        return self.overloaded and waited > LENIENCY * self.limit(call)
 
     def refused(self, seconds: float, call: float) -> None:
         """A request was refused that would have taken so many of the engine's seconds."""
         self._debt = min(self._debt + seconds, DEBT_CALLS * max(self._floor, call))
+        self._ledger.owe(self._debt)
 
     def retry_after(self, delay: float, call: float) -> int:
         """Whole seconds until such a request has a chance: what waits is done, and the debt is paid."""
-        return max(1, min(LONGEST_RETRY_AFTER, math.ceil(delay - self.target(call) + self._debt)))
+        return max(
+            1, min(LONGEST_RETRY_AFTER, math.ceil(delay - self.target(call) + self._ledger.most_owed()))
+        )

@@ -133,7 +133,7 @@ class Application:
         if self.server is not None:
             values[metrics.IN_FLIGHT] = self.server.in_flight
         if self.batcher is not None:
-            values[metrics.QUEUE_DEPTH] = self.batcher.depth
+            self.batcher.publish()
 
     def _metrics(self, request: Request) -> None:
         self.publish()

@@ -87,7 +87,9 @@ class Batcher:
         self._busy = False
         self._times = ServiceTimes()
         self._seconds = self._times.seconds  # unknown calls are tried on the thread
-        self._admission = Admission(target=target_wait, company=max_latency, shared=self._max_rows > 1)
+        self._admission = Admission(
+            counters, target=target_wait, company=max_latency, shared=self._max_rows > 1
+        )
         self._patience, self._clock = patience, clock
         # So many may wait without a closer look: calls on the loop end before their number makes a delay.
         self._inline_places = max_queue if engine.batches else min(max_queue, INLINE_PLACES)
@@ -119,10 +121,10 @@ class Batcher:
         if not self._busy:
             self._again()
 
-    @property
-    def depth(self) -> int:
-        """Requests that wait for the engine."""
-        return len(self._queue)
+    def publish(self) -> None:
+        """Gauges that would cost every request something: written now and then."""
+        self._counters.values[metrics.QUEUE_DEPTH] = len(self._queue)
+        self._admission.settle(self._clock(), busy=self._busy)
 
     def learn(self, size: int, seconds: float) -> None:
         """How long a call of this size took (a warm-up's, to begin with)."""
@@ -350,7 +352,7 @@ class Batcher:
         waiting, admission = self._queue, self._admission
         while waiting and not (job := waiting[0]).gone:
             alone = self._times.estimate(self.size_of(job.inputs, job.rows))
-            late = admission.overloaded and now - job.arrived > admission.limit(max(alone, self._call))
+            late = admission.too_late(now - job.arrived, max(alone, self._call))
             if not late and job.expires(self._patience) > now:
                 return
             waiting.popleft()

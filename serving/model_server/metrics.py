@@ -63,7 +63,10 @@ ENGINE_NANOSECONDS = LOAD_NANOSECONDS + 1
 READY = ENGINE_NANOSECONDS + 1
 RESTARTS = READY + 1
 PARALLEL = RESTARTS + 1  # 1: the engine is itself parallel; for the supervisor
-_SLOT = PARALLEL + 1
+DEBT = PARALLEL + 1  # nanoseconds of the engine that refused requests would have taken (admission.py)
+_SLOT = DEBT + 1
+# What is so only while a worker lives.
+GAUGES = (READY, CONNECTIONS, IN_FLIGHT, QUEUE_DEPTH, DEBT)
 
 
 class SharedMetrics:
@@ -89,6 +92,13 @@ class WorkerMetrics:
     def __init__(self, values: memoryview, shared: SharedMetrics) -> None:
         self.values = values
         self.shared = shared
+
+    def owe(self, seconds: float) -> None:
+        self.values[DEBT] = int(seconds * NANOSECONDS)
+
+    def most_owed(self) -> float:
+        shared = self.shared
+        return (self.values[DEBT] if shared.workers == 1 else max(shared.each(DEBT))) / NANOSECONDS
 
     def request(self, route: int, status: int, seconds: float) -> None:
         at = route * _PER_ROUTE
@@ -142,6 +152,12 @@ def render(shared: SharedMetrics) -> bytes:
         ("connections", "gauge", "Open connections.", shared.sum(CONNECTIONS)),
         ("requests_dropped_total", "counter", "Requests whose client was gone.", shared.sum(DROPPED)),
         ("requests_rejected_total", "counter", "Requests refused for a full queue.", shared.sum(REJECTED)),
+        (
+            "overload_debt_seconds",
+            "gauge",
+            "Engine time of refused requests that no idle moment has made up for; above 0 under overload.",
+            max(shared.each(DEBT)) / NANOSECONDS,
+        ),
         (
             "engine_seconds_total",
             "counter",

@@ -120,7 +120,7 @@ class Supervisor:
             if slot is None:
                 continue
             counters = self._metrics.worker(slot).values
-            for gauge in (metrics.READY, metrics.CONNECTIONS, metrics.IN_FLIGHT, metrics.QUEUE_DEPTH):
+            for gauge in metrics.GAUGES:
                 counters[gauge] = 0
             code = os.waitstatus_to_exitcode(status)
             if self._stopping:

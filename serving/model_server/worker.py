@@ -75,12 +75,7 @@ class Worker:
 
     async def serve(self) -> int:
         self._loop = loop = asyncio.get_running_loop()
-        self._counters.values[metrics.READY] = 0
-        for gauge in (
-            metrics.QUEUE_DEPTH,
-            metrics.IN_FLIGHT,
-            metrics.CONNECTIONS,
-        ):  # of a worker that was killed
+        for gauge in metrics.GAUGES:  # of a worker that was killed
             self._counters.values[gauge] = 0
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop.set)

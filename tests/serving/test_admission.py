@@ -26,6 +26,18 @@ from model_server.settings import Settings
 from model_server.signature import Signature, Tensor
 
 
+class Alone:
+    """The ledger of a server with one worker."""
+
+    debt = 0.0
+
+    def owe(self, seconds: float) -> None:
+        self.debt = seconds
+
+    def most_owed(self) -> float:
+        return self.debt
+
+
 def known(**seconds: float) -> ServiceTimes:
     times = ServiceTimes()
     for size, taken in seconds.items():
@@ -55,7 +67,7 @@ def test_one_slow_call_says_little_and_several_in_a_row_say_much() -> None:
 
 
 def test_a_burst_may_wait_for_several_calls_and_lasting_overload_for_less_than_one() -> None:
-    admission = Admission()
+    admission = Admission(Alone())
     assert admission.limit(1.0) == 6.0
     for _ in range(10):
         admission.refused(1.0, 1.0)
@@ -63,7 +75,7 @@ def test_a_burst_may_wait_for_several_calls_and_lasting_overload_for_less_than_o
 
 
 def test_idle_time_pays_for_what_was_refused_and_busy_time_hardly() -> None:
-    admission = Admission()
+    admission = Admission(Alone())
     admission.settle(100.0, busy=True)
     admission.refused(2.0, 1.0)
     assert admission.overloaded
@@ -77,15 +89,15 @@ def test_idle_time_pays_for_what_was_refused_and_busy_time_hardly() -> None:
 
 
 def test_a_delay_of_a_few_milliseconds_is_no_reason_to_refuse_whatever_a_call_takes() -> None:
-    admission = Admission()
+    admission = Admission(Alone())
     for _ in range(100):
         admission.refused(0.001, 0.0005)
     assert admission.limit(0.0005) >= admission.target(0.0005) == SHORTEST_TARGET
 
 
 def test_the_target_can_be_set_and_company_that_is_waited_for_is_no_delay() -> None:
-    assert Admission(target=3.0).target(0.1) == 3.0
-    assert Admission(company=0.5).target(0.1) == pytest.approx(0.5 + SHORTEST_TARGET)
+    assert Admission(Alone(), target=3.0).target(0.1) == 3.0
+    assert Admission(Alone(), company=0.5).target(0.1) == pytest.approx(0.5 + SHORTEST_TARGET)
 
 
 def test_what_joins_a_call_costs_what_the_call_takes_longer_for_it() -> None:
@@ -95,8 +107,23 @@ def test_what_joins_a_call_costs_what_the_call_takes_longer_for_it() -> None:
     assert linear.of_one_more(0, 8) == pytest.approx(0.8)
 
 
+def test_what_overloads_one_worker_is_seen_by_all_until_it_is_idle_or_dead() -> None:
+    shared = metrics.SharedMetrics(2)
+    mine, other = (Admission(shared.worker(index)) for index in range(2))
+    mine.settle(0.0, busy=True)
+    for _ in range(3):
+        mine.refused(1.0, 1.0)
+    assert other.overloaded
+    assert other.limit(1.0) == other.target(1.0)
+    mine.settle(2.0, busy=False)
+    assert other.limit(1.0) == 4.0
+    for gauge in metrics.GAUGES:
+        shared.worker(0).values[gauge] = 0  # as its supervisor does
+    assert not other.overloaded
+
+
 def test_retry_after_is_whole_seconds_until_what_waits_is_done_and_the_debt_is_paid() -> None:
-    admission = Admission()
+    admission = Admission(Alone())
     assert admission.retry_after(0.3, 0.1) == 1
     assert admission.retry_after(20.0, 4.0) == 17
     admission.refused(5.0, 4.0)

@@ -41,10 +41,9 @@ from modelstacks.core.errors import DeploymentFailed, EnvironmentFault, Modelsta
 
 __all__ = ["Functions"]
 
-# A cloud would start an environment for every concurrent invocation; a laptop would not survive that.
-# Beyond these
-# an invocation waits for an environment to become free.
-MOST_ENVIRONMENTS = 4
+# As many as a new account may have at once, and about as many as a laptop can run. Beyond these an invocation
+# waits for an environment to become free, where Lambda would throttle it.
+MOST_ENVIRONMENTS = 10
 STOP_SECONDS = 2.0
 # Lambda gives the init phase ten seconds beside the function's timeout; a busy laptop needs more.
 INIT_SECONDS = 30.0
