@@ -67,7 +67,7 @@ class Deployment:
         return self._python("-m", "modelstacks", *words)
 
     def session(self, code: str) -> str:
-        """Runs lines that have a `session` with the embedded cloud, in the project's toolkit; their stdout."""
+        """Runs lines that have a `session` with the cloud, in the project's own toolkit; their stdout."""
         lines = (
             "from pathlib import Path",
             "from modelstacks.cloud import api, client",

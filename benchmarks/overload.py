@@ -4,8 +4,8 @@
 
 A script whose call takes 150 ms, on two replicas with two workers each, so that the capacity is known: 26.7
 requests a second. One caller alone gives the unloaded times; then an open loop with Poisson arrivals offers
-multiples of the capacity. Each answer is compared with the right one. `--against` measures another commit in the
-same run, after this one.
+multiples of the capacity. Each answer is compared with the right one. `--against` measures another commit in
+the same run, after this one.
 """
 
 from __future__ import annotations

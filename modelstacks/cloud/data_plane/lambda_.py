@@ -41,9 +41,9 @@ from modelstacks.core.errors import DeploymentFailed, EnvironmentFault, Modelsta
 
 __all__ = ["Functions"]
 
-# As many as a new account may have at once, and about as many as a laptop can run. Beyond these an invocation
-# waits for an environment to become free, where Lambda would throttle it.
-MOST_ENVIRONMENTS = 10
+# Each is started when there is no other that is free, and takes some 50 MB: about as many as a laptop can bear.
+# Beyond these an invocation waits for one to become free, where Lambda would go on or throttle it.
+MOST_ENVIRONMENTS = 20
 STOP_SECONDS = 2.0
 # Lambda gives the init phase ten seconds beside the function's timeout; a busy laptop needs more.
 INIT_SECONDS = 30.0
