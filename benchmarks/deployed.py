@@ -171,7 +171,7 @@ def _write(project: Path, seconds: float, workers: int) -> None:
     model = project / "model_artifacts" / "slow"
     model.mkdir()
     (model / "inference.py").write_text(SCRIPT.format(seconds=seconds), encoding="utf-8")
-    trusts = "trust_code" in (project / "modelstacks" / "sources" / "artifact.py").read_text(encoding="utf-8")
+    trusts = "trust_code" in (project / "modelstacks" / "core" / "lock.py").read_text(encoding="utf-8")
     (project / "deployments" / "slow.yaml").write_text(
         "name: slow\n"
         "model: {source: artifact, path: model_artifacts/slow, license: Apache-2.0"

@@ -41,7 +41,7 @@ from modelstacks.core.errors import DeploymentFailed, EnvironmentFault, Modelsta
 
 __all__ = ["Functions"]
 
-# Each is started when there is no other that is free, and takes some 50 MB: about as many as a laptop can bear.
+# Each is started when no other is free, and takes some 50 MB: these are about as many as a laptop can bear.
 # Beyond these an invocation waits for one to become free, where Lambda would go on or throttle it.
 MOST_ENVIRONMENTS = 20
 STOP_SECONDS = 2.0
