@@ -38,6 +38,8 @@ class Supervisor:
         self._listener = _listen(settings)
         self._workers = settings.workers or available_cores()
         self._metrics = metrics.SharedMetrics(self._workers)
+        # Nothing is ever written: the workers' end is closed when this process is gone, however it went.
+        self._lifeline = socket.socketpair()
         self._running: dict[int, int] = {}  # pid -> slot
         self._due: dict[int, float] = {}  # slot -> when to start it again
         self._deaths = [0] * self._workers  # since the worker was last ready
@@ -70,7 +72,6 @@ class Supervisor:
         return 0.05 if not all(self._metrics.each(metrics.READY)[: self._workers]) else None
 
     def _start(self, slot: int) -> None:
-        supervisor = os.getpid()
         pid = os.fork()
         if pid:
             self._running[pid] = slot
@@ -80,9 +81,11 @@ class Supervisor:
             signal.set_wakeup_fd(-1)
             for number in (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD):
                 signal.signal(number, signal.SIG_DFL)
+            mine, lifeline = self._lifeline
+            mine.close()
             from model_server import worker
 
-            code = worker.run(self._settings, self._listener, self._metrics.worker(slot), supervisor)
+            code = worker.run(self._settings, self._listener, self._metrics.worker(slot), lifeline)
         except BaseException as error:
             logging.getLogger("model_server").exception("worker died")
             event(logging.ERROR, f"worker died: {type(error).__name__}: {error}")

@@ -10,6 +10,7 @@ import os
 import signal
 import socket
 import threading
+from contextlib import suppress
 from pathlib import Path
 from time import perf_counter
 
@@ -31,11 +32,17 @@ SETTLE_SECONDS = 1.0  # after the model is there, so that readiness does not wai
 QUIET_SECONDS = 0.25  # without a request, while draining: the load balancer has noticed
 
 
-def run(settings: Settings, listener: socket.socket, counters: metrics.WorkerMetrics, supervisor: int) -> int:
-    """The worker's whole life, which ends with its supervisor's (a process id). Returns its exit code."""
+def run(
+    settings: Settings, listener: socket.socket, counters: metrics.WorkerMetrics, lifeline: socket.socket
+) -> int:
+    """The worker's whole life. Returns its exit code.
+
+    `lifeline` ends with the supervisor: the worker then finishes what it was sent, and leaves, too.
+    """
     http.renew_process()
     keep_memory()
-    worker = Worker(settings, listener, counters, supervisor)
+    offer_to_oom_killer()
+    worker = Worker(settings, listener, counters, lifeline)
     return asyncio.Runner(loop_factory=uvloop.new_event_loop).run(worker.serve())
 
 
@@ -51,6 +58,13 @@ def keep_memory() -> None:
             mallopt(parameter, KEPT_BYTES)
 
 
+def offer_to_oom_killer() -> None:
+    """Where memory runs out the kernel takes a worker, which is started again, and not the supervisor: all of
+    a container's processes end with its first."""
+    with suppress(OSError):  # another system than Linux, or a sandbox
+        Path("/proc/self/oom_score_adj").write_text("500", encoding="ascii")
+
+
 def settle() -> None:
     """What is there now stays: the collector need not look at it again, nor run after every few requests."""
     gc.collect()
@@ -61,7 +75,11 @@ def settle() -> None:
 
 class Worker:
     def __init__(
-        self, settings: Settings, listener: socket.socket, counters: metrics.WorkerMetrics, supervisor: int
+        self,
+        settings: Settings,
+        listener: socket.socket,
+        counters: metrics.WorkerMetrics,
+        lifeline: socket.socket,
     ) -> None:
         self._settings, self._listener, self._counters = settings, listener, counters
         self._application = Application(settings, counters)
@@ -70,7 +88,8 @@ class Worker:
         self._stop = asyncio.Event()
         self._exit = 0
         self._open = True  # until it drains
-        self._supervisor = supervisor
+        self._lifeline = lifeline
+        self._orphaned = False
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def serve(self) -> int:
@@ -79,6 +98,7 @@ class Worker:
             self._counters.values[gauge] = 0
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop.set)
+        loop.add_reader(self._lifeline.fileno(), self._lose_supervisor)
         self._accepting(on=True)
         self._tick()
         # A daemon, since a load that hangs must not keep the process from leaving.
@@ -90,9 +110,14 @@ class Worker:
     def _tick(self) -> None:
         self._server.tick()
         self._application.publish()
-        if os.getppid() != self._supervisor:  # the supervisor was killed: a new one must find the port free
-            self._stop.set()
         self._loop.call_later(1.0, self._tick)
+
+    def _lose_supervisor(self) -> None:
+        """The supervisor was killed: what was sent is answered, and a new one finds the port free."""
+        self._loop.remove_reader(self._lifeline.fileno())
+        event(logging.ERROR, "the supervisor is gone")
+        self._orphaned = True
+        self._stop.set()
 
     # Connections
 
@@ -207,8 +232,9 @@ class Worker:
         started = perf_counter()
         deadline = started + settings.drain_seconds
         event(logging.INFO, "draining", in_flight=server.in_flight, connections=len(server.connections))
-        # The port stays open until no one asks any more, for at most a fifth of the time.
-        announced = started + min(settings.drain_seconds / 5, 5.0)
+        # The port stays open until no one asks any more, for at most a fifth of the time; not where another
+        # supervisor may be waiting for it.
+        announced = started + (0.0 if self._orphaned else min(settings.drain_seconds / 5, 5.0))
         # Polled, both loops: an event for what ends them would cost every request something.
         while (now := perf_counter()) < announced:
             if now - max(server.last_request, started) >= QUIET_SECONDS:

@@ -304,13 +304,64 @@ def test_a_worker_that_dies_before_it_is_ready_ends_the_server(
     assert "killed by SIGKILL" in message
 
 
+def is_gone(process: psutil.Process) -> bool:
+    return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
+
+
 def test_workers_leave_when_their_supervisor_was_killed(start: Callable[..., ModelServer]) -> None:
     server = start(DIGITS, workers=2)
     wait_for(lambda: len(server.workers) == 2, 30)
     workers = server.workers
     server.process.kill()
     server.process.wait(10)
-    wait_for(lambda: not any(w.is_running() and w.status() != psutil.STATUS_ZOMBIE for w in workers), 30)
+    wait_for(lambda: all(is_gone(worker) for worker in workers), 30)
+
+
+def test_a_worker_answers_what_it_was_sent_before_its_supervisor_was_killed(
+    start: Callable[..., ModelServer], tmp_path: Path
+) -> None:
+    """And takes no new connection meanwhile: the port is free for another supervisor."""
+    (tmp_path / "hold").touch()
+    (tmp_path / "inference.py").write_text(
+        "import pathlib, time\n"
+        "def model_fn(d): return pathlib.Path(d)\n"
+        "def predict_fn(data, d):\n"
+        "    while (d / 'hold').exists(): time.sleep(0.01)\n"
+        "    return data\n",
+        encoding="utf-8",
+    )
+    server = start(tmp_path, drain_seconds=25)
+    [worker] = server.workers
+
+    async def run() -> None:
+        async with httpx.AsyncClient(base_url=server.url, timeout=30) as session, asyncio.timeout(40):
+            held = [asyncio.create_task(session.post("/invocations", json=[i])) for i in range(3)]
+            while server.metric("model_server_queue_depth") < 2:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+            server.process.kill()
+            server.process.wait(10)
+            while is_open(server.port):  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+            assert not is_gone(worker)
+            (tmp_path / "hold").unlink()
+            assert [answer.json() for answer in await asyncio.gather(*held)] == [[0], [1], [2]]
+
+    asyncio.run(run())
+    wait_for(lambda: is_gone(worker), 30)
+    assert "the supervisor is gone" in [line["message"] for line in server.log()]
+
+
+@pytest.mark.skipif(not Path("/proc/self/oom_score_adj").exists(), reason="Linux's own")
+def test_the_kernel_takes_a_worker_before_the_supervisor_where_memory_runs_out(
+    start: Callable[..., ModelServer],
+) -> None:
+    server = start(DIGITS)
+    [worker] = server.workers
+    adjusted = [
+        int(Path(f"/proc/{pid}/oom_score_adj").read_text(encoding="ascii"))
+        for pid in (server.process.pid, worker.pid)
+    ]
+    assert adjusted[0] < adjusted[1]
 
 
 def test_sigterm_while_the_model_loads_is_an_exit_with_0(
