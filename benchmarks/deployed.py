@@ -261,12 +261,17 @@ def expected_of(body: bytes) -> bytes:
     return hashlib.sha256(body).hexdigest().encode()
 
 
-async def offer(address: Address, rate: float, seconds: float, seed: int = 1) -> list[Answer]:
-    """An open loop: requests are sent when a Poisson process says so, whatever became of the others."""
+async def offer(
+    address: Address, rate: float, seconds: float, seed: int = 1, over: asyncio.Event | None = None
+) -> list[Answer]:
+    """An open loop: requests are sent when a Poisson process says so, whatever became of the others.
+
+    It ends after `seconds`, or when `over` is set.
+    """
     loop, chance = asyncio.get_running_loop(), random.Random(seed)
     caller, tasks = Caller(address), []
     start = due = loop.time()
-    while (due := due + chance.expovariate(rate)) < start + seconds:
+    while (due := due + chance.expovariate(rate)) < start + seconds and not (over and over.is_set()):
         await asyncio.sleep(max(0.0, due - loop.time()))
         body = f"{seed}-{len(tasks)}-{chance.random()}".encode()
         tasks.append(asyncio.create_task(caller.ask(body, expected_of(body), due)))

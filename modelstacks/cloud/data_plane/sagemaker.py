@@ -55,6 +55,7 @@ FORWARDED = {
     "x-amzn-sagemaker-custom-attributes": "X-Amzn-SageMaker-Custom-Attributes",
     "x-amzn-sagemaker-inference-id": "X-Amzn-SageMaker-Inference-Id",
 }
+PING = Request("GET", "/ping", headers=[("Host", "localhost:8080")])
 ATTRIBUTES = "x-amzn-sagemaker-custom-attributes"
 
 
@@ -367,7 +368,7 @@ class Endpoints:
             )
             return False
         try:
-            answer = await self._context.pool.send(Request("GET", "/ping"), replica.port or 0, timeout=2)
+            answer = await self._context.pool.send(PING, replica.port or 0, timeout=2)
             body = await answer.read()
         except (ConnectionLost, TimeoutError) as error:
             replica.reason = f"GET /ping: {error or 'no answer'}"

@@ -1,0 +1,236 @@
+"""Nine faults on each architecture, under load, counted by a client that checks every answer.
+
+    python -m benchmarks.faults [--architecture managed] [--only NAME ...] [--against REVISION]
+
+A script on two replicas answers a steady open loop; the fault happens; the loop goes on until the platform
+has recovered. Nothing is sent twice. A request counts as refused where it was told to try again (429 and 503
+with Retry-After: it never ran), as wrong where a 200 is not the right answer, as lost in every other case.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import re
+import signal
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+from benchmarks.deployed import ARCHITECTURES, Answer, Deployment, deployed, offer, one_by_one
+from benchmarks.serve import machine, markdown
+
+CALL_SECONDS = 0.02
+RATE = 25.0  # requests a second: an eighth of what the replicas can take
+BEFORE, AFTER, LONGEST = 2.0, 3.0, 90.0  # seconds of load before the fault, after the recovery, and in all
+LATE = 1.0
+HEADER = ["", "requests", "right", "late", "refused", "lost", "wrong", "lost as", "recovered after s"]
+
+Fault = Callable[[Deployment, str], None]
+
+
+# -------------------------------------------------------------------------------------------- the faults
+
+
+def _processes(deployment: Deployment, architecture: str) -> list[psutil.Process]:
+    """One replica's processes: the supervisor first, then its workers."""
+    replica = deployment.workload(architecture)["replicas"][0]
+    root = psutil.Process(replica["pid"])
+    everything = [root, *root.children(recursive=True)]
+    # The sandbox, where there is one, is the process that the embedded cloud knows.
+    servers = [one for one in everything if "model_server" in one.cmdline() and "serve" in one.cmdline()]
+    pids = {one.pid for one in servers if "python" in Path(one.exe()).name}
+    servers = [one for one in servers if one.pid in pids]
+    first = next(one for one in servers if one.ppid() not in pids)
+    return [first, *(one for one in servers if one.ppid() == first.pid)]
+
+
+def kill_replica(deployment: Deployment, architecture: str) -> None:
+    replica = deployment.workload(architecture)["replicas"][0]["id"]
+    deployment.session(f"session.inject(api.KillReplica(replica={replica!r}))")
+
+
+def kill_worker(deployment: Deployment, architecture: str) -> None:
+    _processes(deployment, architecture)[1].send_signal(signal.SIGKILL)
+
+
+def kill_supervisor(deployment: Deployment, architecture: str) -> None:
+    _processes(deployment, architecture)[0].send_signal(signal.SIGKILL)
+
+
+def stop_replica(deployment: Deployment, architecture: str) -> None:
+    for process in _processes(deployment, architecture):
+        process.send_signal(signal.SIGSTOP)
+
+
+def add_latency(deployment: Deployment, architecture: str) -> None:
+    name = deployment.workload(architecture)["name"]
+    deployment.session(f"session.inject(api.Latency(workload={name!r}, seconds=0.5))")
+    time.sleep(3)
+    deployment.session("session.clear_faults()")
+
+
+def fail_health_checks(deployment: Deployment, architecture: str) -> None:
+    replica = deployment.workload(architecture)["replicas"][0]["id"]
+    deployment.session(f"session.inject(api.FailHealthChecks(replica={replica!r}))")
+    time.sleep(5)
+    deployment.session("session.clear_faults()")
+
+
+def deploy(deployment: Deployment, architecture: str) -> None:
+    _change(deployment)
+    deployment.run("up", deployment.name, "--architecture", architecture, "--detach", "--json")
+
+
+def deploy_poisoned(deployment: Deployment, architecture: str) -> None:
+    name = deployment.workload(architecture)["name"]
+    deployment.session(f"session.inject(api.PoisonDeploys(workload={name!r}))")
+    _change(deployment)
+    with contextlib.suppress(SystemExit):  # it has to fail
+        deployment.run("up", deployment.name, "--architecture", architecture, "--detach", "--json")
+    deployment.session("session.clear_faults()")
+
+
+def scale_in(deployment: Deployment, architecture: str) -> None:
+    """One target of the load balancer is taken away; it is back at the end."""
+    spec = deployment.project / "deployments" / f"{deployment.name}.yaml"
+    text = spec.read_text(encoding="utf-8")
+    for replicas in ("1", "2"):
+        spec.write_text(
+            re.sub(r"(min|max)_replicas: \d", rf"\1_replicas: {replicas}", text), encoding="utf-8"
+        )
+        deployment.run("up", deployment.name, "--architecture", architecture, "--detach", "--json")
+
+
+def kill_function(deployment: Deployment, architecture: str) -> None:
+    environments = deployment.workload(architecture, "lambda-function")["replicas"]
+    psutil.Process(environments[0]["pid"]).send_signal(signal.SIGKILL)
+
+
+def _change(deployment: Deployment) -> None:
+    """Another revision: the same answers from another environment."""
+    spec = deployment.project / "deployments" / f"{deployment.name}.yaml"
+    text = spec.read_text(encoding="utf-8")
+    found = re.search(r"max_queue: (\d+)", text)
+    number = int(found[1]) + 1 if found else 256
+    text = text.replace(f", max_queue: {number - 1}", "")
+    spec.write_text(text.replace("{workers: 2", f"{{workers: 2, max_queue: {number}"), encoding="utf-8")
+
+
+FAULTS: dict[str, dict[str, Fault]] = {
+    "self-hosted": {
+        "kill -9 of a replica": kill_replica,
+        "kill -9 of a worker": kill_worker,
+        "kill -9 of a supervisor": kill_supervisor,
+        "SIGSTOP of a replica": stop_replica,
+        "latency of 0.5 s": add_latency,
+        "health checks fail": fail_health_checks,
+        "rolling deploy": deploy,
+        "poisoned deploy": deploy_poisoned,
+        "scale in, and out": scale_in,
+    },
+    "managed": {
+        "kill -9 of a replica": kill_replica,
+        "kill -9 of a worker": kill_worker,
+        "kill -9 of a supervisor": kill_supervisor,
+        "SIGSTOP of a replica": stop_replica,
+        "latency of 0.5 s": add_latency,
+        "health checks fail": fail_health_checks,
+        "deploy": deploy,
+        "poisoned deploy": deploy_poisoned,
+        "kill -9 of a Lambda environment": kill_function,
+    },
+}
+
+# ------------------------------------------------------------------------------------------- the measurement
+
+
+@dataclass
+class Outcome:
+    """What the callers saw of one fault."""
+
+    answers: list[Answer]
+    recovered: float | None  # seconds until every replica was healthy again
+
+    def row(self, name: str) -> list[str]:
+        """A row of the table."""
+        right = [one for one in self.answers if one.right]
+        refused = [one for one in self.answers if one.status in (429, 503) and one.retry_after]
+        wrong = [one for one in self.answers if one.status == 200 and not one.right]
+        lost = [one for one in self.answers if not one.right and one not in refused and one not in wrong]
+        kinds = Counter("no answer" if one.status == 0 else str(one.status) for one in lost)
+        return [
+            name,
+            *(str(len(kind)) for kind in (self.answers, right)),
+            str(sum(one.seconds > LATE for one in right)),
+            *(str(len(kind)) for kind in (refused, lost, wrong)),
+            ", ".join(f"{count} x {kind}" for kind, count in sorted(kinds.items())) or "-",
+            f"{self.recovered:.0f}" if self.recovered is not None else f"not within {LONGEST:.0f}",
+        ]
+
+
+async def measure(deployment: Deployment, architecture: str, fault: Fault, seed: int) -> Outcome:
+    """The load, and the fault in it."""
+    address = deployment.address(architecture)
+    await one_by_one(address, 4)
+    over = asyncio.Event()
+    load = asyncio.create_task(offer(address, RATE, LONGEST, seed, over))
+    await asyncio.sleep(BEFORE)
+    began = time.monotonic()
+    await asyncio.to_thread(fault, deployment, architecture)
+    recovered = await asyncio.to_thread(_recover, deployment, architecture, began)
+    await asyncio.sleep(AFTER)
+    over.set()
+    return Outcome(await load, recovered)
+
+
+def _recover(deployment: Deployment, architecture: str, began: float) -> float | None:
+    """When every replica has been healthy for a second; None where that takes too long."""
+    healthy_since = None
+    while time.monotonic() - began < LONGEST - BEFORE - AFTER:
+        workload = deployment.workload(architecture)
+        states = [one["state"] for one in workload["replicas"]]
+        if workload["state"] == "stable" and states.count("healthy") == len(states) == workload["desired"]:
+            healthy_since = healthy_since or time.monotonic()
+            if time.monotonic() - healthy_since > 1:
+                return healthy_since - began
+        else:
+            healthy_since = None
+        time.sleep(0.3)
+    return None
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.faults", description=__doc__.splitlines()[0])
+    parser.add_argument("--architecture", choices=ARCHITECTURES, action="append")
+    parser.add_argument("--only", nargs="+", help="faults whose name contains so")
+    parser.add_argument("--against", default="", metavar="REVISION", help="measure another commit, too")
+    options = parser.parse_args(arguments)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # what was started is stopped then, too
+    command = " ".join(["python -m benchmarks.faults", *(sys.argv[1:] if arguments is None else arguments)])
+    print(f"`{command}` on {machine()}\n")
+    wrong = 0
+    for revision in ("", options.against) if options.against else ("",):
+        with deployed(CALL_SECONDS, workers=2, revision=revision) as deployment:
+            for architecture in options.architecture or ARCHITECTURES:
+                rows = []
+                for seed, (name, fault) in enumerate(FAULTS[architecture].items()):
+                    if options.only and not any(word in name for word in options.only):
+                        continue
+                    outcome = asyncio.run(measure(deployment, architecture, fault, seed))
+                    rows.append(outcome.row(name))
+                    wrong += int(rows[-1][HEADER.index("wrong")])
+                    sys.stderr.write(f"{architecture}: {' | '.join(rows[-1])}\n")
+                print(f"**{architecture}{f', {revision}' if revision else ''}**\n")
+                print(markdown(HEADER, rows), flush=True)
+    return 1 if wrong else 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
