@@ -129,5 +129,13 @@ def _show(
     for one in measured:
         api, plan = one.deployment.api, one.deployment.plan
         terminal.data(f"{plan.stack_name}   {api.url}")
-        for line in curl_lines(api, plan, running.status.credentials, running.status.region, body):
+        lines = curl_lines(
+            api,
+            plan,
+            running.status.credentials,
+            running.status.region,
+            folder=bench.project / ".modelstacks" / "requests",
+            body=body,
+        )
+        for line in lines:
             terminal.data(f"  {line}")

@@ -1,10 +1,16 @@
-"""Ready-to-paste requests: what a caller of a deployed API would type, with a body that its model accepts."""
+"""Ready-to-paste requests: what a caller of a deployed API would type, with a body that its model accepts.
+
+A body that is too long for a terminal is written to a file, and curl reads it from there.
+"""
 
 from __future__ import annotations
 
 import json
 import shlex
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from modelstacks.core.errors import EnvironmentFault, relative
 
 if TYPE_CHECKING:
     from modelstacks.cloud.api import Api, Credentials
@@ -14,26 +20,44 @@ if TYPE_CHECKING:
 __all__ = ["curl_lines", "example_body"]
 
 EXAMPLE_TEXT = "It was a pleasure."
+LONGEST_BODY = 1000  # characters of a body on a command line
 
 
 def example_body(signature: Signature) -> dict[str, Any]:
-    """The smallest JSON body that POST /invocations accepts: one row of zeros, or one text."""
-    first = signature.inputs[0]
-    if first.datatype == "BYTES":
-        return {"inputs": [EXAMPLE_TEXT]}
-    return {"instances": [_zeros(first, first.shape[1:])]}
+    """The smallest JSON body that POST /invocations accepts: one row, of values that the model knows."""
+    values = {tensor.name: _example(tensor, tensor.shape[1:]) for tensor in signature.inputs}
+    if len(values) > 1:
+        return {"inputs": {name: [value] for name, value in values.items()}}
+    (only,) = signature.inputs
+    return {"inputs" if only.datatype == "BYTES" else "instances": list(values.values())}
 
 
-def _zeros(tensor: Tensor, shape: tuple[int, ...]) -> Any:
-    if not shape:
-        return False if tensor.datatype == "BOOL" else 0.0 if tensor.datatype.startswith("FP") else 0
-    return [_zeros(tensor, shape[1:]) for _ in range(max(shape[0], 1))]
+def _example(tensor: Tensor, shape: tuple[int, ...]) -> Any:
+    if shape:
+        return [_example(tensor, shape[1:]) for _ in range(max(shape[0], 1))]
+    if tensor.datatype == "BYTES":
+        return tensor.examples[0] if tensor.examples else EXAMPLE_TEXT
+    if tensor.datatype == "BOOL":
+        return False
+    number = float(tensor.examples[0]) if tensor.examples else 0.0
+    return number if tensor.datatype.startswith("FP") else int(number)
 
 
 def curl_lines(
-    api: Api, plan: Plan, credentials: Credentials, region: str, body: dict[str, Any] | None = None
+    api: Api,
+    plan: Plan,
+    credentials: Credentials,
+    region: str,
+    *,
+    folder: Path,
+    body: dict[str, Any] | None = None,
 ) -> list[str]:
-    """A prediction, the model's metadata, and its readiness, each as one shell line."""
+    """A prediction, the model's metadata, and its readiness, each as one shell line.
+
+    Args:
+        folder: where a body of more than LONGEST_BODY characters is written, as NAME.json.
+        body: what to send; by default an example made from the signature.
+    """
     auth: tuple[str, ...] = ()
     if plan.api.auth == "iam":
         auth = (
@@ -45,9 +69,22 @@ def curl_lines(
     elif api.api_keys:
         auth = ("-H", f"x-api-key: {api.api_keys[0].value}")
     payload = json.dumps(body or example_body(plan.model.signature), separators=(",", ":"))
+    if len(payload) > LONGEST_BODY:
+        payload = f"@{_written(folder, plan.name, payload)}"
     json_type = ("-H", "content-type: application/json")
     return [
-        shlex.join(["curl", *auth, *json_type, "-d", payload, f"{api.url}/invocations"]),
+        shlex.join(["curl", *auth, *json_type, "--data-binary", payload, f"{api.url}/invocations"]),
         shlex.join(["curl", *auth, f"{api.url}/v2/models/{plan.name}"]),
         shlex.join(["curl", *auth, f"{api.url}/ping"]),
     ]
+
+
+def _written(folder: Path, name: str, payload: str) -> str:
+    """The path of a file with the body, as a user in the project's folder would type it."""
+    path = folder / f"{name}.json"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        path.write_text(payload, encoding="utf-8")
+    except OSError as error:
+        raise EnvironmentFault(f"{relative(path)} cannot be written: {error.strerror}") from None
+    return relative(path)

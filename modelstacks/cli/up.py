@@ -254,7 +254,13 @@ def report(bench: Bench, running: Running, *, as_json: bool) -> None:
     """URLs, keys, curl lines, and what was accepted without being emulated."""
     status = running.status
     lines = {
-        one.plan.stack_name: curl_lines(one.api, one.plan, status.credentials, status.region)
+        one.plan.stack_name: curl_lines(
+            one.api,
+            one.plan,
+            status.credentials,
+            status.region,
+            folder=bench.project / ".modelstacks" / "requests",
+        )
         for one in running.deployments
     }
     unemulated = [

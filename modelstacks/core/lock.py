@@ -32,6 +32,7 @@ __all__ = [
     "lock_path",
     "model_digest",
     "read_lock",
+    "seal",
     "write_lock",
 ]
 
@@ -92,6 +93,7 @@ class Lock(Frozen):
     model_digest: Sha256  # of the spec's `model` block: see model_digest()
     model: LockedModel
     aws_images: Strings  # region -> AWS's own inference image for this framework; empty where there is none
+    digest: Sha256 | Literal[""] = ""  # over everything above: only `modelstacks lock` pins facts; see seal()
 
 
 def files_revision(files: Iterable[LockedFile]) -> str:
@@ -110,8 +112,12 @@ def model_digest(spec: Spec) -> str:
 
     Defaults are left out, so that a release that adds an option leaves every lock valid.
     """
-    written = spec.model.model_dump(mode="json", by_alias=True, exclude_defaults=True)
-    canonical = json.dumps(written, sort_keys=True, separators=(",", ":"))
+    return _digest(spec.model.model_dump(mode="json", by_alias=True, exclude_defaults=True))
+
+
+def _digest(document: object) -> str:
+    """sha256 over canonical JSON: the same for every order of keys and every layout."""
+    canonical = json.dumps(document, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(canonical.encode()).hexdigest()
 
 
@@ -119,19 +125,35 @@ def read_lock(path: Path, fix: str = "") -> Lock:
     """Read a lock file.
 
     Raises:
-        LockInvalid: it is missing, damaged, or written by another version; `fix` is the command to run.
+        LockInvalid: it is missing, damaged, edited by hand, or written by another version; `fix` is the
+            command to run.
     """
     fix = fix or f"modelstacks lock {relative(path).removesuffix('.lock.json')}.yaml"
     try:
-        return Lock.model_validate_json(path.read_bytes())
+        content = path.read_bytes()
+        lock = Lock.model_validate_json(content)
+        if not lock.digest:
+            raise LockInvalid(f"{relative(path)}: the lock file was written by another version", fix=fix)
+        if lock.digest != _digest({**json.loads(content), "digest": ""}):
+            raise LockInvalid(
+                f"{relative(path)}: the lock file was edited: its content does not match its digest", fix=fix
+            )
+        return lock
     except FileNotFoundError:
         raise LockInvalid(f"{relative(path)}: no lock file", fix=fix) from None
     except OSError as error:
         raise LockInvalid(f"{relative(path)}: cannot be read: {error.strerror}", fix=fix) from None
     except ValidationError as error:
         where = ".".join(map(str, error.errors()[0]["loc"])) or "the document"
-        what = "was written by another version" if where == "lock_version" else f"is damaged at {where}"
+        other = where in ("lock_version", "model.allow_pickle", "model.trust_code")
+        what = "was written by another version" if other else f"is damaged at {where}"
         raise LockInvalid(f"{relative(path)}: the lock file {what}", fix=fix) from None
+
+
+def seal(lock: Lock) -> Lock:
+    """The lock with the digest of its content."""
+    document = lock.model_dump(mode="json")
+    return lock.model_copy(update={"digest": _digest({**document, "digest": ""})})
 
 
 def write_lock(path: Path, lock: Lock) -> bool:
@@ -140,7 +162,7 @@ def write_lock(path: Path, lock: Lock) -> bool:
     Raises:
         EnvironmentFault: it cannot be written; a lock that was there is as it was.
     """
-    text = lock.model_dump_json(indent=2) + "\n"
+    text = seal(lock).model_dump_json(indent=2) + "\n"
     if path.is_file() and path.read_bytes() == text.encode():
         return False
     temporary = path.with_name(f".{path.name}.part")

@@ -14,7 +14,7 @@ from pathlib import Path
 from modelstacks.core.errors import EnvironmentFault, SignatureNeeded, UsageError, relative
 from modelstacks.core.formats import Detected, detect
 from modelstacks.core.licences import settle
-from modelstacks.core.lock import Archive, Lock, LockedModel, lock_path, model_digest, write_lock
+from modelstacks.core.lock import Archive, Lock, LockedModel, lock_path, model_digest, seal, write_lock
 from modelstacks.core.packaging import keep_archive, make_archive, workplace
 from modelstacks.core.ports import Inspection, Ports
 from modelstacks.core.registry import Pinned, sources
@@ -74,26 +74,28 @@ def lock(
         except BaseException:
             made.unlink(missing_ok=True)
             raise
-    content = Lock(
-        spec=spec_path.name,
-        model_digest=model_digest(spec),
-        model=LockedModel(
-            source=source.name,
-            revision=pinned.revision,
-            origin=dict(sorted(pinned.origin.items())),
-            files=pinned.files,
-            archive=Archive(sha256=sha256, size=size),
-            framework=inspection.framework,
-            framework_version=inspection.framework_version,
-            engine=inspection.engine,
-            task=inspection.task,
-            signature=inspection.signature,
-            license=license,
-            license_from=license_from,
-            gated=pinned.gated,
-            trust_code=bool(detected.executables),
-        ),
-        aws_images=dict(sorted(images.items())),
+    content = seal(
+        Lock(
+            spec=spec_path.name,
+            model_digest=model_digest(spec),
+            model=LockedModel(
+                source=source.name,
+                revision=pinned.revision,
+                origin=dict(sorted(pinned.origin.items())),
+                files=pinned.files,
+                archive=Archive(sha256=sha256, size=size),
+                framework=inspection.framework,
+                framework_version=inspection.framework_version,
+                engine=inspection.engine,
+                task=inspection.task,
+                signature=inspection.signature,
+                license=license,
+                license_from=license_from,
+                gated=pinned.gated,
+                trust_code=bool(detected.executables),
+            ),
+            aws_images=dict(sorted(images.items())),
+        )
     )
     path = lock_path(spec_path)
     return LockOutcome(path, content, write_lock(path, content), warnings)

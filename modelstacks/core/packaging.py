@@ -76,7 +76,7 @@ def store_archive(directory: Path, model: LockedModel, project: Path, fix: str =
     if sha256 != model.archive.sha256:
         made.unlink()
         raise LockInvalid(
-            "the archive of the locked files is not the locked archive",
+            "the packaged archive does not match the sha256 in the lock",
             got=sha256,
             allowed=model.archive.sha256,
             fix=fix,

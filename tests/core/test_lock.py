@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -34,6 +35,39 @@ def test_a_damaged_lock_is_refused_with_the_command_that_mends_it(
         read_lock(path)
     assert str(refused.value).startswith(message)
     assert str(refused.value).endswith("fix: modelstacks lock deployments/churn.yaml")
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ('"engine": "xgboost"', '"engine": "sklearn"'),
+        ('"trust_code": false', '"trust_code": true'),
+        ('"license": "MIT"', '"license": "GPL-3.0-only"'),
+    ],
+)
+def test_a_lock_that_was_edited_is_refused(project: Project, old: str, new: str) -> None:
+    path = project.lock(project.spec()).path
+    text = path.read_text()
+    edited = text.replace(old, new)
+    assert edited != text
+    path.write_text(edited)
+    with pytest.raises(LockInvalid, match="the lock file was edited: its content does not match its digest"):
+        read_lock(path)
+
+
+def test_the_layout_of_a_lock_is_nobodys_business(project: Project) -> None:
+    path = project.lock(project.spec()).path
+    path.write_text(json.dumps(json.loads(path.read_text()), sort_keys=True))
+    assert read_lock(path).model.engine == "xgboost"
+
+
+def test_a_lock_of_an_earlier_version_says_so(project: Project) -> None:
+    path = project.lock(project.spec()).path
+    document = json.loads(path.read_text())
+    del document["digest"]
+    path.write_text(json.dumps(document))
+    with pytest.raises(LockInvalid, match="was written by another version; fix: modelstacks lock"):
+        read_lock(path)
 
 
 def test_a_missing_lock_is_refused_with_the_command_that_makes_it(project: Project) -> None:

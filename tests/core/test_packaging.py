@@ -10,6 +10,7 @@ from support.project import XGBOOST, Project
 
 from modelstacks.core.archive import file_sha256
 from modelstacks.core.errors import EnvironmentFault, LockInvalid
+from modelstacks.core.lock import Lock, write_lock
 from modelstacks.core.packaging import package
 
 
@@ -62,19 +63,25 @@ def test_a_file_that_is_gone_is_refused(project: Project, lock_file: Path) -> No
         package(lock_file, project.folder, project.ports.ports())
 
 
+def rewrite(lock_file: Path, old: str, new: str) -> None:
+    """A lock that says something else, and is sealed."""
+    lock = Lock.model_validate_json(lock_file.read_text().replace(old, new))
+    write_lock(lock_file, lock)
+
+
 def test_a_lock_of_another_archive_is_refused(project: Project, lock_file: Path) -> None:
     forget_archives(project)
     text = lock_file.read_text()
     sha256 = text.split('"archive": {\n      "sha256": "')[1][:64]
-    lock_file.write_text(text.replace(sha256, "0" * 64))
-    with pytest.raises(LockInvalid, match="the archive of the locked files is not the locked archive"):
+    rewrite(lock_file, sha256, "0" * 64)
+    with pytest.raises(LockInvalid, match="the packaged archive does not match the sha256 in the lock"):
         package(lock_file, project.folder, project.ports.ports())
     assert list((project.folder / ".modelstacks/models").iterdir()) == []
 
 
 def test_a_lock_by_an_unknown_source_is_refused(project: Project, lock_file: Path) -> None:
     forget_archives(project)
-    lock_file.write_text(lock_file.read_text().replace('"source": "artifact"', '"source": "floppy-disk"'))
+    rewrite(lock_file, '"source": "artifact"', '"source": "floppy-disk"')
     with pytest.raises(
         LockInvalid, match="made by a source that this version does not have; got floppy-disk"
     ):

@@ -52,6 +52,7 @@ def test_the_schema_refuses_most_of_what_we_refuse() -> None:
         "api-quota-without-keys",
         "aws-zones-elsewhere",
         "aws-zones-twice",
+        "fargate-memory-between-sizes",
         "fargate-memory-unknown",
         "model-path-absolute",
         "model-path-bucket-alone",
