@@ -4,6 +4,7 @@ beforehand.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,13 +20,16 @@ def interpreter_paths(python: Path) -> tuple[Path, ...]:
     each, its libraries. A file that is no interpreter needs itself only.
     """
     found: dict[Path, None] = {}
-    for program in _links(python):
-        found[program] = None
-        prefix = program.parent.parent
-        if (prefix / "pyvenv.cfg").is_file() or any(prefix.glob("lib*/python3*")):
-            found.update(dict.fromkeys(prefix / part for part in _PARTS if (prefix / part).exists()))
-        if home := _home(prefix):
-            found.update(dict.fromkeys(interpreter_paths(home)))
+    programs = [python]
+    for given in programs:  # grows by the ones that environments were made from
+        for program in _links(given):
+            found[program] = None
+            prefix = program.parent.parent
+            if (prefix / "pyvenv.cfg").is_file() or any(prefix.glob("lib*/python3*")):
+                found.update(dict.fromkeys(prefix / part for part in _PARTS))
+            home = _home(prefix)
+            if home is not None and home not in programs:
+                programs.append(home)
     return tuple(path for path in found if path.exists())
 
 
@@ -49,7 +53,7 @@ def _links(path: Path) -> Iterator[Path]:
         if not path.is_symlink():
             break
         path = path.parent / path.readlink()
-    yield path.resolve()
+    yield Path(os.path.realpath(path))  # resolve() refuses a loop
 
 
 def _home(prefix: Path) -> Path | None:
