@@ -121,10 +121,14 @@ def compile_filter(policy: Policy, *, namespaces: bool, scoped: bool, machine: s
     ]
     if machine == "x86_64":
         program += [_one(_GREATER_OR_EQUAL, _X32, 0, 1), _one(_RETURN, _ERRNO | errno.ENOSYS)]
+    rules: dict[str, list[Sequence[_Step]]] = {}
     for name, steps in _refusals(policy, namespaces=namespaces, scoped=scoped):
+        rules.setdefault(name, []).append(steps)
+    # First the calls that depend on their arguments: they alone are looked at each time.
+    for name in sorted(rules, key=lambda name: () in rules[name]):
         number = SYSCALLS[name][column]
         if number is not None:
-            program += _refuse(number, steps, errno.ENOSYS if name in _MISSING else errno.EPERM)
+            program += _refuse(number, rules[name], errno.ENOSYS if name in _MISSING else errno.EPERM)
     return b"".join([*program, _one(_RETURN, _ALLOW)])
 
 
@@ -180,26 +184,25 @@ def _is_not(argument: int, value: int, mask: int | None = None) -> _Step:
     return _Step(argument, _EQUAL, value, stay=False, mask=mask)
 
 
-def _refuse(number: int, steps: Sequence[_Step], code: int) -> list[bytes]:
-    """If the call is `number` and every step holds, fail with `code`; else go on with the number loaded
-    again.
-    """
-    body = 1 + sum(2 + (step.mask is not None) for step in steps) + bool(steps)
-    program = [_one(_EQUAL, number, 0, body)]
-    left = body
+def _refuse(number: int, rules: Sequence[Sequence[_Step]], code: int) -> list[bytes]:
+    """If the call is `number`: fail with `code` where one of the rules holds in every step, else allow it."""
+    body = [one for steps in rules for one in _rule(steps, code)]
+    if () not in rules:
+        body.append(_one(_RETURN, _ALLOW))
+    return [_one(_EQUAL, number, 0, len(body)), *body]
+
+
+def _rule(steps: Sequence[_Step], code: int) -> list[bytes]:
+    left = sum(2 + (step.mask is not None) for step in steps) + 1
+    program = []
     for step in steps:
         program.append(_one(_LOAD, 16 + 8 * step.argument))
-        left -= 2
         if step.mask is not None:
             program.append(_one(_ALU_AND, step.mask))
-            left -= 1
-        # Past what follows of this refusal, to the load that ends it.
-        out = left - 1
-        program.append(_one(step.operation, step.value, *((0, out) if step.stay else (out, 0))))
-    program.append(_one(_RETURN, _ERRNO | code))
-    if steps:
-        program.append(_one(_LOAD, _NUMBER))
-    return program
+        left -= 2 + (step.mask is not None)
+        # Past what is left of this rule, where the step does not hold.
+        program.append(_one(step.operation, step.value, *((0, left) if step.stay else (left, 0))))
+    return [*program, _one(_RETURN, _ERRNO | code)]
 
 
 def _one(code: int, value: int, true: int = 0, false: int = 0) -> bytes:
