@@ -29,7 +29,18 @@ _ABSTRACT_UNIX_SOCKETS, _SIGNALS = 1, 2
 
 # What a program may read besides its own files: libraries, the tables of names that libc reads, the
 # processors. Landlock refuses /proc/<pid>/environ and the like of processes outside the sandbox by itself.
-SYSTEM = ("/usr", "/lib", "/lib32", "/lib64", "/bin", "/sbin", "/nix/store", "/proc", "/sys/devices/system")
+SYSTEM = (
+    "/usr",
+    "/lib",
+    "/lib32",
+    "/lib64",
+    "/bin",
+    "/sbin",
+    "/nix/store",
+    "/proc",
+    "/sys/devices/system",
+    "/sys/fs/cgroup/cpu.max",
+)
 DEVICES = ("/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom")
 
 
