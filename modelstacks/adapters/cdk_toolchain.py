@@ -28,6 +28,7 @@ __all__ = ["CdkToolchain", "EmulatedAccount", "Program", "ResourceEvent", "resou
 
 LOOPBACK = ("localhost", ".localhost", "127.0.0.1", "::1")
 OLDEST_NODE = 22  # the oldest major version that jsii supports
+AT_ONCE = 4  # stacks that are deployed side by side
 _STOP_SECONDS = 5.0
 
 #: One line of `--progress events`: stack | 3/42 | time | STATUS | AWS::Type | logical id and reason.
@@ -194,6 +195,7 @@ class CdkToolchain:
         """Deploy an assembly's stacks. Raises DeploymentFailed with CloudFormation's reason."""
         words = ["deploy", *(stacks or ["--all"]), "--app", str(assembly), "--require-approval", "never"]
         words += ["--method", "direct", "--progress", "events", "--asset-parallelism", "true"]
+        words += ["--concurrency", str(AT_ONCE)]  # each stack waits for its replicas to start
         self._run_there("cdk deploy", words, account, note, on_event)
 
     def destroy(

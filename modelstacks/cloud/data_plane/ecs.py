@@ -177,8 +177,11 @@ class Services:
         """Application Auto Scaling keeps the desired count between its minimum and maximum."""
         lowest, highest = self._bounds(state.service)
         within = min(max(state.desired, lowest), highest)
-        if within != state.service.desired:
-            await self._set_desired(state, within)
+        if within == state.service.desired:
+            return
+        if within > state.desired and state.state == "stable":
+            state.state = "starting"  # until the tasks that are missing have come up
+        await self._set_desired(state, within)
 
     async def _set_desired(self, state: _ServiceState, count: int) -> None:
         """UpdateService, as Application Auto Scaling calls it."""

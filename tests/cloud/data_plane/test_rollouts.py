@@ -111,6 +111,44 @@ class TestAService:
         with rolled.http("rolled") as http:
             assert http.post("/invocations", content="{}", headers=JSON).json()["greeting"] == "hello"
 
+    def test_replaces_an_old_task_that_dies_after_a_failed_update(self, rolled: Any) -> None:
+        rolled.fail("rolled", "self_hosted.yaml", DieOf="a poisoned revision")
+        victim = min(healthy(rolled, "rolled", "ecs-service"))
+        rolled.plane.inject(api.KillReplica(replica=victim))
+        rolled.until(lambda: len(healthy(rolled, "rolled", "ecs-service") - {victim}) == 2)
+
+    def test_that_was_scaled_out_keeps_its_tasks_where_the_template_names_no_count(self, cloud: Any) -> None:
+        cloud.deploy("grown", "self_hosted.yaml", Tasks="0")
+        assert len(healthy(cloud, "grown", "ecs-service")) == 1  # AWS's default for a new service
+        self.scale_out(cloud, "grown", 3)
+        fewest = 3
+        with Traffic(cloud, "grown", "/invocations", "{}").flowing():
+            cloud.start("grown", "self_hosted.yaml", Tasks="0", Greeting="again")
+            cloud.until(lambda: cloud.status("grown") == "UPDATE_IN_PROGRESS")
+            while cloud.status("grown") == "UPDATE_IN_PROGRESS":
+                fewest = min(fewest, len(healthy(cloud, "grown", "ecs-service")))
+        now = cloud.workload("grown", "ecs-service")
+        cloud.delete("grown")
+        assert (now.desired, fewest) == (3, 3)
+
+    def test_that_was_scaled_out_returns_to_the_count_that_an_update_names(self, rolled: Any) -> None:
+        self.scale_out(rolled, "rolled", 3)
+        rolled.deploy("rolled", "self_hosted.yaml", Greeting="again")
+        assert len(healthy(rolled, "rolled", "ecs-service")) == 2
+
+    def scale_out(self, cloud: Any, stack: str, count: int) -> None:
+        """What Application Auto Scaling does."""
+        found = cloud.client("cloudformation").describe_stack_resource(
+            StackName=stack, LogicalResourceId="Cluster"
+        )
+        cloud.client("ecs").update_service(
+            cluster=found["StackResourceDetail"]["PhysicalResourceId"],
+            service=cloud.workload(stack, "ecs-service").name,
+            desiredCount=count,
+        )
+        cloud.settle()
+        cloud.until(lambda: len(healthy(cloud, stack, "ecs-service")) == count)
+
     def test_whose_stack_is_deleted_while_it_comes_up_leaves_no_process(self, cloud: Any) -> None:
         cloud.start("dropped", "self_hosted.yaml", HealthPath="/slow-ping")
         cloud.until(lambda: any(one.stack == "dropped" and one.replicas for one in cloud.plane.workloads()))
