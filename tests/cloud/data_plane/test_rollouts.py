@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from modelstacks.cloud import api
+from modelstacks.cloud.data_plane.sagemaker import StartFailedError
 
 JSON = {"content-type": "application/json"}
 
@@ -149,6 +153,30 @@ class TestAService:
         cloud.settle()
         cloud.until(lambda: len(healthy(cloud, stack, "ecs-service")) == count)
 
+    def test_lets_its_tasks_finish_within_the_deregistration_delay(self, rolled: Any) -> None:
+        """Ten seconds, which do not pass faster here, since requests do not either."""
+        traffic = Traffic(rolled, "rolled", "/invocations", "unhurried")
+        with traffic.flowing():
+            rolled.until(lambda: traffic.answers)
+            rolled.deploy("rolled", "self_hosted.yaml", Greeting="again")
+        assert traffic.failed == []
+
+    def test_keeps_a_task_that_stops_answering_within_its_grace_period(self, rolled: Any) -> None:
+        victim = replicas(rolled, "rolled", "ecs-service")[0]
+        assert victim.pid is not None
+
+        def state() -> str | None:
+            found = replicas(rolled, "rolled", "ecs-service")
+            return next((one.state for one in found if one.id == victim.id), None)
+
+        os.killpg(victim.pid, signal.SIGSTOP)
+        try:
+            rolled.until(lambda: state() != "healthy")
+            assert state() == "unhealthy"
+        finally:
+            os.killpg(victim.pid, signal.SIGCONT)
+        rolled.until(lambda: state() == "healthy")
+
     def test_whose_stack_is_deleted_while_it_comes_up_leaves_no_process(self, cloud: Any) -> None:
         cloud.start("dropped", "self_hosted.yaml", HealthPath="/slow-ping")
         cloud.until(lambda: any(one.stack == "dropped" and one.replicas for one in cloud.plane.workloads()))
@@ -224,6 +252,12 @@ class TestAnEndpoint:
             endpoint.deploy("swapped", "managed.yaml", Greeting="another")
         assert traffic.failed == []
         assert not before & healthy(endpoint, "swapped", "sagemaker-endpoint")
+
+    def test_whose_model_takes_too_long_to_download_fails(self, endpoint: Any) -> None:
+        instances = endpoint.plane._endpoints._states["swapped"].serving.variants[0]
+        late = replace(instances.variant, download_timeout=0.0)
+        with pytest.raises(StartFailedError, match=r"within 0 s \(ModelDataDownloadTimeoutInSeconds\)"):
+            endpoint.run(endpoint.plane._endpoints._downloaded(late, instances.model))
 
     def test_whose_first_instances_fail_is_failed_and_kept_where_failures_are(self, cloud: Any) -> None:
         cloud.fail("kept", "managed.yaml", keep=True, ServerPort="9000")
