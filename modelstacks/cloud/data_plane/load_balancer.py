@@ -123,7 +123,7 @@ class LoadBalancers:
             except _UnhealthyError as error:
                 target.why, target.good, target.bad = str(error), 0, target.bad + 1
                 target.lasting = error.lasting
-                target.replica.reason = target.why
+                target.replica.observed(target.why)
                 # Loading a model takes as long here as in AWS, so a target that is coming up has its time
                 # unscaled, unless it failed for a reason that time does not mend.
                 patience = target.grace + group.unhealthy_count * group.health_interval
@@ -133,7 +133,8 @@ class LoadBalancers:
             else:
                 target.good, target.bad = target.good + 1, 0
                 if target.state == "initial" or target.good >= group.healthy_count:
-                    target.state, target.why, target.replica.reason = "healthy", "", None
+                    target.state, target.why = "healthy", ""
+                    target.replica.observed(None)
             if target.replica.alive and target.replica.state in ("starting", "healthy", "unhealthy"):
                 target.replica.state = "starting" if target.state == "initial" else target.state
             if target.state != before:

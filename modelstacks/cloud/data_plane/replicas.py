@@ -168,6 +168,11 @@ class Replica:
         cause = root_cause(self.log)
         return f"{how}: {cause}" if cause else how
 
+    def observed(self, reason: str | None) -> None:
+        """Keep what a health check met; of a dead replica, its last words say more."""
+        if self.alive:
+            self.reason = reason
+
     async def stop(self, grace: float) -> None:
         """SIGTERM, then after `grace` seconds SIGKILL, to the whole process group."""
         if self._process is None or self.ended.is_set():

@@ -359,10 +359,10 @@ class Endpoints:
 
     async def _ping(self, replica: Replica) -> bool:
         if self._context.faults.fails_health_checks(replica.id):
-            replica.reason = "an injected fault fails its health checks"
+            replica.observed("an injected fault fails its health checks")
             return False
         if replica.container_port != CONTAINER_PORT:
-            replica.reason = (
+            replica.observed(
                 f"connection refused: SageMaker calls port {CONTAINER_PORT}, "
                 f"the container listens on {replica.container_port}"
             )
@@ -371,11 +371,11 @@ class Endpoints:
             answer = await self._context.pool.send(PING, replica.port or 0, timeout=2)
             body = await answer.read()
         except (ConnectionLost, TimeoutError) as error:
-            replica.reason = f"GET /ping: {error or 'no answer'}"
+            replica.observed(f"GET /ping: {error or 'no answer'}")
             return False
         healthy = answer.status == 200
         said = body[:200].decode("utf-8", "replace")
-        replica.reason = None if healthy else f"GET /ping answered {answer.status}: {said}"
+        replica.observed(None if healthy else f"GET /ping answered {answer.status}: {said}")
         return healthy
 
     async def _stop(self, fleet: _Fleet) -> None:
