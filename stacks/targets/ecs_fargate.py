@@ -133,8 +133,8 @@ def build(scope: Construct, plan: Plan, foundation: Foundation) -> Backend:
         cluster=cluster.attr_arn,
         task_definition=definition.ref,
         launch_type="FARGATE",
-        # No desired count: an update that names one sets it, whatever autoscaling has made of it. A new service
-        # starts with one task, and the scalable target raises that to its minimum.
+        # No desired count: an update that names one sets it, whatever autoscaling has made of it. A new
+        # service starts with one task, and the scalable target raises that to its minimum.
         availability_zone_rebalancing="ENABLED",
         health_check_grace_period_seconds=STARTUP_SECONDS,
         deployment_configuration=ecs.CfnService.DeploymentConfigurationProperty(
