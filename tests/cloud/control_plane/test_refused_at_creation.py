@@ -300,7 +300,9 @@ def test_one_service_has_one_private_name_in_a_network(account: Account) -> None
     first = NETWORK | {"First": interface()}
     second = {**interface(), "DependsOn": "First"}
     reason = account.refuse("twice", first | {"Second": second})["Second"]
-    assert "there is already a conflicting DNS domain for com.amazonaws.eu-west-1.sagemaker.runtime" in reason
+    assert (
+        "already a conflicting DNS domain for runtime.sagemaker.eu-west-1.amazonaws.com in the VPC" in reason
+    )
     account.create("apart", first | {"Second": {**interface("logs"), "DependsOn": "First"}})
 
 

@@ -55,8 +55,14 @@ def _check_private_dns(backend: Any, vpc_id: str, service: str) -> None:
             raise EC2ClientError(
                 "InvalidParameter",
                 "private-dns-enabled cannot be set because there is already a conflicting DNS domain for "
-                f"{service} in the VPC {vpc_id} (endpoint {other.id})",
+                f"{_domain(service)} in the VPC {vpc_id} (endpoint {other.id})",
             )
+
+
+def _domain(service: str) -> str:
+    """A service's name in private DNS: com.amazonaws.R.ecr.api is reached as api.ecr.R.amazonaws.com."""
+    _, _, region, *parts = service.split(".")
+    return ".".join([*reversed(parts), region, "amazonaws.com"])
 
 
 def _check_zones(backend: Any, subnet_ids: list[str]) -> None:
