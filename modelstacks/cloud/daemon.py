@@ -101,11 +101,14 @@ class Daemon:
         self._write_state()
         ready.write(json.dumps({"ready": self._endpoint_url}) + "\n")
         ready.flush()
-        watch = asyncio.gather(self._watch_control_plane(), self._watch_directory())
+        watches = [
+            asyncio.create_task(watch()) for watch in (self._watch_control_plane, self._watch_directory)
+        ]
         try:
             await self._stop.wait()
         finally:
-            watch.cancel()
+            for watch in watches:
+                watch.cancel()
             await self.data_plane.close()
             await front.close()
             await admin.close()

@@ -411,7 +411,8 @@ class Pool:
         """
         connection = await self._connect(host, port, connect_timeout)
         try:
-            head = connection.send(request)
+            name = "localhost" if host.startswith("/") else f"{host}:{port}"
+            head = connection.send(request, name)
             status, headers = await asyncio.wait_for(head, timeout)
         except BaseException:
             connection.abort()
@@ -555,11 +556,13 @@ class _Connection(asyncio.Protocol):
             and not transport.is_closing()
         )
 
-    def send(self, request: Request) -> asyncio.Future[tuple[int, Headers]]:
-        """Write the request; the future is the answer's status and headers."""
+    def send(self, request: Request, host: str) -> asyncio.Future[tuple[int, Headers]]:
+        """Write the request; the future is the answer's status and headers. `host` is for one without."""
         self._reset(request.method)
         self._head = asyncio.get_running_loop().create_future()
         lines = [f"{request.method} {request.target} HTTP/1.1"]
+        if request.header("host") is None:  # HTTP/1.1 wants one, and servers refuse a request without it
+            lines.append(f"host: {host}")
         lines += [f"{key}: {value}" for key, value in request.headers if key.lower() != "content-length"]
         if request.body or request.method in ("POST", "PUT", "PATCH"):
             lines.append(f"content-length: {len(request.body)}")

@@ -116,6 +116,21 @@ def test_a_broken_answer_is_a_lost_connection(server: bytes) -> None:
         against(server)
 
 
+def test_a_request_without_a_host_is_given_its_targets() -> None:
+    """Servers refuse HTTP/1.1 without one, the model server among them."""
+
+    async def run() -> tuple[int, bytes]:
+        listener, pool = await listen(echo), Pool()
+        try:
+            answer = await pool.send(Request("POST", "/", body=b"1"), listener.port)
+            return answer.status, await answer.read()
+        finally:
+            pool.close()
+            await listener.close()
+
+    assert asyncio.run(run()) == (200, b"1")
+
+
 def test_no_answer_is_a_timeout() -> None:
     with pytest.raises(TimeoutError):
         against(None, timeout=0.05)
