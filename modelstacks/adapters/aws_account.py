@@ -70,6 +70,34 @@ class AwsAccount:
         """The account that the credentials belong to."""
         return str(self._call("sts", "get_caller_identity")["Account"])
 
+    def region(self) -> str:
+        """The region that is read. Raises EnvironmentFault where none is configured."""
+        import boto3
+
+        found = self._region or boto3.Session().region_name
+        if not found:
+            raise EnvironmentFault("no AWS region is configured", fix="set AWS_REGION, or aws configure")
+        return str(found)
+
+    def bootstrap_version(self) -> int | None:
+        """The version of the CDK's bootstrap resources; None where there are none."""
+        found = self._unless_missing("ssm", "get_parameter", Name="/cdk-bootstrap/hnb659fds/version")
+        return None if found is None else int(found["Parameter"]["Value"])
+
+    def has_role(self, name: str) -> bool:
+        """Whether an IAM role exists."""
+        return self._unless_missing("iam", "get_role", RoleName=name) is not None
+
+    def _unless_missing(self, service: str, operation: str, **arguments: object) -> dict[str, Any] | None:
+        from botocore.exceptions import ClientError
+
+        try:
+            return self._ask(service, operation, **arguments)
+        except ClientError as error:
+            if error.response.get("Error", {}).get("Code") in ("ParameterNotFound", "NoSuchEntity"):
+                return None
+            raise _fault(service, operation, error) from None
+
     def signer(self) -> Signer:
         """Signs requests with the caller's credentials. Raises EnvironmentFault where there are none."""
         import boto3

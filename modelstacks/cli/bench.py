@@ -15,13 +15,14 @@ from typing import TYPE_CHECKING, Protocol, Self, TypeVar
 
 from modelstacks.cli.project import find_project
 from modelstacks.cli.terminal import Terminal
+from modelstacks.core.errors import EnvironmentFault
 
 if TYPE_CHECKING:
     from modelstacks.adapters.sandbox import Sandbox
     from modelstacks.cloud.api import LogLine, Status
     from modelstacks.core.ports import Ports
 
-__all__ = ["Bench", "Cdk", "Cloud", "CloudSession"]
+__all__ = ["Bench", "Cdk", "Cloud", "CloudSession", "missing_package"]
 
 
 class CloudSession(Protocol):
@@ -152,7 +153,10 @@ class Bench:
     def _open(self, name: str, door: Callable[[], T]) -> T:
         with self._opening:  # `up` comes here from several threads, which must meet behind the same door
             if name not in self._opened:
-                self._opened[name] = door()
+                try:
+                    self._opened[name] = door()
+                except ModuleNotFoundError as error:
+                    raise missing_package(error) from error
         return self._opened[name]  # type: ignore[return-value]
 
 
@@ -160,6 +164,16 @@ def _real_sandbox() -> Sandbox:
     from modelstacks.adapters.sandbox import choose, wish
 
     return choose(wish())
+
+
+def missing_package(error: ModuleNotFoundError) -> EnvironmentFault:
+    """What a base install lacks. Raises the error itself for a module of our own, which is a defect."""
+    if error.name is None or error.name.partition(".")[0] == "modelstacks":
+        raise error
+    return EnvironmentFault(
+        f"this command needs the Python package that has {error.name}, which is not installed",
+        fix='pip install "modelstacks[synth,lock,cloud]", or make setup in a checkout',
+    )
 
 
 def _real_cloud() -> Cloud:

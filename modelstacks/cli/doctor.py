@@ -1,4 +1,4 @@
-"""`modelstacks doctor`: what this machine offers, and how to mend what it lacks."""
+"""`modelstacks doctor`: what this machine, or with --aws the account, lacks, and how to fix it."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from modelstacks.adapters.aws_account import AwsAccount
 from modelstacks.core.errors import EnvironmentFault, ModelstacksError
 
 if TYPE_CHECKING:
@@ -38,9 +39,11 @@ class Check:
     fix: str = ""
 
 
-def run(bench: Bench, *, as_json: bool) -> None:
-    """Show every finding. Raises EnvironmentFault where the embedded cloud could not run."""
+def run(bench: Bench, *, aws: bool, as_json: bool) -> None:
+    """Show every finding. Raises EnvironmentFault where `up`, or with `aws` a deploy, would fail."""
     checks = [check for examine in EXAMINATIONS for check in examine(bench)]
+    if aws:
+        checks += _account(AwsAccount())
     if as_json:
         bench.terminal.json({"checks": [asdict(check) for check in checks]})
     else:
@@ -83,7 +86,7 @@ def _packages(_: Bench) -> Iterable[Check]:
             f"packages for {command}",
             "failed" if missing else "ok",
             f"missing: {', '.join(missing)}" if missing else f"{len(packages)} of {len(packages)}",
-            "make setup" if missing else "",
+            'pip install "modelstacks[synth,lock,cloud]", or make setup in a checkout' if missing else "",
         )
 
 
@@ -96,9 +99,9 @@ def _installed(package: str) -> bool:
 
 
 def _node_and_cdk(bench: Bench) -> Iterable[Check]:
-    for name, find in (("node", bench.cdk.node), ("cdk CLI", bench.cdk.cli)):
+    for name in ("node", "cdk CLI"):
         try:
-            yield Check(name, "ok", find())
+            yield Check(name, "ok", bench.cdk.node() if name == "node" else bench.cdk.cli())
         except ModelstacksError as error:
             yield Check(name, "failed", error.what, error.fix or "make setup")
 
@@ -189,6 +192,44 @@ def _aws(_: Bench) -> Iterable[Check]:
         "configured; not verified" if known else "none configured",
         "" if known else "`modelstacks up` does without them; to deploy into AWS, run `aws configure`",
     )
+
+
+# What the services create on their first use: in the middle of a first deploy, which can then fail.
+SERVICE_LINKED_ROLES = {
+    "AWSServiceRoleForECS": "ecs.amazonaws.com",
+    "AWSServiceRoleForElasticLoadBalancing": "elasticloadbalancing.amazonaws.com",
+    "AWSServiceRoleForAPIGateway": "ops.apigateway.amazonaws.com",
+    "AWSServiceRoleForApplicationAutoScaling_ECSService": "ecs.application-autoscaling.amazonaws.com",
+    "AWSServiceRoleForApplicationAutoScaling_SageMakerEndpoint": (
+        "sagemaker.application-autoscaling.amazonaws.com"
+    ),
+}
+
+
+def _account(account: AwsAccount) -> Iterable[Check]:
+    """What a first deploy into an account needs. Every question is a read."""
+    try:
+        yield Check("AWS account", "ok", f"{account.account_id()} in {account.region()}")
+        version = account.bootstrap_version()
+        yield Check(
+            "CDK bootstrap",
+            "failed" if version is None else "ok",
+            "this account and region are not bootstrapped" if version is None else f"version {version}",
+            "cdk bootstrap" if version is None else "",
+        )
+        for role, service in SERVICE_LINKED_ROLES.items():
+            present = account.has_role(role)
+            yield Check(
+                f"role {role}",
+                "ok" if present else "warning",
+                "exists"
+                if present
+                else "does not exist: the service creates it on its first use, "
+                "and a first deploy can fail meanwhile",
+                "" if present else f"aws iam create-service-linked-role --aws-service-name {service}",
+            )
+    except EnvironmentFault as error:
+        yield Check("AWS account", "failed", error.what, error.fix)
 
 
 def _runs(command: list[str]) -> bool:

@@ -18,7 +18,7 @@ import typer
 from typer import Argument, Context, Option, Typer
 
 from modelstacks import __version__
-from modelstacks.cli.bench import Bench
+from modelstacks.cli.bench import Bench, missing_package
 from modelstacks.cli.project import deployment_names, find_project
 from modelstacks.cli.terminal import one_line
 from modelstacks.core.errors import EnvironmentFault, ModelstacksError, UsageError
@@ -349,11 +349,17 @@ def destroy(
 
 
 @app.command()
-def doctor(ctx: Context, json: JsonOption = False) -> None:
-    """Check what this machine lacks, and how to mend it."""
+def doctor(
+    ctx: Context,
+    aws: Annotated[
+        bool, Option("--aws", help="also check the AWS account, with your own credentials; changes nothing")
+    ] = False,
+    json: JsonOption = False,
+) -> None:
+    """Check what this machine lacks, and how to fix it."""
     from modelstacks.cli import doctor as command
 
-    command.run(ctx.obj, as_json=json)
+    command.run(ctx.obj, aws=aws, as_json=json)
 
 
 @app.command()
@@ -420,6 +426,13 @@ def main(arguments: Sequence[str], bench: Bench | None = None) -> int:
     except (KeyboardInterrupt, typer.Abort):
         bench.terminal.fault("interrupted")
         return EXIT_INTERRUPTED
+    except ModuleNotFoundError as error:
+        try:
+            fault = missing_package(error)
+        except ModuleNotFoundError:
+            return _unexpected(error, bench)
+        bench.terminal.error(fault)
+        return fault.exit_code
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             where = f": cannot write {error.filename}" if error.filename else ""

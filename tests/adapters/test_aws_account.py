@@ -58,3 +58,17 @@ def test_an_account_without_a_region_cannot_be_asked(monkeypatch: pytest.MonkeyP
     monkeypatch.setenv("AWS_CONFIG_FILE", "/nonexistent")
     with pytest.raises(EnvironmentFault, match=r"AWS cannot be asked .*region"):
         AwsAccount().stacks(["churn-managed"])
+
+
+def test_whether_the_account_is_bootstrapped(account: AwsAccount) -> None:
+    assert account.bootstrap_version() is None
+    boto3.client("ssm", REGION).put_parameter(
+        Name="/cdk-bootstrap/hnb659fds/version", Value="28", Type="String"
+    )
+    assert account.bootstrap_version() == 28
+
+
+def test_whether_a_role_exists(account: AwsAccount) -> None:
+    assert account.has_role("AWSServiceRoleForECS") is False
+    boto3.client("iam").create_role(RoleName="AWSServiceRoleForECS", AssumeRolePolicyDocument="{}")
+    assert account.has_role("AWSServiceRoleForECS") is True

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
 
+import boto3
 import pytest
+from moto import mock_aws
 from support.bench import FakeCdk, FakeCloud, Server, api, both, replica, status_of, workload
 
+from modelstacks.cli.bench import Bench
+from modelstacks.cli.main import main
+from modelstacks.cli.terminal import Terminal
 from modelstacks.cloud.api import LogLine, Refusal, Stack
 from modelstacks.core.errors import EnvironmentFault
 
@@ -293,6 +299,46 @@ def test_doctor_reports_each_check_and_fails_with_the_first_fix(cli, cdk: FakeCd
     ran = cli("doctor")
     assert ran.code == 4
     assert "1 check failed: node; fix: make setup" in ran.err
+
+
+def test_doctor_names_what_a_first_deploy_into_an_account_lacks(cli, monkeypatch) -> None:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "testing")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "testing")
+    monkeypatch.setenv("AWS_REGION", "eu-west-1")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-west-1")
+    with mock_aws():
+        boto3.client("iam").create_role(RoleName="AWSServiceRoleForECS", AssumeRolePolicyDocument="{}")
+        ran = cli("doctor", "--aws", "--json")
+    checks = {check["name"]: check for check in ran.json()["checks"]}
+    assert checks["AWS account"]["found"] == "123456789012 in eu-west-1"
+    assert (ran.code, checks["CDK bootstrap"]["state"], checks["CDK bootstrap"]["fix"]) == (
+        4,
+        "failed",
+        "cdk bootstrap",
+    )
+    assert checks["role AWSServiceRoleForECS"]["state"] == "ok"
+    missing = checks["role AWSServiceRoleForElasticLoadBalancing"]
+    assert (missing["state"], missing["fix"]) == (
+        "warning",
+        "aws iam create-service-linked-role --aws-service-name elasticloadbalancing.amazonaws.com",
+    )
+
+
+def test_a_package_that_a_base_install_lacks_is_one_clear_message(project: Path) -> None:
+    def door() -> object:
+        raise ModuleNotFoundError("No module named 'httpx'", name="httpx")
+
+    out, err = io.StringIO(), io.StringIO()
+    bench = Bench(
+        project, Terminal(out, err), open_cloud=door, open_cdk=lambda _: FakeCdk(), open_ports=lambda _: None
+    )
+    assert main(["status"], bench) == 4
+    assert "needs the Python package that has httpx" in err.getvalue()
+    assert 'pip install "modelstacks[synth,lock,cloud]"' in err.getvalue()
+    assert main(["doctor", "--json"], bench) == 4
+    found = {check["name"]: check for check in json.loads(out.getvalue())["checks"]}
+    assert found["embedded cloud"]["state"] == "failed"
+    assert found["node"]["state"] == "ok"
 
 
 def test_doctor_tells_of_a_damaged_state_file(cli, cloud) -> None:
