@@ -5,7 +5,8 @@
 #     sh install.sh PREFIX ENGINE          ENGINE: xgboost lightgbm sklearn onnx transformers script
 #
 # PYTHON names the interpreter (default: python3). TORCH=<version> adds PyTorch, for transformers without ONNX weights.
-# uv is used where it is on PATH or named by $UV, pip otherwise; both check every hash.
+# uv is used where it is on PATH or named by $UV; pip where there is none, or where uv fails. Both check every hash, and
+# both trust the system's certificates, so that an organisation's own proxy or index is reached.
 set -eu
 
 usage() {
@@ -24,14 +25,16 @@ requirements=$here/requirements/$2.txt
 prefix=$(cd "$prefix" && pwd)
 python=$prefix/venv/bin/python
 
+export UV_SYSTEM_CERTS="${UV_SYSTEM_CERTS:-true}"
+for bundle in /etc/ssl/certs/ca-certificates.crt /etc/pki/tls/certs/ca-bundle.crt /etc/ssl/cert.pem; do
+  [ ! -f "$bundle" ] || export REQUESTS_CA_BUNDLE="${REQUESTS_CA_BUNDLE:-$bundle}"
+done
+
 uv=${UV:-$(command -v uv || true)}
 install() {
-  if [ -n "$uv" ]; then
-    "$uv" pip install --quiet --python "$python" --no-build-isolation --require-hashes --requirement "$1"
-  else
+  [ -n "$uv" ] && "$uv" pip install --quiet --python "$python" --no-build-isolation --require-hashes --requirement "$1" ||
     "$python" -m pip install --quiet --disable-pip-version-check --no-cache-dir --no-build-isolation --use-pep517 \
       --require-hashes --requirement "$1"
-  fi
 }
 # What is published as source is built with the pinned setuptools, not with whatever is newest.
 builder=$prefix/setuptools.txt

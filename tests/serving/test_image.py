@@ -64,6 +64,34 @@ def test_the_script_names_its_engines(tmp_path: Path) -> None:
     assert all(engine in done.stderr for engine in ENGINES)
 
 
+def test_where_uv_fails_pip_installs_and_both_are_given_the_systems_certificates(tmp_path: Path) -> None:
+    """With stand-ins for the interpreter and for uv, which note how they are called and install nothing."""
+    calls = tmp_path / "calls"
+    note = f'echo "$0 $* certs=$UV_SYSTEM_CERTS bundle=$REQUESTS_CA_BUNDLE" >> {calls}'
+    python, uv = tmp_path / "python3", tmp_path / "uv"
+    made = f'"-m venv "*) mkdir -p "$3/bin" && cp {python} "$3/bin/python";;'
+    asked = f"*sysconfig*) echo {tmp_path}/site;;"
+    python.write_text(f'#!/bin/sh\n{note}\ncase "$*" in {made} {asked} esac\n')
+    uv.write_text(f"#!/bin/sh\n{note}\nexit 2\n")
+    for program in (python, uv):
+        program.chmod(0o755)
+    (tmp_path / "site").mkdir()
+    environment = {"PATH": os.environ["PATH"], "PYTHON": str(python), "UV": str(uv)}
+    bundle = tmp_path / "bundle.pem"
+    subprocess.run(
+        ["sh", SERVING / "install.sh", tmp_path / "image", "onnx"],
+        check=True,
+        env=environment | {"REQUESTS_CA_BUNDLE": str(bundle)},
+        timeout=60,
+    )
+    lines = calls.read_text().splitlines()
+    tried = next(i for i, line in enumerate(lines) if line.startswith(f"{uv} pip install"))
+    then = next(i for i, line in enumerate(lines) if "-m pip install" in line and "onnx.txt" in line)
+    assert tried < then
+    assert f"certs=true bundle={bundle}" in lines[tried]
+    assert "--require-hashes" in lines[then]
+
+
 def pins(path: Path) -> set[str]:
     return set(re.findall(r"^([a-z0-9-]+==[^ ;\\]+)", path.read_text(encoding="utf-8"), re.MULTILINE))
 
