@@ -16,7 +16,6 @@ import botocore.session
 from moto.applicationautoscaling.models import applicationautoscaling_backends
 from moto.core.responses import ActionResult
 from moto.core.utils import utcnow
-from moto.ecr.models import ecr_backends
 from moto.sagemaker.exceptions import ValidationError
 from moto.sagemaker.models import FakeEndpoint, FakeEndpointConfig, sagemaker_backends
 from moto.sagemaker.responses import SageMakerResponse
@@ -192,6 +191,8 @@ def _check_manifest(image: str) -> None:
     place = _ECR_IMAGE.fullmatch(image)
     if place is None:
         return
+    from moto.ecr.models import ecr_backends  # only images that were pushed here need it
+
     repository = ecr_backends[place["account"]][place["region"]].repositories.get(place["repository"])
     for pushed in repository.images if repository else []:
         named = place["tag"] in pushed.image_tags if place["tag"] else pushed.image_digest == place["digest"]
