@@ -45,6 +45,19 @@ class TestAnOrdinaryRequest:
         finally:
             cloud.plane.context.settings = api.Settings()
 
+    def test_has_at_most_10240_bytes_of_request_line_and_header_values(self, cloud: Any) -> None:
+        assert post(cloud, **{"x-long": "v" * 9_000}).status_code == 200
+        assert post(cloud, **{"x-long": "v" * 10_240}).status_code == 431
+
+    def test_is_for_this_machines_own_names(self, cloud: Any) -> None:
+        answer = post(cloud, host="evil.example")
+        assert (answer.status_code, answer.json()) == (403, {"message": "Forbidden"})
+
+    def test_may_come_from_a_page_where_the_api_decides(self, cloud: Any) -> None:
+        answer = post(cloud, origin="https://app.example")
+        assert answer.status_code == 200
+        assert "access-control-allow-origin" not in answer.headers
+
     def test_has_awss_own_headers(self, cloud: Any) -> None:
         answer = post(cloud)
         assert answer.headers["x-amzn-requestid"]
