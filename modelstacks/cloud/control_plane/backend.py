@@ -39,7 +39,7 @@ from modelstacks.cloud.control_plane.resource import (
     emulated_types,
 )
 from modelstacks.cloud.control_plane.schedule import Unhurried
-from modelstacks.cloud.control_plane.schemas import Validated, schema_of
+from modelstacks.cloud.control_plane.schemas import Validated, folder, schema_of
 from modelstacks.cloud.control_plane.template import TemplateError, creation_order, parse, resolve
 
 __all__ = ["Backend", "Stack", "install", "unemulated"]
@@ -61,6 +61,7 @@ _UPDATABLE = ("CREATE_COMPLETE", "UPDATE_COMPLETE", "UPDATE_ROLLBACK_COMPLETE", 
 
 def install() -> None:
     """Make moto's server use this CloudFormation. To be called before the first request."""
+    folder()  # without the schemas nothing can be deployed: say so now
     cloudformation_backends.backend = Backend
     responses.StackResourceDTO = _ResourceAnswer
     responses.CloudFormationResponse.describe_change_set = _describe_change_set

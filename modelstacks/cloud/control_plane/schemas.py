@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
@@ -25,7 +25,16 @@ from modelstacks.cloud.control_plane.resource import (
 from modelstacks.cloud.control_plane.schema_keywords import describe, validator_class
 from modelstacks.cloud.control_plane.schema_values import coerced, values_at
 
-__all__ = ["Schema", "SchemasMissingError", "Validated", "is_fargate_size", "lambda_runtimes", "schema_of"]
+__all__ = [
+    "Schema",
+    "SchemasMissingError",
+    "Validated",
+    "find",
+    "folder",
+    "is_fargate_size",
+    "lambda_runtimes",
+    "schema_of",
+]
 
 _ANY_REGION = "us-east-1"
 
@@ -53,13 +62,18 @@ class SchemasMissingError(RuntimeError):
 
 
 @cache
-def _folder() -> Path:
-    """Where cfn-lint keeps its schemas: providers/<region>.json and resources/<hash>.json."""
+def folder() -> Path:
+    """Where cfn-lint keeps its schemas. Raises SchemasMissingError."""
     spec = importlib.util.find_spec("cfnlint")  # finds the package without importing it
-    for place in (spec.submodule_search_locations or []) if spec else []:
-        folder = Path(place) / "data" / "schemas"
-        if (folder / "providers" / f"{_ANY_REGION}.json").is_file():
-            return folder
+    return find((spec.submodule_search_locations or []) if spec else [])
+
+
+def find(packages: Iterable[str]) -> Path:
+    """The folder with providers/<region>.json and resources/<hash>.json in one of cfn-lint's folders."""
+    for package in packages:
+        schemas = Path(package) / "data" / "schemas"
+        if (schemas / "providers" / f"{_ANY_REGION}.json").is_file():
+            return schemas
     raise SchemasMissingError(
         "CloudFormation's resource schemas were not found: cfn-lint, which brings them, is missing or keeps "
         "them elsewhere; install modelstacks[cloud] again"
@@ -69,9 +83,9 @@ def _folder() -> Path:
 @cache
 def _types(region: str) -> Mapping[str, str]:
     """Resource type -> the name of its schema's file, of the types that exist in `region`."""
-    path = _folder() / "providers" / f"{region}.json"
+    path = folder() / "providers" / f"{region}.json"
     if not path.is_file():  # a region newer than the schemas
-        path = _folder() / "providers" / f"{_ANY_REGION}.json"
+        path = folder() / "providers" / f"{_ANY_REGION}.json"
     found: dict[str, str] = json.loads(path.read_text())
     return found
 
@@ -88,7 +102,7 @@ def schema_of(type_name: str, region: str) -> Schema | None:
 @cache
 def _parsed(name: str) -> Schema:
     """Most regions share one file."""
-    document = json.loads((_folder() / "resources" / f"{name}.json").read_text())
+    document = json.loads((folder() / "resources" / f"{name}.json").read_text())
     return Schema({key: document[key] for key in _OF_PROPERTIES if key in document})
 
 
@@ -99,7 +113,7 @@ def lambda_runtimes() -> Mapping[str, Mapping[str, str | None]]:
     cfn-lint copies the table of Lambda's developer guide: "deprecated", "create-block", "update-block" and
     "successor".
     """
-    text = (_folder().parent / "AdditionalSpecs" / "LmbdRuntimeLifecycle.json").read_text()
+    text = (folder().parent / "AdditionalSpecs" / "LmbdRuntimeLifecycle.json").read_text()
     table: dict[str, dict[str, str | None]] = json.loads(text)
     return table
 
@@ -116,7 +130,7 @@ def is_fargate_size(cpu: str, memory: str) -> bool:
 
 @cache
 def _fargate_sizes() -> Any:
-    path = _folder() / "extensions" / "aws_ecs_taskdefinition" / "fargate_cpu_memory.json"
+    path = folder() / "extensions" / "aws_ecs_taskdefinition" / "fargate_cpu_memory.json"
     return validator_class()(json.loads(path.read_text()))
 
 

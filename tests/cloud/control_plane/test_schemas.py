@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ from botocore.exceptions import ClientError
 from support.control_plane import REGION, Account
 
 from modelstacks.cloud.control_plane.resource import emulated_types
-from modelstacks.cloud.control_plane.schemas import Schema, schema_of
+from modelstacks.cloud.control_plane.schemas import Schema, SchemasMissingError, find, schema_of
 
 
 def schema(type_name: str) -> Schema:
@@ -247,3 +248,10 @@ def test_cfn_lint_itself_is_never_imported() -> None:
         "sys.exit('cfnlint' in sys.modules)"
     )
     subprocess.run([sys.executable, "-c", program], check=True)
+
+
+def test_a_cfn_lint_without_schemas_is_named(tmp_path: Path) -> None:
+    with pytest.raises(
+        SchemasMissingError, match="cfn-lint, which brings them, is missing or keeps them elsew"
+    ):
+        find([str(tmp_path)])

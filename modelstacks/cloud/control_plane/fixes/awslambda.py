@@ -49,6 +49,7 @@ def code_of(account: str, path: str) -> bytes | None:
 
 def install() -> None:
     """Change moto's Lambda."""
+    _check_first()
     get_configuration = LambdaFunction.get_configuration
 
     def complete(self: LambdaFunction, on_create: bool = False) -> dict[str, Any]:
@@ -58,19 +59,6 @@ def install() -> None:
         return answer
 
     LambdaFunction.get_configuration = complete
-
-    @beforehand(LambdaResponse, "create_function")
-    def check(self: Any) -> None:
-        _check_configuration(self.json_body, "create-block")
-
-    @beforehand(LambdaResponse, "update_function_configuration")
-    def check_change(self: Any) -> None:
-        _check_configuration(self.json_body, "update-block")
-
-    @beforehand(LambdaResponse, "put_function_concurrency")
-    def check_reservation(self: Any) -> None:
-        name = unquote(self.path.rsplit("/", 2)[-2]).rsplit(":", 1)[-1]
-        _check_reservation(self.backend, name, int(self._get_param("ReservedConcurrentExecutions") or 0))
 
     def keep_logging(self: Any, answer: Any) -> Any:
         """Remember what CreateFunction or UpdateFunctionConfiguration said of logging."""
@@ -97,6 +85,23 @@ def install() -> None:
         if reserved is not None:  # moto leaves out a reservation of 0, which stops every invocation
             body["Concurrency"] = {"ReservedConcurrentExecutions": int(reserved)}
         return json.dumps(body)
+
+
+def _check_first() -> None:
+    """Refuse configurations and reservations that Lambda would refuse."""
+
+    @beforehand(LambdaResponse, "create_function")
+    def check(self: Any) -> None:
+        _check_configuration(self.json_body, "create-block")
+
+    @beforehand(LambdaResponse, "update_function_configuration")
+    def check_change(self: Any) -> None:
+        _check_configuration(self.json_body, "update-block")
+
+    @beforehand(LambdaResponse, "put_function_concurrency")
+    def check_reservation(self: Any) -> None:
+        name = unquote(self.path.rsplit("/", 2)[-2]).rsplit(":", 1)[-1]
+        _check_reservation(self.backend, name, int(self._get_param("ReservedConcurrentExecutions") or 0))
 
 
 def _check_reservation(backend: Any, name: str, count: int) -> None:

@@ -44,32 +44,7 @@ _REVISION = ("task_definition", "network_configuration", "load_balancers", "plat
 
 def install() -> None:
     """Change moto's ECS."""
-
-    @beforehand(EC2ContainerServiceResponse, "register_task_definition")
-    def check_task(self: Any) -> None:
-        task = self._get_params()
-        if "FARGATE" in task.get("requiresCompatibilities", []):
-            _check_fargate(task)
-        for container in task.get("containerDefinitions", []):
-            _check_container(container, task)
-
-    @beforehand(EC2ContainerServiceResponse, "create_service")
-    def check_service(self: Any) -> None:
-        _check_service(self, self._get_params())
-
-    @beforehand(EC2ContainerServiceResponse, "update_service")
-    def check_new_service(self: Any) -> None:
-        changes = self._get_params()
-        cluster, name = changes.get("cluster", "default"), changes["service"]
-        found, _ = self.ecs_backend.describe_services(cluster, [name])
-        for service in found:
-            had = {
-                "taskDefinition": service.task_definition,
-                "loadBalancers": service.load_balancers or [],
-                "networkConfiguration": service.network_configuration,
-                "launchType": service.launch_type,
-            }
-            _check_service(self, {**had, **changes})
+    _check_first()
 
     @afterwards(EC2ContainerServiceResponse, "create_service")
     def keep_settings(self: Any, answer: Any) -> Any:
@@ -96,6 +71,36 @@ def install() -> None:
             primary |= {"desiredCount": service.desired_count, "updatedAt": utcnow()}
         _count(service)
         return answer
+
+
+def _check_first() -> None:
+    """Refuse tasks and services that ECS would refuse."""
+
+    @beforehand(EC2ContainerServiceResponse, "register_task_definition")
+    def check_task(self: Any) -> None:
+        task = self._get_params()
+        if "FARGATE" in task.get("requiresCompatibilities", []):
+            _check_fargate(task)
+        for container in task.get("containerDefinitions", []):
+            _check_container(container, task)
+
+    @beforehand(EC2ContainerServiceResponse, "create_service")
+    def check_service(self: Any) -> None:
+        _check_service(self, self._get_params())
+
+    @beforehand(EC2ContainerServiceResponse, "update_service")
+    def check_new_service(self: Any) -> None:
+        changes = self._get_params()
+        cluster, name = changes.get("cluster", "default"), changes["service"]
+        found, _ = self.ecs_backend.describe_services(cluster, [name])
+        for service in found:
+            had = {
+                "taskDefinition": service.task_definition,
+                "loadBalancers": service.load_balancers or [],
+                "networkConfiguration": service.network_configuration,
+                "launchType": service.launch_type,
+            }
+            _check_service(self, {**had, **changes})
 
 
 def hear(account: str, report: Report) -> None:

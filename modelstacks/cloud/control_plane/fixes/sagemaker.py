@@ -41,23 +41,7 @@ _ECR_IMAGE = re.compile(
 
 def install() -> None:
     """Change moto's SageMaker."""
-    model = botocore.session.get_session().get_service_model("sagemaker")
-    known = frozenset(model.shape_for("ProductionVariantInstanceType").enum)
-
-    def validate_instance_type(_self: FakeEndpointConfig, instance_type: str) -> None:
-        if instance_type not in known:
-            raise ValidationError(
-                f"Value '{instance_type}' at 'instanceType' failed to satisfy constraint: "
-                f"Member must satisfy enum value set: {sorted(known)}"
-            )
-
-    FakeEndpointConfig.validate_instance_type = validate_instance_type
-
-    @beforehand(SageMakerResponse, "create_model")
-    def check_images(self: Any) -> None:
-        primary = self._get_param("PrimaryContainer")
-        for container in [*([primary] if primary else []), *(self._get_param("Containers") or [])]:
-            _check_manifest(container.get("Image") or "")
+    _check_first()
 
     @afterwards(SageMakerResponse, "create_model")
     def keep_isolation(self: Any, answer: Any) -> Any:
@@ -89,6 +73,27 @@ def install() -> None:
     SageMakerResponse.update_endpoint = _update_endpoint
     SageMakerRuntimeResponse.invoke_endpoint = _refuse
     SageMakerRuntimeResponse.invoke_endpoint_async = _refuse
+
+
+def _check_first() -> None:
+    """Refuse instance types and images that SageMaker would refuse."""
+    model = botocore.session.get_session().get_service_model("sagemaker")
+    known = frozenset(model.shape_for("ProductionVariantInstanceType").enum)
+
+    def validate_instance_type(_self: FakeEndpointConfig, instance_type: str) -> None:
+        if instance_type not in known:
+            raise ValidationError(
+                f"Value '{instance_type}' at 'instanceType' failed to satisfy constraint: "
+                f"Member must satisfy enum value set: {sorted(known)}"
+            )
+
+    FakeEndpointConfig.validate_instance_type = validate_instance_type
+
+    @beforehand(SageMakerResponse, "create_model")
+    def check_images(self: Any) -> None:
+        primary = self._get_param("PrimaryContainer")
+        for container in [*([primary] if primary else []), *(self._get_param("Containers") or [])]:
+            _check_manifest(container.get("Image") or "")
 
 
 def _update_endpoint(self: Any) -> Any:
