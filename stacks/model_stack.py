@@ -34,6 +34,7 @@ class ModelStack(Stack):
             routes=PREDICTIVE_ROUTES,
             integrate=backend.integrate,
             before_methods=backend.before_methods,
+            throttles=backend.throttles,
             key=key,
         )
         backend.admit(api.execute_arn)

@@ -43,6 +43,10 @@ MAX_RESPONSE_BYTES = 6 * 1024 * 1024 - 16 * 1024
 
 # A caller's own request id goes into attributes and logs: nothing in it may end an attribute or a line.
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:=+/@~-]{1,128}")
+# Names and headers beyond this length are wrong in any case; SageMaker takes 1,024 bytes of attributes.
+_MAX_NAME, _MAX_HEADER = 256, 64
+# SageMaker's API requires a body; the attribute modelstacks-body=none tells the server that there was none.
+_NO_BODY = b"{}"
 
 
 @dataclass(frozen=True)
@@ -120,13 +124,13 @@ class Invoker:
             return self._invoke(event, headers, request_id)
         except Problem as problem:
             logger.warning("%s: %s", problem.title, problem.detail, extra={"request_id": request_id})
-            return _problem(problem, request_id, _path(event))
+            return _problem(problem, request_id, event["resource"])
 
     def _invoke(self, event: Event, headers: Mapping[str, str], request_id: str) -> Answer:
         body = _body(event, self._environment.max_body_bytes)
         attributes = [f"modelstacks-route={event['httpMethod']} {_path(event)}", f"request-id={request_id}"]
         attributes += [
-            f"{name}={quote(headers[name], safe='')}"
+            f"{name}={quote(headers[name][:_MAX_HEADER], safe='')}"
             for name in ("inference-header-content-length", "content-encoding")
             if headers.get(name)
         ]
@@ -134,18 +138,20 @@ class Invoker:
             context = event["requestContext"]
             attributes.append(f"x-api-domain={quote(context.get('domainName', ''), safe=':')}")
             attributes.append(f"x-api-path={quote(context.get('path', ''))}")
+        if not body:
+            attributes.append("modelstacks-body=none")
         request = {
             "EndpointName": self._environment.endpoint_name,
-            "Body": body,
-            "ContentType": headers.get("content-type") or "application/json",
+            "Body": body or _NO_BODY,
+            "ContentType": _ascii(headers.get("content-type") or "application/json"),
             "CustomAttributes": ";".join(attributes),
         }
         if headers.get("accept"):
-            request["Accept"] = headers["accept"]
+            request["Accept"] = _ascii(headers["accept"])
         try:
             response = self._send(request)
         except ClientError as error:
-            return _refused(error, request_id, _path(event))
+            return _refused(error, request_id, event["resource"])
         attributes_back = _attributes(response.get("CustomAttributes", ""))
         back = {
             "Content-Type": response.get("ContentType") or "application/octet-stream",
@@ -187,15 +193,21 @@ def _path(event: Event) -> str:
     """
     path = str(event["resource"])
     for name, value in (event.get("pathParameters") or {}).items():
-        path = path.replace(f"{{{name}}}", quote(unquote(value), safe=""))
+        # Whether API Gateway decodes parameters is not documented: from either form comes the same.
+        text = quote(unquote(value), safe="")
+        if len(text) > _MAX_NAME:
+            raise Problem(404, "Not Found", f"there is no {name} {text[:_MAX_NAME]}...")
+        path = path.replace(f"{{{name}}}", text)
     return quote(path, safe="/%")
 
 
+def _ascii(value: str) -> str:
+    """A media type as SageMaker takes it. One that this changes is none that the model server knows."""
+    return value.encode("ascii", "replace").decode()[:_MAX_NAME]
+
+
 def _body(event: Event, limit: int) -> bytes:
-    """The request's body; `{}` for a GET, since SageMaker wants a body of every invocation."""
     text = event.get("body") or ""
-    if not text:
-        return b"{}" if event["httpMethod"] == "GET" else b""
     if event.get("isBase64Encoded"):
         body = base64.b64decode(text)
     else:
@@ -209,16 +221,19 @@ def _body(event: Event, limit: int) -> bytes:
     return body
 
 
-# SageMaker's own refusals: code -> (status, title, detail). What is not here is a fault of the service: 502.
-_REFUSALS = {
-    "ThrottlingException": (429, "Too Many Requests", "the endpoint is throttled; try again"),
+# SageMaker's own refusals: code, or status -> (status, title, detail). What is not here is a fault of the
+# service: 502.
+_THROTTLED = (429, "Too Many Requests", "the endpoint is throttled; try again")
+_NO_CAPACITY = (503, "Service Unavailable", "the endpoint has no free capacity; try again")
+_REFUSALS: dict[str | int, tuple[int, str, str]] = {
     "ModelNotReadyException": (503, "Service Unavailable", "the model is still loading; try again"),
-    "ServiceUnavailable": (503, "Service Unavailable", "the endpoint has no free capacity; try again"),
-    "ServiceUnavailableException": (
-        503,
-        "Service Unavailable",
-        "the endpoint has no free capacity; try again",
-    ),
+    "ServiceUnavailable": _NO_CAPACITY,
+    "ServiceUnavailableException": _NO_CAPACITY,
+    "Throttling": _THROTTLED,
+    "ThrottlingException": _THROTTLED,
+    "TooManyRequestsException": _THROTTLED,
+    429: _THROTTLED,
+    503: _NO_CAPACITY,
 }
 
 
@@ -232,8 +247,9 @@ def _refused(error: ClientError, request_id: str, path: str) -> Answer:
         )
     reason = fields.get("Error", {}).get("Message", "")
     logger.error("%s: %s", code, reason, extra={"request_id": request_id})
-    if code in _REFUSALS:
-        return _problem(Problem(*_REFUSALS[code]), request_id, path)
+    status = fields.get("ResponseMetadata", {}).get("HTTPStatusCode")
+    if refusal := _REFUSALS.get(code) or _REFUSALS.get(status):
+        return _problem(Problem(*refusal), request_id, path)
     return _problem(Problem(502, "Bad Gateway", f"the endpoint refused the call: {code}"), request_id, path)
 
 
@@ -274,9 +290,9 @@ def _answer(status: int, body: bytes, headers: dict[str, str]) -> Answer:
     encoded = base64.b64encode(body).decode("ascii")
     if len(encoded) > MAX_RESPONSE_BYTES:
         raise Problem(
-            502,
-            "Bad Gateway",
-            f"the answer has {len(body)} bytes, more than Lambda can return; ask for fewer rows",
+            422,
+            "Unprocessable Content",
+            f"the answer has {len(body)} bytes, more than Lambda can return; send fewer rows at once",
         )
     # Always base64: API Gateway takes it off again, and bytes stay bytes.
     return {"statusCode": status, "headers": headers, "body": encoded, "isBase64Encoded": True}

@@ -10,13 +10,16 @@ from dataclasses import dataclass
 from typing import Literal
 
 __all__ = [
+    "API_PAYLOAD",
     "CUSTOM_ATTRIBUTES_HEADER",
+    "LAMBDA_BODY",
     "PREDICTIVE_ROUTES",
     "ROUTE_ATTRIBUTE",
     "SERVER_ENVIRONMENT_PREFIX",
     "SERVER_PORT",
     "STAGE",
     "Route",
+    "answer_bytes",
     "answer_seconds",
     "image_arguments",
 ]
@@ -41,6 +44,26 @@ def answer_seconds(api_seconds: int, architecture: Literal["self-hosted", "manag
     (29, 27)
     """
     return api_seconds if architecture == "self-hosted" else max(1, api_seconds - 2)
+
+
+# What the services carry, in bytes (docs/verified.md has the evidence). API Gateway takes and returns 10 MB.
+API_PAYLOAD = 10_485_760
+# A synchronous invocation of a function has 6 MB for the whole event. API Gateway's limit of 10,240 bytes for
+# the request line and headers bounds what is beside the body: each value is there twice, and JSON may take
+# six bytes for one.
+LAMBDA_PAYLOAD = 6_291_456
+EVENT_BESIDE_BODY = 131_072
+# The largest body that is still a valid event once it is base64. SageMaker takes more.
+LAMBDA_BODY = (LAMBDA_PAYLOAD - EVENT_BESIDE_BODY) * 3 // 4
+
+
+def answer_bytes(max_body_bytes: int) -> int:
+    """The largest answer of a model server.
+
+    It is the same on both architectures wherever both can carry the requests, so that no caller notices a
+    change of architecture.
+    """
+    return LAMBDA_BODY if max_body_bytes <= LAMBDA_BODY else API_PAYLOAD
 
 
 @dataclass(frozen=True, slots=True)

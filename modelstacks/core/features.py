@@ -7,19 +7,17 @@ both made of them.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Final
 
+from modelstacks.core.contract import LAMBDA_BODY
 from modelstacks.core.lock import Lock
 from modelstacks.core.registry import FEATURES, Feature, Source, Target, sources, targets
 from modelstacks.core.spec import Architecture, Spec
 
 __all__ = ["DESCRIPTIONS", "asked", "features_page", "refusals"]
 
-LARGE_BODY: Final = 4_718_592  # bytes; 4.5 MiB is what is left of a 6 MiB payload after base64
-
 DESCRIPTIONS: Mapping[Feature, str] = {
     "generative": "text generation",
-    "large-body": f"server.max_body_bytes above {LARGE_BODY}",
+    "large-body": f"server.max_body_bytes above {LAMBDA_BODY}",
     "trusted-code": "model.trust_code: true",
     "quota": "api.quota",
     "script": "an inference.py of your own",
@@ -29,7 +27,7 @@ DESCRIPTIONS: Mapping[Feature, str] = {
 def asked(spec: Spec, lock: Lock | None = None) -> dict[Feature, str]:
     """The features that a spec, and the model it is locked to, ask for: feature -> the field that asks."""
     found: dict[Feature, str] = {}
-    if spec.server.max_body_bytes > LARGE_BODY:
+    if spec.server.max_body_bytes > LAMBDA_BODY:
         found["large-body"] = "server.max_body_bytes"
     if spec.api.quota is not None:
         found["quota"] = "api.quota"

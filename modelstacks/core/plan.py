@@ -10,7 +10,12 @@ from typing import Any, Literal
 from pydantic import SerializeAsAny
 
 from modelstacks.core.base import Frozen
-from modelstacks.core.contract import SERVER_ENVIRONMENT_PREFIX, answer_seconds, image_arguments
+from modelstacks.core.contract import (
+    SERVER_ENVIRONMENT_PREFIX,
+    answer_bytes,
+    answer_seconds,
+    image_arguments,
+)
 from modelstacks.core.lock import Lock
 from modelstacks.core.signature import Signature
 from modelstacks.core.spec import Api, Architecture, Aws, Logs, Scaling, Spec, TargetSpec
@@ -114,6 +119,7 @@ def _server_environment(spec: Spec, lock: Lock, architecture: Architecture) -> d
         "TARGET_WAIT_MS": server.target_wait_ms,
         "DEADLINE_SECONDS": answer_seconds(spec.api.timeout_seconds, architecture),
         "NAN": server.nan,
+        "MAX_ANSWER_BYTES": answer_bytes(server.max_body_bytes),
         "API_AUTH": spec.api.auth,
     }
     if architecture == "managed":  # SageMaker forwards one route: the others travel inside it

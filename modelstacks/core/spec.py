@@ -12,6 +12,7 @@ from typing import Annotated, Literal, Self
 from pydantic import ConfigDict, Field, field_validator, model_validator
 
 from modelstacks.core.base import Strict, text
+from modelstacks.core.contract import API_PAYLOAD, LAMBDA_BODY
 from modelstacks.core.errors import Invalid
 
 __all__ = [
@@ -134,7 +135,11 @@ class Server(Strict):
     max_batch_size: int = Field(64, ge=1, le=8192, description="rows in one call of the engine")
     max_queue: int = Field(256, ge=1, le=65_536, description="requests waiting; above it the answer is 429")
     max_body_bytes: int = Field(
-        4_194_304, ge=1024, le=10_485_760, description="a larger request body is answered 413"
+        4_194_304,
+        ge=1024,
+        le=API_PAYLOAD,
+        description="a larger request body is answered 413; managed carries at most "
+        f"{LAMBDA_BODY}, API Gateway {API_PAYLOAD}",
     )
     max_latency_ms: int = Field(
         0, ge=0, le=1000, description="how long a batch may wait for company; 0 never waits"

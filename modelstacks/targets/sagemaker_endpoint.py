@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from modelstacks.core.base import text
+from modelstacks.core.contract import LAMBDA_BODY
 from modelstacks.core.registry import Target
 from modelstacks.core.spec import TargetSpec
 
@@ -38,9 +39,9 @@ TARGET = Target(
     example="managed: {target: sagemaker-endpoint, instance_type: ml.m5.large}",
     refuses={
         "large-body": (
-            "a request reaches SageMaker through a Lambda function, whose payload is limited to 6 MB, "
-            "a binary body to 4.5 MB of it; lower server.max_body_bytes to 4718592 "
-            "or use architecture: self-hosted"
+            "a request reaches SageMaker through a Lambda function, whose event is limited to 6 MB: "
+            f"in base64, and with the headers beside it, {LAMBDA_BODY} bytes of a body fit; "
+            f"lower server.max_body_bytes to {LAMBDA_BODY} or use architecture: self-hosted"
         ),
     },
 )

@@ -106,7 +106,10 @@ class Application:
         if not target.startswith("/"):  # absolute form, as a proxy is asked
             _, _, rest = target.partition("://")
             target = "/" + rest.partition("/")[2]
-        path = unquote(target.partition("?")[0])
+        target = target.partition("?")[0]
+        path = unquote(target)
+        if "%2f" in target.lower():  # a slash within a name: an API that allows a route by its path saw none
+            raise ProblemError(404, f"there is no {target}; /openapi.json names every route")
         found = self._routes.get(request.method + quote(path).encode())
         if found is not None:
             return found

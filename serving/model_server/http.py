@@ -14,6 +14,7 @@ from collections.abc import Callable
 from email.utils import formatdate
 from http import HTTPStatus
 from itertools import count
+from math import inf
 from time import perf_counter, time
 from typing import Any, Protocol
 from urllib.parse import unquote
@@ -181,6 +182,7 @@ class Server:
         self.in_flight = 0
         self.held = 0  # bytes of large bodies, whole or still arriving
         self.max_held = MAX_HELD_BODIES * settings.max_body_bytes
+        self.max_answer = settings.max_answer_bytes or inf
         self.draining = False  # /ping says so; all else goes on
         self.closing = False  # each connection's next answer is its last
         self.last_request = 0.0

@@ -54,6 +54,11 @@ class RequestJob:
         except Exception as error:  # an answer that cannot be written is this request's matter alone
             self.fail(error)
             return
+        limit = self.request.connection.server.max_answer
+        if len(body) > limit:
+            what = f"the answer has {len(body)} bytes; allowed: at most {limit:.0f}; send fewer rows at once"
+            self.request.refuse(ProblemError(422, what))
+            return
         self.request.respond(200, content_type, body, extra)
 
     def fail(self, error: BaseException) -> None:

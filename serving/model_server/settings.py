@@ -33,6 +33,7 @@ class Settings:
     target_wait_ms: float = 0.0  # that lasting overload may add to a request; 0: less than one call's time
     deadline_seconds: float = 0.0  # after which callers no longer wait for an answer; 0: unknown
     max_body_bytes: int = 6_291_456
+    max_answer_bytes: int = 0  # what the services in front carry back; 0: they set no bound
     read_timeout_seconds: float = 30.0  # for a request to arrive whole
     keep_alive_seconds: float = (
         75.0  # longer than a load balancer's idle timeout (60 s), so that it closes first
@@ -58,6 +59,7 @@ class Settings:
             (self.target_wait_ms >= 0, "target_wait_ms", "0 or more"),
             (self.deadline_seconds >= 0, "deadline_seconds", "0 or more"),
             (self.max_body_bytes >= 1, "max_body_bytes", "1 or more"),
+            (self.max_answer_bytes >= 0, "max_answer_bytes", "0 or more"),
             (self.read_timeout_seconds > 0, "read_timeout_seconds", "more than 0"),
             (self.keep_alive_seconds > 0, "keep_alive_seconds", "more than 0"),
             (self.drain_seconds >= 0, "drain_seconds", "0 or more"),

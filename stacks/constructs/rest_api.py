@@ -17,6 +17,7 @@ from constructs import Construct
 
 from modelstacks.core.contract import STAGE, Route
 from modelstacks.core.plan import Plan
+from stacks.constructs.gateway_responses import gateway_responses
 from stacks.constructs.iam import allow, service_role
 from stacks.constructs.logs import log_group
 from stacks.constructs.nag import acknowledge
@@ -50,6 +51,7 @@ class RestApi(Construct):
 
     Args:
         integrate: what answers a route. before_methods: what has to exist before a method is made.
+        throttles: API Gateway's failure to call what answers is in the first place its being throttled.
     """
 
     def __init__(
@@ -62,6 +64,7 @@ class RestApi(Construct):
         integrate: Callable[[Route], Integration],
         before_methods: Sequence[CfnResource],
         key: kms.CfnKey,
+        throttles: bool = False,
     ) -> None:
         super().__init__(scope, id)
         self._plan = plan
@@ -88,7 +91,10 @@ class RestApi(Construct):
         for method in methods:
             for resource in before_methods:
                 method.add_resource_dependency(resource)
-        deployment = self._deployment(methods, self._problems())
+        problems = gateway_responses(
+            self, self.api_id, auth=plan.api.auth, max_body_bytes=plan.max_body_bytes, throttles=throttles
+        )
+        deployment = self._deployment(methods, problems)
         self._stage = self._make_stage(deployment, key)
         # Fn::Sub rather than tokens in a string: the output is the URL a person copies.
         self.url: str = f"https://{self.api_id}.execute-api.{Aws.REGION}.{Aws.URL_SUFFIX}/{STAGE}/"
@@ -140,34 +146,6 @@ class RestApi(Construct):
         )
         return method
 
-    def _problems(self) -> list[apigateway.CfnGatewayResponse]:
-        """What API Gateway answers itself, in the form in which the model server does: problem+json."""
-        template = {
-            "type": "about:blank",
-            "title": "$context.error.responseType",
-            "detail": "DETAIL",
-            "instance": "$context.requestId",
-        }
-        body = json.dumps(template).replace(
-            '"DETAIL"', "$context.error.messageString"
-        )  # comes with its quotes
-        headers = {
-            "gatewayresponse.header.Content-Type": "'application/problem+json'",
-            "gatewayresponse.header.X-Request-Id": "context.requestId",
-        }
-        retry = {**headers, "gatewayresponse.header.Retry-After": "'1'"}
-        return [
-            apigateway.CfnGatewayResponse(
-                self,
-                f"Problem{kind.title().replace('_', '')}",
-                rest_api_id=self.api_id,
-                response_type=kind,
-                response_parameters=sent,
-                response_templates={"application/json": body},
-            )
-            for kind, sent in (("DEFAULT_4XX", headers), ("DEFAULT_5XX", headers), ("THROTTLED", retry))
-        ]
-
     def _deployment(
         self,
         methods: Sequence[apigateway.CfnMethod],
@@ -180,7 +158,10 @@ class RestApi(Construct):
                 [m.http_method, m.resource_id, m.authorization_type, m.request_parameters, m.integration]
                 for m in methods
             ),
-            *([p.response_type, p.response_parameters, p.response_templates] for p in problems),
+            *(
+                [p.response_type, p.status_code, p.response_parameters, p.response_templates]
+                for p in problems
+            ),
         ]
         resolved = json.dumps(Stack.of(self).resolve(described), sort_keys=True)
         deployment = apigateway.CfnDeployment(

@@ -62,13 +62,15 @@ class Backend:
 
     `integrate` says how a route is answered; `before_methods` are resources that have to exist before a
     method is created, beside those that its integration refers to; `admit` lets an API in, by its
-    execute-api ARN, where the target has to allow that itself; `outputs` are what a person will want to know
+    execute-api ARN, where the target has to allow that itself; `throttles` says that API Gateway's failure to
+    call the target is in the first place its being throttled; `outputs` are what a person will want to know
     of it.
     """
 
     integrate: Callable[[Route], Integration]
     before_methods: tuple[CfnResource, ...] = ()
     admit: Callable[[str], None] = lambda _: None
+    throttles: bool = False
     outputs: tuple[Output, ...] = ()
 
 

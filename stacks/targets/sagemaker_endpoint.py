@@ -181,6 +181,7 @@ def build(scope: Construct, plan: Plan, foundation: Foundation) -> Backend:
     return Backend(
         integrate=function.integrate,
         admit=function.admit,
+        throttles=True,
         outputs=(
             Output("EndpointName", "SageMaker endpoint", endpoint.attr_endpoint_name),
             Output("FunctionName", "function in front of the endpoint", function.function_name),

@@ -128,7 +128,7 @@ def test_a_path_cannot_smuggle_an_attribute_in(invoke: Any) -> None:
     _, runtime = invoke(event("GET", "/v2/models/a;modelstacks-route=GET /metrics", b""))
     attributes = runtime.requests[0]["CustomAttributes"].split(";")
     assert attributes[0] == "modelstacks-route=GET /v2/models/a%3Bmodelstacks-route%3DGET%20/metrics"
-    assert len(attributes) == 2
+    assert attributes[1:] == ["request-id=gateway-id", "modelstacks-body=none"]
 
 
 def test_the_callers_request_id_goes_along_and_comes_back(invoke: Any) -> None:
@@ -209,9 +209,9 @@ def test_a_body_at_the_limit_is_sent(invoke: Any) -> None:
     assert answer["statusCode"] == 200
 
 
-def test_an_answer_larger_than_lambda_can_return_is_a_502_that_says_so(invoke: Any) -> None:
+def test_an_answer_larger_than_lambda_can_return_is_refused_with_the_cure(invoke: Any) -> None:
     answer, _ = invoke(event(), {"Body": b"x" * (5 * 1024 * 1024)})
-    assert answer["statusCode"] == 502
+    assert answer["statusCode"] == 422
     assert "fewer rows" in json.loads(body(answer))["detail"]
 
 

@@ -25,7 +25,7 @@ from uuid import uuid4
 from modelstacks.cloud import api
 from modelstacks.cloud.control_plane.credentials import AccessKey
 from modelstacks.cloud.data_plane import signatures
-from modelstacks.cloud.data_plane.context import Context
+from modelstacks.cloud.data_plane.context import Context, trace_root
 from modelstacks.cloud.data_plane.gateway_responses import GatewayError, answer
 from modelstacks.cloud.data_plane.hops import Refused, policies, security_groups
 from modelstacks.cloud.data_plane.lambda_ import Functions
@@ -97,12 +97,17 @@ class NoSuchStage(GatewayError):
     """The address leads to no deployment of the API."""
 
 
+INTERNAL = "InternalServerErrorException"
+
+
 def timed_out(reason: str = "") -> GatewayError:
-    return GatewayError(504, "EndpointRequestTimedOutException", "Endpoint request timed out", reason)
+    return GatewayError(
+        504, INTERNAL, "Endpoint request timed out", reason, response_type="INTEGRATION_TIMEOUT"
+    )
 
 
-def broken(reason: str, status: int = 500) -> GatewayError:
-    return GatewayError(status, "InternalServerErrorException", "Internal server error", reason)
+def broken(reason: str, status: int = 500, response_type: str = "") -> GatewayError:
+    return GatewayError(status, INTERNAL, "Internal server error", reason, response_type=response_type)
 
 
 @dataclass(slots=True)
@@ -202,7 +207,8 @@ class ApiGateways:
     async def _handle(self, api_id: str, request: Request) -> Response:
         one = self._apis[api_id]
         request_id, extended_id = str(uuid4()), base64.b64encode(secrets.token_bytes(11)).decode()
-        trace = request.header("x-amzn-trace-id") or f"Root=1-{int(time.time()):08x}-{secrets.token_hex(12)}"
+        root = trace_root(request.header("x-amzn-trace-id"))
+        trace = f"Root={root or f'1-{int(time.time()):08x}-{secrets.token_hex(12)}'}"
         own = [("x-amzn-RequestId", request_id), ("x-amz-apigw-id", extended_id), ("X-Amzn-Trace-Id", trace)]
         with self._context.traffic.passing(f"api {one.name}") as counter:
             try:
@@ -217,14 +223,18 @@ class ApiGateways:
             except GatewayError as error:
                 counter.refusals += error.status < 500
                 counter.errors += error.status >= 500
+                error.reason = error.reason or self._context.reasons.take(trace)
                 return answer(error, one.gateway_responses, own, request_id)
-            except Exception as error:  # ours, not the caller's: it must not look like AWS's
-                log.exception("%s %s failed", request.method, request.path)
+            except Exception:  # ours, not the caller's: it must not look like AWS's, nor show our insides
+                log.exception("%s %s failed, request %s", request.method, request.path, request_id)
                 counter.errors += 1
-                fault = broken(f"internal error of the embedded cloud: {error!r}")
+                fault = broken(f"the embedded cloud itself failed; its log has request {request_id}")
                 return answer(fault, one.gateway_responses, own, request_id)
             counter.errors += response.status >= 500
             response.headers = own + response.headers
+            reason = self._context.reasons.take(trace)
+            if response.status >= 400 and reason:
+                response.headers.append(("x-modelstacks-reason", reason))
             return response
 
     def _route(self, one: RestApi, request: Request, request_id: str, extended_id: str, trace: str) -> _Call:
@@ -232,10 +242,16 @@ class ApiGateways:
         stage = one.stages.get(name)
         if stage is None or not stage.deployment_id:
             raise NoSuchStage(403, "ForbiddenException", "Forbidden")
+        if request.oversize:
+            reason = f"the body is larger than API Gateway's {BODY_LIMIT} bytes"
+            raise GatewayError(413, "RequestTooLargeException", "Request Too Long", reason)
         path = "/" + rest
         found = _match(one.resources, path, request.method)
         if found is None:
-            raise GatewayError(403, "MissingAuthenticationTokenException", "Missing Authentication Token")
+            reason = f"the API has no method {request.method} {path}"
+            raise GatewayError(
+                403, "MissingAuthenticationTokenException", "Missing Authentication Token", reason
+            )
         resource, method, parameters = found
         return _Call(one, stage, resource, method, path, parameters, request, request_id, extended_id, trace)
 
@@ -257,7 +273,10 @@ class ApiGateways:
             (one for one in topology.usage_plans if stage in one.stages and known & one.key_ids), None
         )
         if not value or plan is None:
-            raise GatewayError(403, "ForbiddenException", "Forbidden")
+            reason = "the request has no x-api-key"
+            if value:
+                reason = "the key in x-api-key belongs to no usage plan of this stage, or is disabled"
+            raise GatewayError(403, "ForbiddenException", "Forbidden", reason)
         call.key = topology.api_keys[next(iter(known & plan.key_ids))]
 
     def _check_signature(self, call: _Call) -> None:
@@ -275,7 +294,8 @@ class ApiGateways:
             kind = SIGNATURE_ERRORS.get(error.fault, "InvalidSignatureException")
             missing = error.fault is signatures.Fault.MISSING
             text = "Missing Authentication Token" if missing else error.message
-            raise GatewayError(403, kind, text) from error
+            reason = "the request is not signed, and the method asks for AWS_IAM" if missing else text
+            raise GatewayError(403, kind, text, reason) from error
         if issued is None:
             return
         call.caller_arn = issued.role_arn
@@ -286,7 +306,7 @@ class ApiGateways:
         )
         if refused or role is None:
             reason = refused.reason if refused else f"role {issued.role_arn} is gone"
-            raise GatewayError(403, "AccessDeniedException", reason)
+            raise GatewayError(403, "AccessDeniedException", reason, reason)
 
     def _check_resource_policy(self, call: _Call) -> None:
         if call.api.policy is None or call.method.authorization == "AWS_IAM":
@@ -297,7 +317,8 @@ class ApiGateways:
         if verdict.decision is not policies.Decision.ALLOW:
             arn = self._arn(call)
             text = f"User: anonymous is not authorized to perform: execute-api:Invoke on resource: {arn}"
-            raise GatewayError(403, "AccessDeniedException", text)
+            reason = "the API's resource policy does not allow it"
+            raise GatewayError(403, "AccessDeniedException", text, reason)
 
     def _arn(self, call: _Call) -> str:
         topology = self._context.topology
@@ -318,14 +339,18 @@ class ApiGateways:
             and (call.api.id, call.stage.name) in plan.stages
         ]
         who = (call.api.id, call.stage.name)
-        allowed = self._meter.within_rate(limit, *who, call.resource.path, call.request.method) and all(
-            self._meter.within_rate(plan.throttle, *who, plan.id, call.key.id if call.key else "")
-            for plan in plans
-        )
-        if not allowed:
-            raise GatewayError(429, "TooManyRequestsException", "Too Many Requests")
-        if not all(self._meter.within_quota(plan, call.key.id if call.key else "") for plan in plans):
-            raise GatewayError(429, "LimitExceededException", "Limit Exceeded")
+        key = call.key.id if call.key else ""
+        if not self._meter.within_rate(limit, *who, call.resource.path, call.request.method):
+            reason = f"the stage allows {limit.rate:g} requests a second and {limit.burst} at once"
+            raise GatewayError(429, "TooManyRequestsException", "Too Many Requests", reason)
+        for plan in plans:
+            if not self._meter.within_rate(plan.throttle, *who, plan.id, key):
+                reason = f"usage plan {plan.id} allows the key no more requests in this second"
+                raise GatewayError(429, "TooManyRequestsException", "Too Many Requests", reason)
+        for plan in plans:
+            if not self._meter.within_quota(plan, key):
+                reason = f"usage plan {plan.id} allows the key no more requests in its period"
+                raise GatewayError(429, "LimitExceededException", "Limit Exceeded", reason)
 
     # --- integrations ---------------------------------------------------------------------------
 
@@ -416,12 +441,16 @@ class ApiGateways:
             raise broken(reason)
         payload = json.dumps(_event(call, topology.account)).encode()
         if len(payload) > LAMBDA_LIMIT:
-            raise GatewayError(413, "RequestTooLargeException", "Request Too Long")
-        outcome = await self._functions.invoke(name, payload)
+            reason = f"the event has {len(payload)} bytes, Lambda takes {LAMBDA_LIMIT}"
+            raise GatewayError(413, "RequestTooLargeException", "Request Too Long", reason)
+        outcome = await self._functions.invoke(name, payload, call.trace)
         if outcome.throttled:
-            raise broken(f"lambda {name} is throttled: its reserved concurrency is used up")
+            raise broken(
+                f"lambda {name} is throttled: its reserved concurrency is used up",
+                response_type="INTEGRATION_FAILURE",
+            )
         if outcome.error:
-            raise broken(f"lambda {name} failed: {outcome.payload.decode('utf-8', 'replace')}", 502)
+            raise broken(f"lambda {name} failed: {_function_error(outcome.payload)}", 502)
         if len(outcome.payload) > LAMBDA_LIMIT:
             raise broken(
                 f"lambda {name} answered {len(outcome.payload)} bytes, Lambda allows {LAMBDA_LIMIT}", 502
@@ -444,6 +473,15 @@ def listener_of(topology: Topology, integration: Integration) -> BalancerListene
         if named and listener.port == port:
             return listener
     return None
+
+
+def _function_error(payload: bytes) -> str:
+    """What a function's error says, without its stack."""
+    try:
+        error = json.loads(payload)
+        return f"{error['errorType']}: {error['errorMessage']}"
+    except (ValueError, TypeError, KeyError):
+        return "it returned an error that Lambda's runtime does not write"
 
 
 def _authorization(method: Method) -> Any:

@@ -127,7 +127,14 @@ def protocol_of(request: Request, service: str) -> Protocol:
 
 
 def refusal(service: str, code: str, message: str, status: int) -> Response:
-    """An error of a service, where only its name is known."""
+    """An error of a service, where only its name is known. A header names the reason, as in every refusal."""
+    response = _refusal(service, code, message, status)
+    if message:
+        response.headers.append(("x-modelstacks-reason", " ".join(message.split())))
+    return response
+
+
+def _refusal(service: str, code: str, message: str, status: int) -> Response:
     if service == "s3":
         return _answer("s3", code, status, message)
     if service == "ec2":

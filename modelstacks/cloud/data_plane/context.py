@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,7 +21,7 @@ from modelstacks.cloud.data_plane.topology import Topology
 from modelstacks.cloud.data_plane.wire import Pool, Request, Response
 from modelstacks.cloud.state import StateDirectory
 
-__all__ = ["SPEEDUP", "Context", "Issued", "Outcome"]
+__all__ = ["SPEEDUP", "Context", "Issued", "Outcome", "Reasons", "trace_root"]
 
 MOST_SESSIONS = 1_000  # STS sessions remembered; the control plane knows them all
 
@@ -32,6 +33,35 @@ class Outcome:
     payload: bytes
     error: bool = False
     throttled: bool = False
+
+
+class Reasons:
+    """Why calls that a function made to AWS were refused, by the trace of the request that it served.
+
+    AWS gives a function no more than an error code; the embedded cloud names the rule in its API's answer.
+    """
+
+    _MOST = 1_000
+
+    def __init__(self) -> None:
+        self._by_trace: dict[str, str] = {}
+
+    def note(self, trace: str | None, reason: str | None) -> None:
+        """Keep the reason of a refusal until the request is answered."""
+        if (root := trace_root(trace)) and reason:
+            if len(self._by_trace) >= self._MOST:
+                self._by_trace.clear()
+            self._by_trace[root] = reason
+
+    def take(self, trace: str) -> str:
+        """The last reason that was kept for a request, if any."""
+        return self._by_trace.pop(trace_root(trace), "")
+
+
+def trace_root(trace: str | None) -> str:
+    """The root of an X-Ray trace header; empty for anything else."""
+    found = re.search(r"(?:^|;)\s*Root=(1-[0-9a-fA-F]{8}-[0-9a-fA-F]{24})(?:;|$)", trace or "")
+    return found[1] if found else ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +109,7 @@ class Context:
     faults: Faults = field(default_factory=Faults)
     traffic: Traffic = field(default_factory=Traffic)
     settings: api.Settings = field(default_factory=api.Settings)
+    reasons: Reasons = field(default_factory=Reasons)
     report: Callable[[Report], None] = _nobody_to_tell
     invoke_endpoint: Callable[[Request, str], Awaitable[Response]] = _no_endpoint
     invoke_function: Callable[[str, bytes], Awaitable[Outcome]] = _no_function

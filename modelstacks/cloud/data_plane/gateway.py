@@ -86,6 +86,12 @@ class Gateway:
     async def _handle(self, request: Request) -> Response:
         if request.path.startswith(CREDENTIALS_PATH):
             return self._give_credentials(request)
+        response = await self._call(request)
+        trace, reason = request.header("x-amzn-trace-id"), response.header("x-modelstacks-reason")
+        self._context.reasons.note(trace, reason)
+        return response
+
+    async def _call(self, request: Request) -> Response:
         with self._context.traffic.passing(f"{self.caller.what} -> aws") as counter:
             scope = await _signed_by(self._context, request)
             if isinstance(scope, Response):

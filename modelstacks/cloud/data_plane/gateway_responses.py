@@ -16,12 +16,11 @@ __all__ = ["GatewayError", "answer"]
 
 JSON = "application/json"
 
-# x-amzn-ErrorType -> the gateway response that an API can put in its place. What is not here has none of
-# its own.
+# x-amzn-ErrorType -> the gateway response that an API can put in its place, where an error does not name it
+# itself. What is not here has none of its own.
 TYPES = {
     "AccessDeniedException": "ACCESS_DENIED",
     "BadRequestException": "BAD_REQUEST_PARAMETERS",
-    "EndpointRequestTimedOutException": "INTEGRATION_TIMEOUT",
     "ForbiddenException": "INVALID_API_KEY",
     "IncompleteSignatureException": "INVALID_SIGNATURE",
     "InvalidSignatureException": "INVALID_SIGNATURE",
@@ -30,15 +29,26 @@ TYPES = {
     "RequestTooLargeException": "REQUEST_TOO_LARGE",
     "TooManyRequestsException": "THROTTLED",
 }
+# The status that a response of this type has once an API customizes it; without, the error keeps its own. A
+# throttled function is an INTEGRATION_FAILURE, answered 500 until the API says otherwise (docs/verified.md).
+CUSTOMIZED = {"INTEGRATION_FAILURE": 504}
 VARIABLE = re.compile(r"\$context\.([A-Za-z.]+)")
 
 
 class GatewayError(Exception):
-    """An answer that API Gateway gives by itself. `reason` says what AWS does not: which rule is missing."""
+    """An answer that API Gateway gives by itself.
 
-    def __init__(self, status: int, kind: str, message: str, reason: str = "") -> None:
+    `reason` says what AWS does not: which rule is missing. `response_type` is the gateway response that an API
+    can put in its place; without one, it is that of the error's kind.
+    """
+
+    def __init__(
+        self, status: int, kind: str, message: str, reason: str = "", *, response_type: str = ""
+    ) -> None:
         super().__init__(message)
         self.status, self.kind, self.message, self.reason = status, kind, message, reason
+        default = "DEFAULT_4XX" if status < 500 else "DEFAULT_5XX"
+        self.response_type = response_type or TYPES.get(kind, default)
 
 
 def answer(
@@ -49,7 +59,8 @@ def answer(
     if error.reason:
         headers.append(("x-modelstacks-reason", " ".join(error.reason.split())))
     default = "DEFAULT_4XX" if error.status < 500 else "DEFAULT_5XX"
-    kind = TYPES.get(error.kind, default)
+    kind = error.response_type
+    own_status = CUSTOMIZED.get(kind, error.status) if kind in responses else error.status
     chosen = responses.get(kind) or responses.get(default)
     if chosen is None:
         body = {"message": error.message} | ({"reason": error.reason} if error.reason else {})
@@ -69,7 +80,7 @@ def answer(
         sent["content-type"] = JSON
     template = chosen.templates.get(JSON, '{"message":$context.error.messageString}')
     body_text = VARIABLE.sub(lambda found: context.get(found[1], ""), template)
-    return Response(chosen.status or error.status, [*headers, *sent.items()], body_text.encode())
+    return Response(chosen.status or own_status, [*headers, *sent.items()], body_text.encode())
 
 
 def _value(source: str, context: Mapping[str, str]) -> str:

@@ -29,7 +29,7 @@ from uuid import uuid4
 
 from modelstacks.adapters.sandbox import Policy, interpreter_paths
 from modelstacks.cloud import api
-from modelstacks.cloud.data_plane.context import Context, Outcome
+from modelstacks.cloud.data_plane.context import Context, Outcome, trace_root
 from modelstacks.cloud.data_plane.gateway import Gateway, to_control_plane
 from modelstacks.cloud.data_plane.hops import policies
 from modelstacks.cloud.data_plane.hops.calls import ApiCall, Caller, may_call
@@ -65,6 +65,7 @@ class _InitFailedError(Exception):
 @dataclass(slots=True)
 class _Invocation:
     payload: bytes
+    trace: str
     deadline: float  # seconds since the epoch
     done: asyncio.Future[Outcome]
     id: str = field(default_factory=lambda: str(uuid4()))
@@ -132,10 +133,7 @@ class _Environment:
                     ("Lambda-Runtime-Aws-Request-Id", invocation.id),
                     ("Lambda-Runtime-Deadline-Ms", str(int(invocation.deadline * 1000))),
                     ("Lambda-Runtime-Invoked-Function-Arn", self.function.arn),
-                    (
-                        "Lambda-Runtime-Trace-Id",
-                        f"Root=1-{int(time.time()):08x}-{uuid4().hex[:24]};Sampled=0",
-                    ),
+                    ("Lambda-Runtime-Trace-Id", f"Root={invocation.trace};Sampled=0"),
                 ],
                 invocation.payload,
             )
@@ -272,8 +270,12 @@ class Functions:
             for name, state in self._states.items()
         ]
 
-    async def invoke(self, name: str, payload: bytes) -> Outcome:
-        """Invoke a function and wait for what it returns. Raises KeyError for an unknown one."""
+    async def invoke(self, name: str, payload: bytes, trace: str | None = None) -> Outcome:
+        """Invoke a function and wait for what it returns. Raises KeyError for an unknown one.
+
+        `trace` is the X-Ray header of the request that it serves; the SDK in the function sends it on.
+        """
+        root = trace_root(trace) or f"1-{int(time.time()):08x}-{uuid4().hex[:24]}"
         state = self._states[name]
         with self._context.traffic.passing(f"lambda {name}") as counter:
             if state.reason:
@@ -288,13 +290,13 @@ class Functions:
             try:
                 if delay := self._context.faults.latency(name):
                     await asyncio.sleep(delay)
-                outcome = await self._run(state, payload)
+                outcome = await self._run(state, payload, root)
             finally:
                 state.running -= 1
             counter.errors += outcome.error
             return outcome
 
-    async def _run(self, state: _FunctionState, payload: bytes) -> Outcome:
+    async def _run(self, state: _FunctionState, payload: bytes, trace: str) -> Outcome:
         try:
             environment = await self._environment(state)
         except _InitFailedError as error:
@@ -302,7 +304,9 @@ class Functions:
         except ModelstacksError as error:
             return _error("Runtime.Unavailable", str(error))
         timeout = state.function.timeout
-        invocation = _Invocation(payload, time.time() + timeout, asyncio.get_running_loop().create_future())
+        invocation = _Invocation(
+            payload, trace, time.time() + timeout, asyncio.get_running_loop().create_future()
+        )
         started = time.perf_counter()
         _say(environment.replica, f"START RequestId: {invocation.id} Version: $LATEST")
         environment.hand(invocation)

@@ -207,12 +207,21 @@ class LoadBalancers:
             if why := desync.refusal(balancer.desync_mode, request):
                 self._context.refuse(Refused(hop, why))
                 return _page(400, "Bad Request", why)
-            rule = next((one for one in listener.rules if _applies(one, request)), None)
-            if rule is None:
-                return _page(503, "Service Temporarily Unavailable")
-            response = await self._act(balancer, rule, request)
+            try:
+                response = await self._obey(balancer, listener, request)
+            except re.error as error:
+                counter.errors += 1
+                why = f"a rule of the listener on port {listener.port} has an invalid pattern: {error}"
+                return _page(500, "Internal Server Error", why)
             counter.errors += response.status >= 500
             return response
+
+    async def _obey(self, balancer: LoadBalancer, listener: Listener, request: Request) -> Response:
+        rule = next((one for one in listener.rules if _applies(one, request)), None)
+        if rule is None:
+            why = f"the listener on port {listener.port} has no rule for {request.path}"
+            return _page(503, "Service Temporarily Unavailable", why)
+        return await self._act(balancer, rule, request)
 
     async def _act(self, balancer: LoadBalancer, rule: ListenerRule, request: Request) -> Response:
         for action in sorted(rule.actions, key=lambda one: int(one.get("Order", 1))):
@@ -228,12 +237,13 @@ class LoadBalancers:
                     arns = _forwarded(rule)
                     group = self._context.topology.target_groups.get(arns[0]) if arns else None
                     if group is None:
-                        return _page(503, "Service Temporarily Unavailable")
+                        why = "the rule's target group does not exist, or has no weight"
+                        return _page(503, "Service Temporarily Unavailable", why)
                     return await self._forward(balancer, group, _transformed(rule, request))
                 case other:
                     message = f"the embedded cloud's load balancer has no {other} action"
                     return Response(501, [("content-type", "text/plain")], message.encode())
-        return _page(503, "Service Temporarily Unavailable")
+        return _page(503, "Service Temporarily Unavailable", "the rule has no action that answers")
 
     async def _forward(self, balancer: LoadBalancer, group: TargetGroup, request: Request) -> Response:
         with self._context.traffic.passing(f"target group {group.name}") as counter:

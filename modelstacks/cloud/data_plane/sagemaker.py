@@ -448,12 +448,11 @@ class Endpoints:
                 )
                 body = await answer.read()
         except TimeoutError:
-            return self._model_error(endpoint, replica, 0, TIMED_OUT)
+            return self._model_error(endpoint, replica, 0, TIMED_OUT, TIMED_OUT)
         except ConnectionLost as error:
             await asyncio.sleep(0)  # lets the replica's end be noticed, whose reason says more
-            return self._model_error(
-                endpoint, replica, 500, f"{error}; {replica.reason or 'the container closed it'}"
-            )
+            why = f"{error}; {replica.reason or 'the container closed it'}"
+            return self._model_error(endpoint, replica, 500, why, why)
         if not 200 <= answer.status < 300:
             return self._model_error(endpoint, replica, answer.status, body.decode("utf-8", "replace"))
         passed = [("x-Amzn-Invoked-Production-Variant", variant), ("x-amzn-requestid", secrets.token_hex(16))]
@@ -462,7 +461,10 @@ class Endpoints:
         ]
         return Response(200, passed, body)
 
-    def _model_error(self, endpoint: Endpoint, replica: Replica, status: int, message: str) -> Response:
+    def _model_error(
+        self, endpoint: Endpoint, replica: Replica, status: int, message: str, reason: str = ""
+    ) -> Response:
+        """The container's error; `reason` where it is not the container that answered."""
         topology = self._context.topology
         kind = "client error" if 400 <= status < 500 else "server error"
         group = f"/aws/sagemaker/Endpoints/{endpoint.name}"
@@ -474,7 +476,7 @@ class Endpoints:
             "OriginalMessage": message,
             "OriginalStatusCode": status,
         }
-        return _error(424, "ModelError", "", body)
+        return _error(424, "ModelError", reason, body)
 
 
 def _blueprint(topology: Topology, endpoint: Endpoint) -> object:

@@ -61,6 +61,7 @@ class Request:
     headers: Headers = field(default_factory=list)
     body: bytes = b""
     client: str = "127.0.0.1"
+    oversize: bool = False  # the body is over the listener's limit, and was not read
 
     @property
     def target(self) -> str:
@@ -148,7 +149,8 @@ async def listen(
     127.0.0.1 leads nowhere. `localhost` allows names under it too (S3's buckets). Without `browsers`,
     what a web page sends is refused; with it, the handler decides.
 
-    A body over its limit is answered 413, headers over theirs 431, and a request that takes too long 408.
+    Headers over their limit are answered 431, and a request that takes too long 408. A body over its limit is
+    not read, and the handler answers (`Request.oversize`).
 
     Raises EnvironmentFault where the port is in use.
     """
@@ -333,19 +335,17 @@ class _Application:
             body = await self._body(headers, receive)
         except ConnectionLost:
             return  # the caller went away while it sent its body: nobody is there to be answered
-        if body is None:
-            response = _plain(413, "Request Too Long")
-        else:
-            response = await self._handler(
-                Request(
-                    method=scope["method"],
-                    path=scope["raw_path"].decode("latin-1"),
-                    query=scope["query_string"].decode("latin-1"),
-                    headers=headers,
-                    body=body,
-                    client=scope["client"][0] if scope["client"] else "127.0.0.1",
-                )
+        response = await self._handler(
+            Request(
+                method=scope["method"],
+                path=scope["raw_path"].decode("latin-1"),
+                query=scope["query_string"].decode("latin-1"),
+                headers=headers,
+                body=body or b"",
+                client=scope["client"][0] if scope["client"] else "127.0.0.1",
+                oversize=body is None,
             )
+        )
         await self._send(scope["method"], response, send)
 
     async def _body(self, headers: Headers, receive: Any) -> bytes | None:

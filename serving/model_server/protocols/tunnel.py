@@ -19,6 +19,8 @@ HEADER = b"x-amzn-sagemaker-custom-attributes"
 ROUTE = b"modelstacks-route"
 # Headers that SageMaker does not forward.
 CARRIED = (b"inference-header-content-length", b"content-encoding", b"x-api-domain", b"x-api-path")
+# SageMaker wants a body of every invocation: whether the caller sent none.
+EMPTY = b"modelstacks-body"
 METHODS = (b"GET", b"POST")
 
 
@@ -42,7 +44,9 @@ def open_tunnel(request: Request) -> bool:
         request.id = identity
     for name in CARRIED:
         if name in attributes:
-            request.headers[name] = attributes[name]
+            request.headers[name] = unquote_to_bytes(attributes[name])
+    if attributes.get(EMPTY) == b"none":
+        request.body = b""
     request.method, request.target = method, target
     request.attributes = b""  # answered in kind
     del request.headers[HEADER]  # not a tunnel within the tunnel
