@@ -124,7 +124,7 @@ class Invoker:
             return self._invoke(event, headers, request_id)
         except Problem as problem:
             logger.warning("%s: %s", problem.title, problem.detail, extra={"request_id": request_id})
-            return _problem(problem, request_id, event["resource"])
+            return _problem(problem, request_id)
 
     def _invoke(self, event: Event, headers: Mapping[str, str], request_id: str) -> Answer:
         body = _body(event, self._environment.max_body_bytes)
@@ -151,7 +151,7 @@ class Invoker:
         try:
             response = self._send(request)
         except ClientError as error:
-            return _refused(error, request_id, event["resource"])
+            return _refused(error, request_id)
         attributes_back = _attributes(response.get("CustomAttributes", ""))
         back = {
             "Content-Type": response.get("ContentType") or "application/octet-stream",
@@ -237,7 +237,7 @@ _REFUSALS: dict[str | int, tuple[int, str, str]] = {
 }
 
 
-def _refused(error: ClientError, request_id: str, path: str) -> Answer:
+def _refused(error: ClientError, request_id: str) -> Answer:
     """The model server's own error, passed through, or SageMaker's as a problem."""
     fields = error.response
     code = fields.get("Error", {}).get("Code", "")
@@ -249,8 +249,8 @@ def _refused(error: ClientError, request_id: str, path: str) -> Answer:
     logger.error("%s: %s", code, reason, extra={"request_id": request_id})
     status = fields.get("ResponseMetadata", {}).get("HTTPStatusCode")
     if refusal := _REFUSALS.get(code) or _REFUSALS.get(status):
-        return _problem(Problem(*refusal), request_id, path)
-    return _problem(Problem(502, "Bad Gateway", f"the endpoint refused the call: {code}"), request_id, path)
+        return _problem(Problem(*refusal), request_id)
+    return _problem(Problem(502, "Bad Gateway", f"the endpoint refused the call: {code}"), request_id)
 
 
 def _passed_on(status: int, message: str, request_id: str) -> Answer:
@@ -270,22 +270,26 @@ def _attributes(text: str) -> dict[str, str]:
     return {name.strip().lower(): value.strip() for name, _, value in pairs}
 
 
-def _problem(problem: Problem, request_id: str, path: str) -> Answer:
-    document = {
+def _problem(problem: Problem, request_id: str) -> Answer:
+    document: dict[str, Any] = {
         "type": "about:blank",
         "title": problem.title,
         "status": problem.status,
         "detail": problem.detail,
         "instance": request_id,
+        "error": problem.detail,  # where clients of the Open Inference Protocol look for it
     }
-    if path.startswith("/v2"):  # where clients of the Open Inference Protocol look for it
-        document["error"] = problem.detail
+    if problem.status in _RETRIABLE:
+        document["retry_after"] = 1
     headers = {"Content-Type": "application/problem+json", "X-Request-Id": request_id}
     return _answer(problem.status, json.dumps(document).encode(), headers)
 
 
+_RETRIABLE = (429, 503)
+
+
 def _answer(status: int, body: bytes, headers: dict[str, str]) -> Answer:
-    if status in (429, 503):
+    if status in _RETRIABLE:
         headers.setdefault("Retry-After", "1")
     encoded = base64.b64encode(body).decode("ascii")
     if len(encoded) > MAX_RESPONSE_BYTES:

@@ -99,12 +99,7 @@ class Request:
         if problem.close:
             self.keep_alive = False
         extra = "".join(f"{name}: {value}\r\n" for name, value in problem.headers.items()).encode("latin-1")
-        document = problem.to_json(self.identify().decode("latin-1"))
-        if self.target.startswith(b"/v2"):  # where clients of the Open Inference Protocol look for it
-            document["error"] = document["detail"]
-        if "retry-after" in problem.headers:  # SageMaker passes the body on, and no header
-            document["retry_after"] = int(problem.headers["retry-after"])
-        body = orjson.dumps(document)
+        body = orjson.dumps(problem.to_json(self.identify().decode("latin-1")))
         self.respond(problem.status, _PROBLEM, body, extra)
 
     def identify(self) -> bytes:

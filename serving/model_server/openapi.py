@@ -19,15 +19,22 @@ _DOMAIN = re.compile(r"[A-Za-z0-9.-]{1,253}(:\d{1,5})?")
 _PATH = re.compile(r"[A-Za-z0-9/._~-]{1,512}")
 PROBLEM = {"$ref": "#/components/schemas/Problem"}
 FAILURES = {
-    "400": "The body cannot be read.",
+    "400": "The request cannot be read.",
+    "403": "No valid key or signature, no permission to call this route, or no such route.",
     "406": "No answer in a media type that Accept names.",
     "413": "The body is too large.",
-    "415": "The body's media type is not read here.",
-    "422": "The body does not fit the model's signature; `errors` names field and row.",
-    "429": "The model's queue is full; try again after Retry-After seconds.",
+    "415": "The body's media type or encoding is not read here.",
+    "422": "The body does not fit the model's signature, and `errors` names field and row; or the answer "
+    "would be too large.",
+    "429": "Too many requests; try again after Retry-After seconds.",
     "500": "The model failed.",
+    "502": "The servers behind the API failed.",
     "503": "The model is loading or the server is about to stop; try again after Retry-After seconds.",
+    "504": "No answer in time.",
 }
+OF_PREDICTIONS = ("400", "406", "413", "415", "422", "429", "500", "503")
+OF_THE_API = ("400", "403", "413", "429", "500", "502", "503", "504")  # in front of every route
+WAIT = {"description": "Seconds to wait before another try.", "schema": {"type": "integer", "minimum": 0}}
 
 
 def describe(engine: Engine, name: str, api_auth: str) -> dict[str, Any]:
@@ -52,6 +59,10 @@ def describe(engine: Engine, name: str, api_auth: str) -> dict[str, Any]:
             "modelReady", "Whether the model answers.", {"type": "object"}, failures=("503",)
         )
         paths[f"{model}/infer"] = {"post": _infer()}
+    if api_auth:
+        for operations in paths.values():
+            for operation in operations.values():
+                operation["responses"] = _failures(OF_THE_API) | operation["responses"]
     return {
         "openapi": "3.1.0",
         "info": {
@@ -110,6 +121,7 @@ def _failures(statuses: tuple[str, ...]) -> dict[str, Any]:
         status: {
             "description": FAILURES[status],
             "content": {"application/problem+json": {"schema": PROBLEM}},
+            **({"headers": {"Retry-After": WAIT}} if status in ("429", "503") else {}),
         }
         for status in statuses
     }
@@ -123,7 +135,7 @@ def _invocations(engine: Engine) -> dict[str, Any]:
             "summary": "A prediction, by the model's own code.",
             "requestBody": {"required": True, "content": anything},
             "responses": {"200": {"description": "The answer.", "content": anything}}
-            | _failures(tuple(FAILURES)),
+            | _failures(OF_PREDICTIONS),
         }
     binary = {"schema": {"type": "string", "format": "binary"}}
     text = {"schema": {"type": "string"}}
@@ -140,8 +152,7 @@ def _invocations(engine: Engine) -> dict[str, Any]:
         "operationId": "invoke",
         "summary": "Predictions, an entry a row.",
         "requestBody": {"required": True, "content": bodies},
-        "responses": {"200": {"description": "Predictions.", "content": answers}}
-        | _failures(tuple(FAILURES)),
+        "responses": {"200": {"description": "Predictions.", "content": answers}} | _failures(OF_PREDICTIONS),
     }
 
 
@@ -162,7 +173,7 @@ def _infer() -> dict[str, Any]:
                 },
             }
         }
-        | _failures(tuple(status for status in FAILURES if status != "406")),
+        | _failures(tuple(status for status in OF_PREDICTIONS if status != "406")),
     }
 
 
@@ -170,8 +181,8 @@ def _schemas(engine: Engine, signature: Signature) -> dict[str, Any]:
     row = _row(signature)
     rows = {"type": "array", "minItems": 1, "items": row}
     invocation: list[dict[str, Any]] = [
-        _object({"instances": rows, "parameters": {"type": "object"}}, ["instances"]),
-        _object({"inputs": rows, "parameters": {"type": "object"}}, ["inputs"]),
+        _exactly({"instances": rows, "parameters": {"type": "object"}}, ["instances"]),
+        _exactly({"inputs": rows, "parameters": {"type": "object"}}, ["inputs"]),
         rows,
     ]
     shared = {
@@ -182,9 +193,11 @@ def _schemas(engine: Engine, signature: Signature) -> dict[str, Any]:
                 "status": {"type": "integer"},
                 "detail": {"type": "string"},
                 "instance": {"type": "string"},
+                "error": {"type": "string"},
+                "retry_after": {"type": "integer", "minimum": 0},
                 "errors": {"type": "array", "items": {"type": "object"}},
             },
-            ["type", "title", "status", "detail", "instance"],
+            ["type", "title", "status", "detail", "instance", "error"],
         ),
     }
     if isinstance(engine, RawEngine):
@@ -224,12 +237,12 @@ def _schemas(engine: Engine, signature: Signature) -> dict[str, Any]:
 def _row(signature: Signature) -> dict[str, Any]:
     if len(signature.inputs) > 1:
         fields = {tensor.name: _values(tensor.shape[1:], tensor) for tensor in signature.inputs}
-        return _object(fields, list(fields))
+        return _exactly(fields, list(fields))
     tensor = signature.inputs[0]
     plain = _values(tensor.shape[1:], tensor)
     if not tensor.columns:
         return plain
-    named = _object({column: _scalar(tensor) for column in tensor.columns}, list(tensor.columns))
+    named = _exactly({column: _scalar(tensor) for column in tensor.columns}, list(tensor.columns))
     return {"anyOf": [plain, named]}
 
 
@@ -249,16 +262,26 @@ def _scalar(tensor: Tensor) -> dict[str, Any]:
 
 
 def _tensor(tensor: Tensor) -> dict[str, Any]:
+    dimensions = [{"const": size} if size > 0 else {"type": "integer", "minimum": 1} for size in tensor.shape]
     return _object(
         {
             "name": {"const": tensor.name},
             "datatype": {"const": tensor.datatype},
-            "shape": {"type": "array", "items": {"type": "integer"}},
+            "shape": {
+                "type": "array",
+                "prefixItems": dimensions,
+                "minItems": len(dimensions),
+                "maxItems": len(dimensions),
+            },
             "data": {"type": "array"},
             "parameters": {"type": "object"},
         },
         ["name", "datatype", "shape"],
     )
+
+
+def _exactly(properties: dict[str, Any], required: list[str]) -> dict[str, Any]:
+    return {**_object(properties, required), "additionalProperties": False}
 
 
 def _object(properties: dict[str, Any], required: list[str]) -> dict[str, Any]:

@@ -55,13 +55,18 @@ class ProblemError(Exception):
         return f"{self.status}: {self.detail}"
 
     def to_json(self, request_id: str) -> dict[str, Any]:
+        detail = _short(self.detail)
         body: dict[str, Any] = {
             "type": "about:blank",
             "title": _TITLES.get(self.status) or HTTPStatus(self.status).phrase,
             "status": self.status,
-            "detail": _short(self.detail),
+            "detail": detail,
             "instance": request_id,
+            "error": detail,  # where clients of the Open Inference Protocol look for it
         }
+        wait = self.headers.get("retry-after", "")
+        if wait.isdecimal():  # SageMaker passes the body on, and no header
+            body["retry_after"] = int(wait)
         if self.errors:
             body["errors"] = [fault.to_json() for fault in self.errors]
         return body

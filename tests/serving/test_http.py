@@ -328,9 +328,9 @@ def test_a_known_head_has_each_requests_own_id(digits: ModelServer) -> None:
         assert ids(client) != ids(client)
 
 
-def test_a_tunnelled_head_is_a_tunnel_every_time(digits: ModelServer) -> None:
+def test_a_tunnelled_head_is_a_tunnel_every_time(start: Callable[..., ModelServer]) -> None:
     tunnelled = "x-amzn-sagemaker-custom-attributes: modelstacks-route=GET /v2"
-    with connect(digits) as client:
+    with connect(start(ARTIFACTS / "digits-onnx", model_name="digits", tunnel=True)) as client:
         for _ in range(3):
             client.sendall(predict_request(ROWS[:1], tunnelled))
             answer = client.recv(65_536)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from model_server.problems import ProblemError, too_large
 from support.cdk import CONTEXT, PROJECT, Template, use_own_node
 from support.plans import make
 
@@ -152,14 +153,50 @@ def test_the_stage_is_traced_and_logs_each_request_but_no_body(template: Templat
     assert stage["MethodSettings"][0]["DataTraceEnabled"] is False
 
 
-def test_api_gateways_own_errors_are_problem_json(template: Template) -> None:
-    for response in template.all("AWS::ApiGateway::GatewayResponse").values():
-        content_type = response["ResponseParameters"]["gatewayresponse.header.Content-Type"]
-        assert content_type == "'application/problem+json'"
-        body = response["ResponseTemplates"]["application/json"].replace(
-            "$context.error.messageString", '"x"'
+def gateway_problems(template: Template) -> dict[str, tuple[dict[str, Any], dict[str, Any]]]:
+    """The API's gateway responses and their documents, by type."""
+    return {
+        response["ResponseType"]: (
+            response,
+            json.loads(
+                response["ResponseTemplates"]["application/json"].replace(
+                    "$context.error.messageString", '"its own words"'
+                )
+            ),
         )
-        assert set(json.loads(body)) == {"type", "title", "detail", "instance"}
+        for response in template.all("AWS::ApiGateway::GatewayResponse").values()
+    }
+
+
+def test_api_gateways_own_errors_are_the_model_servers_problems(template: Template) -> None:
+    members = set(ProblemError(503, "x").to_json("id"))
+    for kind, (response, document) in gateway_problems(template).items():
+        sent = response["ResponseParameters"]
+        assert sent["gatewayresponse.header.Content-Type"] == "'application/problem+json'"
+        assert sent["gatewayresponse.header.X-Request-Id"] == "context.requestId"
+        assert document["error"] == document["detail"]
+        if kind.startswith("DEFAULT"):  # whatever AWS may add: nobody knows its status
+            assert set(document) == members - {"status"}
+            continue
+        assert set(document) - {"retry_after"} == members
+        assert str(document["status"]) == response["StatusCode"]
+        retry = sent.get("gatewayresponse.header.Retry-After")
+        assert retry == (f"'{document['retry_after']}'" if "retry_after" in document else None)
+
+
+def test_a_body_that_api_gateway_refuses_is_refused_in_the_model_servers_words(template: Template) -> None:
+    _, document = gateway_problems(template)["REQUEST_TOO_LARGE"]
+    assert document == too_large(4_194_304).to_json("$context.requestId")
+
+
+def test_a_throttled_function_is_overload_and_an_unreachable_balancer_is_not(
+    managed: Template, self_hosted: Template
+) -> None:
+    busy, document = gateway_problems(managed)["INTEGRATION_FAILURE"]
+    assert (busy["StatusCode"], document["status"]) == ("429", 429)
+    assert busy["ResponseParameters"]["gatewayresponse.header.Retry-After"] == "'1'"
+    unreachable, _ = gateway_problems(self_hosted)["INTEGRATION_FAILURE"]
+    assert unreachable["StatusCode"] == "502"
 
 
 def test_every_log_group_is_encrypted_with_the_stacks_key_and_has_an_end(template: Template) -> None:

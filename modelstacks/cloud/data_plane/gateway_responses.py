@@ -38,8 +38,8 @@ VARIABLE = re.compile(r"\$context\.([A-Za-z.]+)")
 class GatewayError(Exception):
     """An answer that API Gateway gives by itself.
 
-    `reason` says what AWS does not: which rule is missing. `response_type` is the gateway response that an API
-    can put in its place; without one, it is that of the error's kind.
+    `reason` says what AWS does not: which rule is missing. `response_type` is the gateway response that an
+    API can put in its place; without one, it is that of the error's kind.
     """
 
     def __init__(
@@ -63,7 +63,8 @@ def answer(
     own_status = CUSTOMIZED.get(kind, error.status) if kind in responses else error.status
     chosen = responses.get(kind) or responses.get(default)
     if chosen is None:
-        body = {"message": error.message} | ({"reason": error.reason} if error.reason else {})
+        failed = error.reason and error.status >= 500
+        body = {"message": error.message} | ({"reason": error.reason} if failed else {})
         return Response(error.status, [*headers, ("content-type", JSON)], json.dumps(body).encode())
     context = {
         "error.message": error.message,

@@ -51,6 +51,30 @@ def test_the_special_response_comes_before_the_default() -> None:
     assert (response.status, json.loads(response.body)) == (503, {"special": True})
 
 
+def test_a_throttled_function_is_500_until_the_api_says_otherwise() -> None:
+    throttled = GatewayError(
+        500,
+        "InternalServerErrorException",
+        "Internal server error",
+        "the function is throttled",
+        response_type="INTEGRATION_FAILURE",
+    )
+    overload = GatewayResponse(429, {"gatewayresponse.header.Retry-After": "'1'"}, {"application/json": "{}"})
+    unnumbered = GatewayResponse(None, {}, {"application/json": "{}"})
+    assert answer(throttled, {}, [], "r").status == 500
+    assert answer(throttled, {"DEFAULT_5XX": unnumbered}, [], "r").status == 500
+    assert answer(throttled, {"INTEGRATION_FAILURE": unnumbered}, [], "r").status == 504
+    chosen = answer(throttled, {"INTEGRATION_FAILURE": overload}, [], "r")
+    assert (chosen.status, header(chosen, "retry-after")) == (429, "1")
+    assert header(chosen, "x-modelstacks-reason") == "the function is throttled"
+
+
+def test_a_callers_fault_has_awss_body_and_its_reason_in_a_header() -> None:
+    response = answer(GatewayError(403, "ForbiddenException", "Forbidden", "no x-api-key"), {}, [], "r")
+    assert json.loads(response.body) == {"message": "Forbidden"}
+    assert header(response, "x-modelstacks-reason") == "no x-api-key"
+
+
 def test_the_default_for_callers_faults_is_not_used_for_the_apis_own() -> None:
     failed = GatewayError(500, "InternalServerErrorException", "Internal server error", "no integration")
     response = answer(failed, {"DEFAULT_4XX": TYPED}, [], "r")
