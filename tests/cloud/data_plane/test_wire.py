@@ -96,10 +96,12 @@ def test_a_head_request_has_no_body_and_the_next_one_is_not_confused() -> None:
     assert answers == [(200, b""), (200, b"after")]
 
 
-def test_a_body_over_the_limit_is_refused() -> None:
-    assert exchange(echo, Request("POST", "/", body=b"12345"), limits=Limits(body=4)) == [
-        (413, b'{"message":"Request Too Long"}')
-    ]
+def test_a_body_over_the_limit_is_not_read_and_the_handler_answers() -> None:
+    async def handle(request: Request) -> Response:
+        return Response(413 if request.oversize else 200, [], request.body)
+
+    assert exchange(handle, Request("POST", "/", body=b"12345"), limits=Limits(body=4)) == [(413, b"")]
+    assert exchange(handle, Request("POST", "/", body=b"1234"), limits=Limits(body=4)) == [(200, b"1234")]
 
 
 def test_a_body_without_a_length_ends_with_its_connection() -> None:
