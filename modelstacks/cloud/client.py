@@ -180,7 +180,8 @@ def start(
     if not state.daemon_running():  # one that has only just begun is left to win the race for the lock
         clean(project)
     state.prepare()
-    command = [sys.executable, "-m", "modelstacks.cloud", "--project", str(state.project)]
+    # -P: the working folder may hold a stranger's model, with files named like modules.
+    command = [sys.executable, "-P", "-m", "modelstacks.cloud", "--project", str(state.project)]
     command += ["--port", str(port)] if port is not None else []
     with state.daemon_log.open("ab") as log:
         daemon = subprocess.Popen(
@@ -215,7 +216,10 @@ def start(
 
 def _daemon_environment() -> dict[str, str]:
     """This process's environment, less what an AWS SDK would read of the user's own accounts."""
-    return {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
+    root = str(Path(__file__).resolve().parents[2])  # the toolkit itself, where it is not installed
+    kept["PYTHONPATH"] = os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH"))))
+    return kept
 
 
 def attach(project: Path) -> Session | None:

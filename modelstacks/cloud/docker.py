@@ -32,7 +32,7 @@ def resolve(image: str, images: Path) -> ImageEnvironment:
 def write_launcher(path: Path) -> Path:
     """Write the program that CDK_DOCKER names: it must be one path, without arguments."""
     here = Path(__file__).resolve().parents[2]
-    text = f'#!/bin/sh\nPYTHONPATH="{here}" exec "{sys.executable}" -m modelstacks.cloud.docker "$@"\n'
+    text = f'#!/bin/sh\nPYTHONPATH="{here}" exec "{sys.executable}" -P -m modelstacks.cloud.docker "$@"\n'
     if not path.exists() or path.read_text() != text:
         path.parent.mkdir(parents=True, exist_ok=True)
         new = path.with_suffix(".new")

@@ -120,6 +120,20 @@ class TestTheUsersSurroundings:
             assert (status.settled, status.problem) == (True, None)
             session.shutdown()
 
+    def test_are_not_imported(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """The working folder is where a model was unpacked, whose files have the names of modules."""
+        (folder := tmp_path / "unpacked").mkdir()
+        canary = tmp_path / "canary"
+        for name in ("moto", "httptools", "starlette", "uvicorn", "json", "boto3", "psutil", "modelstacks"):
+            (folder / f"{name}.py").write_text(f"open({str(canary)!r}, 'w').close()\nraise SystemExit(1)")
+        (project := tmp_path / "project").mkdir()
+        monkeypatch.chdir(folder)
+        with client.start(project, timeout=60) as session:
+            *_, status = session.reconcile()
+            assert (status.settled, status.problem) == (True, None)
+            session.shutdown()
+        assert not canary.exists()
+
 
 class TestEnding:
     def test_a_start_that_is_cancelled_leaves_nothing(self, tmp_path: Path) -> None:

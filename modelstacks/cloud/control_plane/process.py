@@ -92,6 +92,7 @@ def start(folder: Path, *, log: Path, timeout: float = 150.0) -> ControlPlane:
         process = subprocess.Popen(
             [
                 sys.executable,
+                "-P",  # as the daemon: nothing is imported from the working folder
                 "-m",
                 "modelstacks.cloud.control_plane",
                 "--listening",

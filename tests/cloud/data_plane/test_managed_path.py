@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import concurrent.futures
 import json
+import socket
 from typing import Any
 
 import boto3
@@ -50,6 +51,16 @@ class TestTheLambda:
             answer = http.post("/x", content="binary", headers={"accept": "image/png"})
         assert (seen["event"]["body"], seen["event"]["isBase64Encoded"]) == ("AP8=", True)
         assert (answer.content, answer.headers["content-type"]) == (b"\x89PNG", "image/png")
+
+    def test_sees_no_file_of_the_account_and_reaches_no_other_port(self, cloud: Any) -> None:
+        if cloud.plane.context.registry.sandbox.kind == "none":
+            pytest.skip("this machine has no sandbox")
+        secret = cloud.state.root / "secret"
+        secret.write_text("the account's keys")
+        with socket.create_server(("127.0.0.1", 0)) as elsewhere:
+            found = post(cloud, f"look {secret} {elsewhere.getsockname()[1]}").json()
+        assert set(found) == {"file", "port", "datagrams"}
+        assert not [what for what, came_of_it in found.items() if came_of_it == "done"]
 
     def test_runs_the_deployed_zip_with_the_functions_environment_and_deadline(self, cloud: Any) -> None:
         seen = post(cloud, "").json()
