@@ -24,9 +24,10 @@ SHORTEST_TARGET = 0.02
 # shares one (it waits for the end of the call before its own); the delay that a burst may add; the most debt.
 TARGET_CALLS = 0.75
 TARGET_SHARED_CALLS = 1.25
-BURST_CALLS = 6.0
+BURST_CALLS = 4.0
 DEBT_CALLS = 3.0
 PAYMENT = 2.0  # how much sooner than the debt itself the bound falls
+LASTING_CALLS = 6.0  # a queue that is never short for so many calls' time is no burst
 LENIENCY = 4 / 3
 FORGIVEN = 0.1  # of a busy second: a queue that is only just too long is not an overload
 # An unknown call of twice the size is expected to take this much longer: a batch costs more than one row and
@@ -92,7 +93,7 @@ class Admission:
     Every `now` is seconds of one clock that only goes forward. `call` is a call's seconds.
     """
 
-    __slots__ = ("_debt", "_floor", "_ledger", "_settled", "_target", "_target_calls")
+    __slots__ = ("_debt", "_floor", "_ledger", "_long_since", "_settled", "_target", "_target_calls")
 
     def __init__(
         self, ledger: Ledger, *, target: float = 0.0, company: float = 0.0, shared: bool = False
@@ -105,6 +106,7 @@ class Admission:
         self._floor = SHORTEST_TARGET + company
         self._debt = 0.0
         self._settled = 0.0
+        self._long_since = math.inf  # the wait has been above the target
 
     def settle(self, now: float, *, busy: bool) -> None:
         """The engine was busy, or idle, since the last time this was said."""
@@ -134,6 +136,19 @@ class Admission:
         It may have waited for somewhat longer than foreseen, as calls are not all equally long.
         """
         return self.overloaded and waited > LENIENCY * self.limit(call)
+
+    def waited(self, seconds: float, now: float, call: float) -> None:
+        """The next request, if there is one, has waited so long.
+
+        Callers that wait for their answers before they ask again keep a queue as long as they are many, and
+        none is refused: that is no burst either once it lasts.
+        """
+        if seconds <= self.target(call):
+            self._long_since = math.inf
+            return
+        self._long_since = min(self._long_since, now)
+        if now - self._long_since > LASTING_CALLS * max(self._floor, call):
+            self.refused(math.inf, call)
 
     def refused(self, seconds: float, call: float) -> None:
         """A request was refused that would have taken so many of the engine's seconds."""

@@ -289,6 +289,7 @@ class Batcher:
         self._busy = False
         self._answer(jobs, rows, size, outputs, error, seconds)
         self._shed(now)
+        self._admission.waited(self._wait_of_next(now), now, self._call)
         if self._queue and not self._scheduled:
             self._run()
 
@@ -357,6 +358,13 @@ class Batcher:
                 return
             waiting.popleft()
             job.fail(self._refuse(Forecast(now - job.arrived, 0.0, alone, max(alone, self._call))))
+
+    def _wait_of_next(self, now: float) -> float:
+        """How long the head of the queue has waited; 0 where all that waits fits in the next shared call."""
+        waiting = self._queue
+        if not waiting or (self._max_rows > 1 and sum([job.rows for job in waiting]) <= self._max_rows):
+            return 0.0
+        return now - waiting[0].arrived
 
     def _refuse(self, forecast: Forecast) -> ProblemError:
         admission = self._admission

@@ -68,7 +68,7 @@ def test_one_slow_call_says_little_and_several_in_a_row_say_much() -> None:
 
 def test_a_burst_may_wait_for_several_calls_and_lasting_overload_for_less_than_one() -> None:
     admission = Admission(Alone())
-    assert admission.limit(1.0) == 6.0
+    assert admission.limit(1.0) == 4.0
     for _ in range(10):
         admission.refused(1.0, 1.0)
     assert admission.limit(1.0) == admission.target(1.0) == 0.75
@@ -80,12 +80,12 @@ def test_idle_time_pays_for_what_was_refused_and_busy_time_hardly() -> None:
     admission.refused(2.0, 1.0)
     assert admission.overloaded
     admission.settle(101.0, busy=True)
-    assert 2.0 < admission.limit(1.0) < 2.5
+    assert admission.limit(1.0) == 0.75
     admission.settle(102.0, busy=False)
-    assert 4.0 < admission.limit(1.0) < 4.5
+    assert 2.0 < admission.limit(1.0) < 2.5
     admission.settle(103.0, busy=False)
     assert not admission.overloaded
-    assert admission.limit(1.0) == 6.0
+    assert admission.limit(1.0) == 4.0
 
 
 def test_a_delay_of_a_few_milliseconds_is_no_reason_to_refuse_whatever_a_call_takes() -> None:
@@ -98,6 +98,19 @@ def test_a_delay_of_a_few_milliseconds_is_no_reason_to_refuse_whatever_a_call_ta
 def test_the_target_can_be_set_and_company_that_is_waited_for_is_no_delay() -> None:
     assert Admission(Alone(), target=3.0).target(0.1) == 3.0
     assert Admission(Alone(), company=0.5).target(0.1) == pytest.approx(0.5 + SHORTEST_TARGET)
+
+
+def test_a_queue_that_is_never_short_for_long_is_an_overload_though_nothing_was_refused() -> None:
+    """Callers that wait for their answers before they ask again are refused nothing by a burst's bound."""
+    admission = Admission(Alone())
+    for call in range(5):
+        admission.waited(3.0, float(call), 1.0)
+    admission.waited(0.5, 5.0, 1.0)  # a short wait in between: it was a burst
+    for call in range(10, 17):
+        admission.waited(3.0, float(call), 1.0)
+        assert not admission.overloaded
+    admission.waited(3.0, 17.0, 1.0)
+    assert admission.limit(1.0) == admission.target(1.0)
 
 
 def test_what_joins_a_call_costs_what_the_call_takes_longer_for_it() -> None:
@@ -116,7 +129,7 @@ def test_what_overloads_one_worker_is_seen_by_all_until_it_is_idle_or_dead() -> 
     assert other.overloaded
     assert other.limit(1.0) == other.target(1.0)
     mine.settle(2.0, busy=False)
-    assert other.limit(1.0) == 4.0
+    assert other.limit(1.0) == 2.0
     for gauge in metrics.GAUGES:
         shared.worker(0).values[gauge] = 0  # as its supervisor does
     assert not other.overloaded
@@ -322,7 +335,7 @@ def test_a_burst_on_an_idle_server_is_served() -> None:
         scene = Scene(constant)
         scene.ask()  # the first call teaches what one takes
         await scene.until(1.0)
-        asks = [scene.ask() for _ in range(6)]
+        asks = [scene.ask() for _ in range(4)]
         await scene.until(3.0)
         assert all(ask.latency for ask in asks)
 
@@ -335,7 +348,7 @@ def test_a_burst_is_served_again_once_an_overload_is_over() -> None:
         await load(scene, 3 / CALL, 10)
         assert scene.refused
         await scene.until(200.0)
-        asks = [scene.ask() for _ in range(6)]
+        asks = [scene.ask() for _ in range(4)]
         await scene.until(210.0)
         assert all(ask.latency for ask in asks)
 
