@@ -130,7 +130,9 @@ def test_what_may_take_long_to_read_is_read_aside(content_type: bytes, size: int
 
     tensor = Tensor("x", "FP32", (-1, 2))
     reader = InputReader(Signature((tensor,), (tensor,)))
-    handler = Invocations(cast(Engine, Mock()), reader, cast(Batcher, None), cast(LargeBodies, Aside()))
+    handler = Invocations(
+        cast(Engine, Mock()), reader, cast(Batcher, None), cast(LargeBodies, Aside()), 1 << 20
+    )
     server = Server(lambda _request: None, Settings(model_name="m"), metrics.SharedMetrics(1).worker(0))
     request = Request(Connection(server))
     request.headers, request.body = {b"content-type": content_type}, b"?" * size
