@@ -446,7 +446,7 @@ class ApiGateways:
         outcome = await self._functions.invoke(name, payload, call.trace)
         if outcome.throttled:
             raise broken(
-                f"lambda {name} is throttled: its reserved concurrency is used up",
+                f"lambda {name} is throttled: {_used_up(outcome.payload)} is used up",
                 response_type="INTEGRATION_FAILURE",
             )
         if outcome.error:
@@ -486,6 +486,11 @@ def _function_error(payload: bytes) -> str:
 
 def _authorization(method: Method) -> Any:
     return method.authorization if method.authorization in ("NONE", "AWS_IAM") else "NONE"
+
+
+def _used_up(throttled: bytes) -> str:
+    """What the Reason of a throttled invocation speaks of."""
+    return "its reserved concurrency" if b"Reserved" in throttled else "the account's concurrency"
 
 
 def _function_name(arn: str) -> str:

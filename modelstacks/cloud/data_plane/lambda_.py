@@ -41,8 +41,7 @@ from modelstacks.core.errors import DeploymentFailed, EnvironmentFault, Modelsta
 
 __all__ = ["Functions"]
 
-# Each is started when no other is free, and takes some 50 MB: these are about as many as a laptop can bear.
-# Beyond these an invocation waits for one to become free, where Lambda would go on or throttle it.
+# The account's concurrency. Each takes some 50 MB: these are about as many as a laptop can bear.
 MOST_ENVIRONMENTS = 20
 STOP_SECONDS = 2.0
 # Lambda gives the init phase ten seconds beside the function's timeout; a busy laptop needs more.
@@ -164,6 +163,17 @@ class _FunctionState:
         self.running = 0
 
 
+def _over_the_limit(state: _FunctionState) -> str:
+    """Lambda's reason to throttle one more invocation; empty where it may run. No invocation ever waits for
+    another in AWS: a queue here would hide an overload from whoever answers it behind the function."""
+    reserved = state.function.reserved_concurrency
+    if reserved is not None and state.running >= reserved:
+        return "ReservedFunctionConcurrentInvocationLimitExceeded"
+    if state.running >= MOST_ENVIRONMENTS:
+        return "ConcurrentInvocationLimitExceeded"
+    return ""
+
+
 class Functions:
     """Every Lambda function of the account."""
 
@@ -280,12 +290,9 @@ class Functions:
         with self._context.traffic.passing(f"lambda {name}") as counter:
             if state.reason:
                 return _error("Runtime.Unavailable", state.reason)
-            reserved = state.function.reserved_concurrency
-            if reserved is not None and state.running >= reserved:
+            if why := _over_the_limit(state):
                 counter.refusals += 1
-                return Outcome(
-                    b'{"Reason":"ReservedFunctionConcurrentInvocationLimitExceeded"}', throttled=True
-                )
+                return Outcome(json.dumps({"Reason": why}).encode(), throttled=True)
             state.running += 1
             try:
                 if delay := self._context.faults.latency(name):

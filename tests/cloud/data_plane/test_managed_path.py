@@ -13,6 +13,7 @@ import pytest
 from botocore.exceptions import ClientError
 
 from modelstacks.cloud import api
+from modelstacks.cloud.data_plane import lambda_
 
 
 def post(cloud: Any, body: str, path: str = "/anything", **headers: str) -> httpx.Response:
@@ -123,6 +124,23 @@ class TestTheLambda:
         throttled = [one for one in answers if one.status_code == 500]
         assert len(throttled) == 2
         assert all("reserved concurrency" in one.json()["reason"] for one in throttled)
+
+    def test_is_throttled_beyond_the_accounts_concurrency_and_never_waits(
+        self, cloud: Any, managed: dict[str, str]
+    ) -> None:
+        client = cloud.client("lambda")
+        client.delete_function_concurrency(FunctionName=managed["Function"])
+        cloud.settle()
+        state = cloud.plane._functions._states[managed["Function"]]
+        state.running += lambda_.MOST_ENVIRONMENTS
+        try:
+            refused = post(cloud, "")
+        finally:
+            state.running -= lambda_.MOST_ENVIRONMENTS
+            client.put_function_concurrency(FunctionName=managed["Function"], ReservedConcurrentExecutions=2)
+            cloud.settle()
+        assert refused.status_code == 500
+        assert "the account's concurrency is used up" in refused.json()["reason"]
 
     def test_needs_a_permission_for_api_gateway(self, cloud: Any, managed: dict[str, str]) -> None:
         client = cloud.client("lambda")
