@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 from pathlib import Path
 
 import pytest
@@ -173,6 +174,52 @@ def test_a_real_model_in_a_real_engine(
     found = asked.inspect(ROOT / "model_artifacts" / artifact, engine, trust_code=False)
     assert (found.engine, found.task) == (engine, task)
     assert found.signature.inputs
+
+
+HOSTILE = """
+import json, os, socket, subprocess
+def attempt(work, *arguments):
+    try:
+        work(*arguments)
+    except OSError as error:
+        return type(error).__name__
+    return "done"
+def model_fn(folder):
+    raise ValueError(json.dumps({{
+        "read a key": attempt(open, {key!r}),
+        "write beside it": attempt(open, {canary!r}, "w"),
+        "write into the model": attempt(open, folder + "/canary", "w"),
+        "connect": attempt(socket.create_connection, ("127.0.0.1", {port}), 5),
+        "unix socket": attempt(lambda: socket.socket(socket.AF_UNIX).connect({bus!r})),
+        "fork": attempt(os.fork),
+        "start a program": attempt(subprocess.run, ["/bin/sh", "-c", "echo > {canary}"]),
+    }}))
+"""
+
+
+@pytest.mark.parametrize("kind", MECHANISMS)
+def test_a_trusted_script_reaches_nothing_of_the_machine(kind: str, tmp_path: Path, model: Path) -> None:
+    (home := tmp_path / "home").mkdir()
+    (home / "id_rsa").write_text("a key")
+    python = engines(tmp_path / "image")
+    with socket.create_server(("127.0.0.1", 0)) as server, socket.socket(socket.AF_UNIX) as bus:
+        bus.bind(str(home / "bus"))
+        bus.listen()
+        (model / "inference.py").write_text(
+            HOSTILE.format(
+                key=str(home / "id_rsa"),
+                canary=str(home / "canary"),
+                bus=str(home / "bus"),
+                port=server.getsockname()[1],
+            )
+        )
+        with pytest.raises(UsageError) as refused:
+            ModelServerInspector(lambda _: python, opened(kind)).inspect(model, "script", trust_code=True)
+    found = json.loads(str(refused.value).partition("ValueError: ")[2])
+    assert len(found) == 7
+    assert not [what for what, came_of_it in found.items() if came_of_it == "done"]
+    assert sorted(path.name for path in home.iterdir()) == ["bus", "id_rsa"]
+    assert [path.name for path in model.iterdir()] == ["inference.py"]
 
 
 def test_a_model_that_needs_more_memory_than_there_is(kind: str, tmp_path: Path) -> None:
