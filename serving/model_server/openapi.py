@@ -137,8 +137,8 @@ def _invocations(engine: Engine) -> dict[str, Any]:
             "responses": {"200": {"description": "The answer.", "content": anything}}
             | _failures(OF_PREDICTIONS),
         }
-    binary = {"schema": {"type": "string", "format": "binary"}}
-    text = {"schema": {"type": "string"}}
+    binary = {"schema": {"type": "string", "format": "binary", "minLength": 1}}
+    text = {"schema": {"type": "string", "minLength": 1}}
     takes_images = engine.signature.inputs[0].image is not None
     bodies = {
         media: binary if "x-np" in media or "image" in media or "octet" in media else text
@@ -178,8 +178,7 @@ def _infer() -> dict[str, Any]:
 
 
 def _schemas(engine: Engine, signature: Signature) -> dict[str, Any]:
-    row = _row(signature)
-    rows = {"type": "array", "minItems": 1, "items": row}
+    rows = _rows(signature)
     invocation: list[dict[str, Any]] = [
         _exactly({"instances": rows, "parameters": {"type": "object"}}, ["instances"]),
         _exactly({"inputs": rows, "parameters": {"type": "object"}}, ["inputs"]),
@@ -234,16 +233,24 @@ def _schemas(engine: Engine, signature: Signature) -> dict[str, Any]:
     }
 
 
-def _row(signature: Signature) -> dict[str, Any]:
+def _rows(signature: Signature) -> dict[str, Any]:
+    """Rows, all of one form."""
+    forms: list[dict[str, Any]] = [
+        {"type": "array", "minItems": 1, "items": row} for row in _row_forms(signature)
+    ]
+    return forms[0] if len(forms) == 1 else {"anyOf": forms}
+
+
+def _row_forms(signature: Signature) -> list[dict[str, Any]]:
     if len(signature.inputs) > 1:
         fields = {tensor.name: _values(tensor.shape[1:], tensor) for tensor in signature.inputs}
-        return _exactly(fields, list(fields))
+        return [_exactly(fields, list(fields))]
     tensor = signature.inputs[0]
     plain = _values(tensor.shape[1:], tensor)
     if not tensor.columns:
-        return plain
+        return [plain]
     named = _exactly({column: _scalar(tensor) for column in tensor.columns}, list(tensor.columns))
-    return {"anyOf": [plain, named]}
+    return [plain, named]
 
 
 def _values(shape: tuple[int, ...], tensor: Tensor) -> dict[str, Any]:
@@ -263,7 +270,7 @@ def _scalar(tensor: Tensor) -> dict[str, Any]:
 
 def _tensor(tensor: Tensor) -> dict[str, Any]:
     dimensions = [{"const": size} if size > 0 else {"type": "integer", "minimum": 1} for size in tensor.shape]
-    return _object(
+    described = _object(
         {
             "name": {"const": tensor.name},
             "datatype": {"const": tensor.datatype},
@@ -278,6 +285,10 @@ def _tensor(tensor: Tensor) -> dict[str, Any]:
         },
         ["name", "datatype", "shape"],
     )
+    # In JSON, or as bytes behind it.
+    sized = {"required": ["binary_data_size"], "properties": {"binary_data_size": {"type": "integer"}}}
+    binary = {"required": ["parameters"], "properties": {"parameters": sized}}
+    return described | {"anyOf": [{"required": ["data"]}, binary]}
 
 
 def _exactly(properties: dict[str, Any], required: list[str]) -> dict[str, Any]:

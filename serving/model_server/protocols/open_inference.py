@@ -149,7 +149,7 @@ class Infer:
             raise invalid(Fault("must be a list of whole numbers", f"{tensor.name}.shape"))
         if datatype == tensor.datatype:
             return shape, tensor
-        if datatype not in DTYPES:
+        if type(datatype) is not str or datatype not in DTYPES:
             raise invalid(Fault(f"{datatype!r} is not one of {', '.join(DTYPES)}", f"{tensor.name}.datatype"))
         return shape, Tensor(tensor.name, datatype, tensor.shape, tensor.columns)
 

@@ -404,6 +404,35 @@ def test_a_load_balancer_keeps_two_zones_and_its_health_checks_their_bounds(acco
             balancing.modify_target_group(TargetGroupArn=ids["Targets"], **change)
 
 
+@pytest.mark.parametrize(
+    ("regex", "replace", "said"),
+    [
+        ("^/live(", "$1", r"is not valid: missing \), unterminated subpattern"),
+        ("^/live(/.*)$", "$2", "refers to a group that the regex"),
+        ("a" * 1025, "x", "at most 1024 characters"),
+    ],
+)
+def test_a_rule_whose_pattern_could_not_be_applied_is_refused(
+    account: Account, regex: str, replace: str, said: str
+) -> None:
+    ids = account.create("balanced", BALANCED)
+    balancing = account.client("elbv2")
+    answer = {"Type": "fixed-response", "FixedResponseConfig": {"StatusCode": "404"}}
+    listener = balancing.create_listener(
+        LoadBalancerArn=ids["Balancer"], Protocol="HTTP", Port=8080, DefaultActions=[answer]
+    )["Listeners"][0]["ListenerArn"]
+    conditions = [{"Field": "path-pattern", "Values": ["/*"]}]
+    rewrites = {"Rewrites": [{"Regex": regex, "Replace": replace}]}
+    transforms = [{"Type": "url-rewrite", "UrlRewriteConfig": rewrites}]
+    rule = {"ListenerArn": listener, "Conditions": conditions, "Actions": [answer]}
+    with pytest.raises(ClientError, match=said) as error:
+        balancing.create_rule(**rule, Priority=1, Transforms=transforms)
+    assert code(error) == "ValidationError"
+    made = balancing.create_rule(**rule, Priority=1)["Rules"][0]["RuleArn"]
+    with pytest.raises(ClientError, match=said):
+        balancing.modify_rule(RuleArn=made, Transforms=transforms)
+
+
 # --- ECS ------------------------------------------------------------------------------------------
 
 

@@ -106,6 +106,7 @@ FAULTS: dict[str, tuple[Any, int, str]] = {
     "an input twice": ({"inputs": [tensor(), tensor()]}, 422, "twice"),
     "a name that is no string": ({"inputs": [tensor(name=[1])]}, 422, "not an input"),
     "an unknown datatype": ({"inputs": [tensor(datatype="FP8")]}, 422, "FP8"),
+    "a datatype that is no text": ({"inputs": [tensor(datatype={})]}, 422, "is not one of"),
     "strings for numbers": ({"inputs": [tensor(datatype="BYTES", data=["a"] * 64)]}, 422, "must be FP32"),
     "too few values": ({"inputs": [tensor(data=[1.0])]}, 422, "1 values, but shape [1, 64] has 64"),
     "a negative size": ({"inputs": [tensor(shape=[-1, 64])]}, 422, "shape"),

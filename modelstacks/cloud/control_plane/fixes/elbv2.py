@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
+from collections.abc import Iterator
 from typing import Any
 
 from moto.elbv2.exceptions import ELBClientError
@@ -18,6 +20,9 @@ _SECONDS = {
     "idle_timeout.timeout_seconds": (1, 4000),
     "client_keep_alive.seconds": (60, 604_800),
 }
+
+#: Characters of a regular expression and of its replacement, as RewriteConfig's documentation states them.
+_LONGEST_PATTERN = 1024
 
 #: Attribute -> its values.
 _VALUES = {
@@ -66,6 +71,17 @@ def install() -> None:
 
 
 def _keep_transforms() -> None:
+    for action in ("create_rule", "modify_rule"):
+
+        @beforehand(ELBV2Response, action)
+        def check_patterns(self: Any) -> None:
+            for condition in self._get_param("Conditions", []):
+                for config in ("PathPatternConfig", "HostHeaderConfig", "HttpHeaderConfig"):
+                    for pattern in condition.get(config, {}).get("RegexValues", []):
+                        _check_pattern(pattern)
+            for rewrite in _rewrites(self._get_param("Transforms", [])):
+                _check_pattern(rewrite["Regex"], rewrite["Replace"])
+
     @afterwards(ELBV2Response, "create_rule")
     def keep_transforms(self: Any, answer: Any) -> Any:
         for rule in answer.result["Rules"]:
@@ -79,6 +95,26 @@ def _keep_transforms() -> None:
             if given or self._get_bool_param("ResetTransforms", False):
                 rule.transforms = given or []
         return answer
+
+
+def _rewrites(transforms: list[dict[str, Any]]) -> Iterator[dict[str, str]]:
+    for transform in transforms:
+        for config in ("UrlRewriteConfig", "HostHeaderRewriteConfig"):
+            yield from transform.get(config, {}).get("Rewrites", [])
+
+
+def _check_pattern(pattern: str, replacement: str = "") -> None:
+    """A pattern that cannot be compiled would fail each request that meets its rule."""
+    if max(len(pattern), len(replacement)) > _LONGEST_PATTERN:
+        raise ELBClientError("ValidationError", f"A regex can have at most {_LONGEST_PATTERN} characters")
+    try:
+        groups = re.compile(pattern).groups
+    except re.error as error:
+        raise ELBClientError("ValidationError", f"The regex '{pattern}' is not valid: {error}") from error
+    if any(int(number) > groups for number in re.findall(r"\$(\d)", replacement)):
+        raise ELBClientError(
+            "ValidationError", f"'{replacement}' refers to a group that the regex '{pattern}' does not have"
+        )
 
 
 def _subnet_ids(response: Any) -> list[str]:
