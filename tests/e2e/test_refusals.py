@@ -154,7 +154,9 @@ def test_what_is_missing_in_the_template_is_named(
     deployment, _, architecture = stack.partition("-")
     body = holdout(deployment).body
     with deployed_otherwise(cloud, stack, change):
-        assert cloud.predict(deployment, architecture, body).status in status
+        answer = cloud.predict(deployment, architecture, body)
+        assert answer.status in status
+        assert reason in answer.headers["x-modelstacks-reason"]
         assert any(reason in refusal.reason for refusal in cloud.status().refusals[-5:])
 
 

@@ -184,7 +184,7 @@ class TestTheWayToTheEndpoint:
             ec2.authorize_security_group_ingress(**change)
             cloud.settle()
         assert answer.status_code == 502
-        assert "has no ingress rule for tcp 443 from lambda" in answer.text
+        assert "has no ingress rule for tcp 443 from lambda" in answer.headers["x-modelstacks-reason"]
 
     def test_is_closed_without_the_interface_endpoint(self, cloud: Any, managed: dict[str, str]) -> None:
         ec2 = cloud.client("ec2")
@@ -203,7 +203,7 @@ class TestTheWayToTheEndpoint:
                 SecurityGroupIds=[managed["EndpointGroup"]],
             )
             cloud.settle()
-        assert "no route to sagemaker.runtime" in answer.text
+        assert "no route to sagemaker.runtime" in answer.headers["x-modelstacks-reason"]
         assert post(cloud, "invoke managed").status_code == 200
 
     def test_is_closed_to_a_role_without_the_permission(self, cloud: Any, managed: dict[str, str]) -> None:
@@ -218,7 +218,11 @@ class TestTheWayToTheEndpoint:
         finally:
             iam.put_role_policy(**role, PolicyDocument=json.dumps(document))
             cloud.settle()
-        assert "is not authorized to perform: sagemaker:InvokeEndpoint" in answer.text
+        reason = "is not authorized to perform: sagemaker:InvokeEndpoint"
+        assert reason in answer.headers["x-modelstacks-reason"]
+
+    def test_names_no_reason_where_nothing_was_refused(self, cloud: Any) -> None:
+        assert "x-modelstacks-reason" not in post(cloud, "invoke managed").headers
 
     def test_ends_at_an_unknown_endpoint_as_aws_says(self, cloud: Any) -> None:
         assert "not authorized to perform: sagemaker:InvokeEndpoint" in post(cloud, "invoke other").text
