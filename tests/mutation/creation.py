@@ -24,9 +24,7 @@ def _resolved(value: Any) -> Any:
     if isinstance(value, list):
         return [_resolved(item) for item in value]
     if isinstance(value, dict):
-        if (len(value) == 1 and (name := next(iter(value))) in ("Ref",)) or any(
-            key.startswith("Fn::") for key in value
-        ):
-            return f"resolved-{name if len(value) == 1 else 'value'}"
+        if any(key == "Ref" or key.startswith("Fn::") for key in value):
+            return "resolved"
         return {key: _resolved(item) for key, item in value.items()}
     return value
