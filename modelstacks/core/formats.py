@@ -10,7 +10,7 @@ import json
 import re
 import zipfile
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
 
@@ -19,6 +19,7 @@ from modelstacks.core.mlflow import MLMODEL, read_mlmodel
 from modelstacks.core.model_files import name_fault, walk
 from modelstacks.core.protobuf import MalformedError, external_data, is_onnx, is_saved_model
 from modelstacks.core.scripts import SCRIPTS
+from modelstacks.core.skops_types import SCHEMA, foreign_types
 
 __all__ = ["FORMATS", "Detected", "Format", "detect", "select", "sniff"]
 
@@ -80,6 +81,7 @@ _TRANSFORMERS_FILES = (
 
 _PICKLE_SUFFIXES = (".pkl", ".pickle", ".joblib")
 _HEAD = 1 << 16
+_LARGEST_CONFIG = 16 << 20  # bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +91,7 @@ class Detected:
     engine: str
     weights: Mapping[str, Format]
     data: frozenset[str] = frozenset()  # the files that weights keep tensors in
+    types: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # skops file -> what it would import
     scripts: tuple[str, ...] = ()  # files of Python that the script engine would run
 
     @property
@@ -101,7 +104,16 @@ class Detected:
         return (
             *(f"{path} is Python code, which runs as it is" for path in self.scripts),
             *(f"{path} is a pickle, which runs whatever code it names" for path in self.pickles),
+            *(
+                f"{path} names {', '.join(names[:5])}, which is no plain part of scikit-learn, numpy or scipy"
+                for path, names in self.types.items()
+            ),
         )
+
+    @property
+    def to_scan(self) -> tuple[str, ...]:
+        """The files that are looked through for hidden code before anything loads them."""
+        return (*self.pickles, *self.types)
 
 
 def sniff(path: Path) -> Format | None:
@@ -143,12 +155,14 @@ def detect(directory: Path, paths: Collection[str] | None = None, *, where: str 
     if MLMODEL in paths:
         raise _mlflow_refusal(directory, weights, where)
     if scripts := tuple(script for script in SCRIPTS if script in paths):
-        return Detected("script", weights, scripts=scripts)
+        return Detected("script", weights, scripts=scripts, types=_foreign(weights, directory))
     if "config.json" in paths and _is_transformers_config(directory / "config.json"):
         # A hub's folder often holds the same weights in several formats. The model server takes them in this
         # order.
         for wanted in ("ONNX", "safetensors", "PyTorch pickle", "pickle"):
             if served := {path: kind for path, kind in weights.items() if kind.name == wanted}:
+                if wanted != "ONNX":
+                    _refuse_auto_map(directory / "config.json", where)
                 return _with_data(Detected("transformers", served), directory, paths, where)
         raise UsageError(
             f"{where} has a transformers config.json but no weights",
@@ -247,7 +261,13 @@ def _with_data(detected: Detected, directory: Path, paths: Collection[str], wher
                     fix="put the file beside the graph, and name it in model.include where that is set",
                 )
             data.add(str(beside))
-    return replace(detected, data=frozenset(data))
+    return replace(detected, data=frozenset(data), types=_foreign(detected.weights, directory))
+
+
+def _foreign(weights: Mapping[str, Format], directory: Path) -> dict[str, tuple[str, ...]]:
+    """The skops files that would import more than scikit-learn, numpy and scipy, and what."""
+    named = {path: foreign_types(directory / path) for path, kind in weights.items() if kind.name == "skops"}
+    return {path: names for path, names in named.items() if names}
 
 
 def _mlflow_refusal(directory: Path, weights: Mapping[str, Format], where: str) -> UsageError:
@@ -329,7 +349,7 @@ def _sniff_zip(path: Path) -> Format | None:
             names = archive.namelist()
     except (zipfile.BadZipFile, OSError, ValueError):
         return None
-    if "schema.json" in names:
+    if SCHEMA in names:
         return FORMATS["skops"]
     if any(name.endswith("/constants.pkl") for name in names) and any("/code/" in name for name in names):
         return FORMATS["TorchScript"]
@@ -343,8 +363,26 @@ def _sniff_zip(path: Path) -> Format | None:
 
 
 def _is_transformers_config(path: Path) -> bool:
+    config = _config(path)
+    return "model_type" in config or "architectures" in config
+
+
+def _config(path: Path) -> dict[str, object]:
+    """A JSON object in a file; empty where there is none."""
     try:
-        config = json.loads(path.read_bytes())
+        with path.open("rb") as content:
+            config = json.loads(content.read(_LARGEST_CONFIG))
     except (ValueError, OSError, RecursionError):
-        return False
-    return isinstance(config, dict) and ("model_type" in config or "architectures" in config)
+        return {}
+    return config if isinstance(config, dict) else {}
+
+
+def _refuse_auto_map(path: Path, where: str) -> None:
+    named = _config(path).get("auto_map")
+    if named:
+        raise UsageError(
+            f"{where} brings code of its own (auto_map in config.json), which never runs here, with or "
+            "without trust_code",
+            got=ascii(json.dumps(named))[1:-1][:160],
+            fix="choose a model that the transformers library knows, or export it to ONNX",
+        )

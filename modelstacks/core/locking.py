@@ -57,15 +57,17 @@ def lock(
         pinned = source.resolve(spec.model, place)
         detected = detect(pinned.directory, [file.path for file in pinned.files], where=_where(spec))
         _refuse_untrusted_code(spec, detected)
-        _refuse_hidden_code(spec, pinned, detected, ports, report)
         warnings = _warn(detected, pinned, report)
         license, license_from = settle(spec.model.license, pinned.license)  # noqa: A001  the field's own name
 
         made, sha256, size = make_archive(pinned.directory, pinned.files, project)
         try:
+            served = _unpacked(spec, made, place.work)
+            detected = _judged_again(spec, served, pinned, detected)
+            _refuse_hidden_code(spec, served, detected, ports, report)
             report(f"loading it in the {detected.engine} engine")
             try:
-                inspection = _inspect(spec, detected, made, pinned.task, place.work, ports)
+                inspection = _inspect(spec, detected, served, pinned.task, ports)
             except SignatureNeeded as error:
                 raise _with_skeleton(error, spec_path) from None
             report("looking up AWS's images")
@@ -120,27 +122,40 @@ def _refuse_untrusted_code(spec: Spec, detected: Detected) -> None:
         )
 
 
+def _unpacked(spec: Spec, made: Path, work: Path) -> Path:
+    """What the archive holds: a file that was left out by mistake is missed here, not in AWS."""
+    served = work / ".served"
+    served.mkdir()
+    unpack(made, served, where=_where(spec))
+    return served
+
+
+def _judged_again(spec: Spec, served: Path, pinned: Pinned, before: Detected) -> Detected:
+    """The same judgement on the archive's files, which nothing can change between a look and a load."""
+    detected = detect(served, [file.path for file in pinned.files], where=_where(spec))
+    _refuse_untrusted_code(spec, detected)
+    if detected != before:
+        raise UsageError(
+            f"{_where(spec)} was changed while it was locked", fix="lock a copy that nothing writes to"
+        )
+    return detected
+
+
 def _refuse_hidden_code(
-    spec: Spec, pinned: Pinned, detected: Detected, ports: Ports, report: Callable[[str], None]
+    spec: Spec, served: Path, detected: Detected, ports: Ports, report: Callable[[str], None]
 ) -> None:
-    if not detected.pickles:
+    if not detected.to_scan:
         return
     report("scanning it for hidden code")
-    findings = ports.scanner.scan(pinned.directory, detected.pickles)
+    findings = ports.scanner.scan(served, detected.to_scan)
     if findings:
         raise UsageError(
-            f"{_where(spec)}: the pickle would run code that no model needs: {'; '.join(findings)}",
+            f"{_where(spec)}: loading it would run code that no model needs: {'; '.join(findings[:20])}",
             fix="do not load it; ask whoever made it for a safe format",
         )
 
 
-def _inspect(
-    spec: Spec, detected: Detected, made: Path, task: str | None, work: Path, ports: Ports
-) -> Inspection:
-    """Load what the archive holds: a file that was left out by mistake is missed here, not in AWS."""
-    served = work / ".served"
-    served.mkdir()
-    unpack(made, served, where=_where(spec))
+def _inspect(spec: Spec, detected: Detected, served: Path, task: str | None, ports: Ports) -> Inspection:
     inspection = ports.inspector.inspect(served, detected.engine, trust_code=bool(detected.executables))
     if task is not None and inspection.task != task:
         raise UsageError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import zipfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -140,7 +141,7 @@ def test_a_pickle_is_scanned_before_it_is_loaded(project: Project) -> None:
     allowed = MODEL.replace("license", "trust_code: true, license")
     project.ports.scanner.findings = ["model.pkl imports posix.system"]
     message = refusal(project, project.spec(model=allowed))
-    assert "the pickle would run code that no model needs: model.pkl imports posix.system" in message
+    assert "loading it would run code that no model needs: model.pkl imports posix.system" in message
     assert project.ports.scanner.scanned == ["model.pkl"]
     assert project.ports.inspector.shown == []
 
@@ -211,3 +212,37 @@ def test_a_model_that_does_not_name_its_columns_leaves_a_signature_to_correct(pr
         "written for you, and put it beside the model as signature.json (docs/signature.md)"
     )
     assert json.loads((project.folder / "deployments/churn.signature.json").read_text()) == skeleton
+
+
+def test_what_is_scanned_and_loaded_is_what_was_packed(project: Project) -> None:
+    """A folder can change between a look and a load; the unpacked archive cannot."""
+    (project.folder / "models/churn/model.json").unlink()
+    project.write("models/churn/model.pkl", b"\x80\x04N.")
+    project.lock(project.spec(model=MODEL.replace("license", "trust_code: true, license")))
+    (scanned,) = project.ports.scanner.places
+    assert not scanned.is_relative_to(project.folder / "models")
+    assert project.ports.inspector.places == [scanned]
+
+
+def test_a_skops_file_that_names_other_libraries_needs_an_explicit_yes(project: Project) -> None:
+    (project.folder / "models/churn/model.json").unlink()
+    with zipfile.ZipFile(project.folder / "models/churn/model.skops", "w") as archive:
+        archive.writestr("schema.json", '{"__module__": "os", "__class__": "system"}')
+    assert "model.skops names os.system, which is no plain part of" in refusal(project, project.spec())
+    project.ports.inspector.inspection = replace(CLASSIFIER, engine="sklearn")
+    locked = project.lock(project.spec(model=MODEL.replace("license", "trust_code: true, license"))).lock
+    assert locked.model.trust_code
+    assert project.ports.scanner.scanned == ["model.skops"]
+
+
+@pytest.mark.parametrize("trust", ["", "trust_code: true, "])
+def test_a_network_with_code_of_its_own_is_refused_with_and_without_trust(
+    trust: str, project: Project
+) -> None:
+    (project.folder / "models/churn/model.json").unlink()
+    config = {"model_type": "mine", "auto_map": {"AutoModel": "modeling.Mine"}}
+    project.write("models/churn/config.json", json.dumps(config))
+    project.write("models/churn/model.safetensors", (2).to_bytes(8, "little") + b"{}")
+    message = refusal(project, project.spec(model=MODEL.replace("license", f"{trust}license")))
+    assert "models/churn brings code of its own (auto_map in config.json), which never runs here" in message
+    assert "modeling.Mine" in message

@@ -106,11 +106,13 @@ class SayingInspector:
     refuses: str = ""
     skeleton: dict[str, object] | None = None  # refuses for want of a signature, and offers this one
     shown: list[tuple[str, tuple[str, ...], bool]] = field(default_factory=list)
+    places: list[Path] = field(default_factory=list)
 
     def inspect(self, directory: Path, engine: str, *, trust_code: bool) -> Inspection:
         files = tuple(
             sorted(p.relative_to(directory).as_posix() for p in directory.rglob("*") if p.is_file())
         )
+        self.places.append(directory)
         self.shown.append((engine, files, trust_code))
         if self.skeleton is not None:
             raise SignatureNeeded(self.refuses, self.skeleton)
@@ -123,9 +125,11 @@ class SayingInspector:
 class SayingScanner:
     findings: Sequence[str] = ()
     scanned: list[str] = field(default_factory=list)
+    places: list[Path] = field(default_factory=list)
 
     def scan(self, directory: Path, paths: Sequence[str]) -> Sequence[str]:
         self.scanned += paths
+        self.places.append(directory)
         return self.findings
 
 

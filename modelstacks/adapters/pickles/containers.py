@@ -22,7 +22,9 @@ from pathlib import PurePosixPath
 from typing import IO, Any
 
 from modelstacks.adapters.pickles.machine import Loader, MalformedError
+from modelstacks.adapters.pickles.policy import shown, uses
 from modelstacks.core.errors import UsageError
+from modelstacks.core.skops_types import SCHEMA, is_library_type, schema_types
 
 __all__ = ["Stream", "SuspectError", "streams"]
 
@@ -185,6 +187,8 @@ def _in_zip(content: IO[bytes], name: str, size: int, depth: int) -> Iterator[St
     try:
         with zipfile.ZipFile(content) as archive:
             members = _plain_members(archive, content, size)
+            if any(member.filename == SCHEMA for member in members):
+                _check_skops(archive)
             torch = any(PurePosixPath(member.filename).name == "data.pkl" for member in members)
             if torch:
                 _check_torch(members)
@@ -235,6 +239,15 @@ def _plain_members(archive: zipfile.ZipFile, content: IO[bytes], size: int) -> l
     if any(start + 30 + packed > after for (start, packed), (after, _) in pairwise(places)):
         raise SuspectError("is a zip archive whose members overlap")
     return members
+
+
+def _check_skops(archive: zipfile.ZipFile) -> None:
+    """A skops file imports what its schema names, and makes or calls it."""
+    with archive.open(SCHEMA) as schema:
+        named = sorted(schema_types(schema))
+    strange = [name for name in named if not uses(name) and not is_library_type(*name)]
+    if strange:
+        raise SuspectError(f"imports {', '.join(map(shown, strange[:5]))}")
 
 
 def _check_torch(members: list[zipfile.ZipInfo]) -> None:

@@ -200,7 +200,7 @@ def test_sklearn_refuses_what_is_not_a_library_class(tmp_path: Path) -> None:
         folder = tmp_path / function.__name__
         folder.mkdir()
         skops.io.dump(FunctionTransformer(function), folder / "model.skops")
-        with pytest.raises(ModelRefusedError, match="only classes of sklearn, numpy, scipy are trusted"):
+        with pytest.raises(ModelRefusedError, match="only plain classes of scikit-learn"):
             engine_of(folder)
 
 
@@ -313,3 +313,30 @@ def test_a_signature_that_is_not_the_models_is_refused_at_start(tmp_path: Path) 
     )
     with pytest.raises(ModelRefusedError, match="warm-up"):
         engine_of(tmp_path)
+
+
+def test_a_distribution_in_a_skops_file_does_not_compile_what_its_state_says(tmp_path: Path) -> None:
+    """scipy.stats' distributions compile `_parse_arg_template`; their classes are SciPy's own."""
+    import copy
+    import zipfile
+
+    import scipy.stats
+    import skops.io
+    from sklearn.preprocessing import StandardScaler
+
+    model = StandardScaler()
+    model.hidden = copy.copy(scipy.stats.norm)
+    skops.io.dump(model, tmp_path / "made.skops")
+    canary = tmp_path / "canary"
+    with (
+        zipfile.ZipFile(tmp_path / "made.skops") as made,
+        zipfile.ZipFile(tmp_path / "model.skops", "w") as out,
+    ):
+        for name in made.namelist():
+            content = made.read(name)
+            code = rf"\\nimport os; os.mkdir({str(canary)!r})\\ndef _parse_args(self".encode()
+            out.writestr(name, content.replace(rb"\\ndef _parse_args(self", code, 1))
+    (tmp_path / "made.skops").unlink()
+    with pytest.raises(ModelRefusedError, match=r"names scipy\.stats\._continuous_distns\.norm_gen"):
+        engine_of(tmp_path)
+    assert not canary.exists()
