@@ -18,6 +18,16 @@ class TogetherScheduling(LoadScopeScheduling):
         return next((folder for folder in TOGETHER if file.startswith(folder)), file)
 
 
+DEPLOYED_SECONDS = 900  # the first test of a module waits until everything is deployed
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """End-to-end tests may take as long as the deployment before them, on a machine that is busy."""
+    for item in items:
+        if item.get_closest_marker("e2e") and not item.get_closest_marker("timeout"):
+            item.add_marker(pytest.mark.timeout(DEPLOYED_SECONDS))
+
+
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadScopeScheduling:
     """xdist asks for a scheduler once, in the process that hands the tests out."""
     return TogetherScheduling(config, log)

@@ -61,7 +61,7 @@ def add_hub_model(project: Path) -> None:
 
 
 def modelstacks(
-    project: Path, *words: str, timeout: float = 240, variables: Mapping[str, str] = MappingProxyType({})
+    project: Path, *words: str, timeout: float = 600, variables: Mapping[str, str] = MappingProxyType({})
 ) -> subprocess.CompletedProcess[str]:
     """Run a command in a project, as a person would."""
     environment = {
@@ -180,7 +180,7 @@ def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cloud]:
     project = make_project(tmp_path_factory.mktemp("e2e") / "project")
     add_hub_model(project)
     try:
-        up = modelstacks(project, "up", "--architecture", "both", "--detach", "--json", timeout=290)
+        up = modelstacks(project, "up", "--architecture", "both", "--detach", "--json", timeout=800)
         assert up.returncode == 0, up.stderr
         session = client.attach(project)
         assert session is not None
