@@ -35,6 +35,7 @@ class ModelStack(Stack):
             integrate=backend.integrate,
             before_methods=backend.before_methods,
             throttles=backend.throttles,
+            identity=backend.identity,
             key=key,
         )
         backend.admit(api.execute_arn)

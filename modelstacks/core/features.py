@@ -12,6 +12,7 @@ from modelstacks.core.contract import LAMBDA_BODY
 from modelstacks.core.lock import Lock
 from modelstacks.core.registry import FEATURES, Feature, Source, Target, sources, targets
 from modelstacks.core.spec import Architecture, Spec
+from modelstacks.core.zones import without_vpc_links
 
 __all__ = ["DESCRIPTIONS", "asked", "features_page", "refusals"]
 
@@ -21,6 +22,7 @@ DESCRIPTIONS: Mapping[Feature, str] = {
     "trusted-code": "model.trust_code: true",
     "quota": "api.quota",
     "script": "an inference.py of your own",
+    "zone-without-vpc-links": "zones without VPC links",
 }
 
 
@@ -33,6 +35,8 @@ def asked(spec: Spec, lock: Lock | None = None) -> dict[Feature, str]:
         found["quota"] = "api.quota"
     if spec.model.trust_code:
         found["trusted-code"] = "model.trust_code"
+    if _zones_without_vpc_links(spec):
+        found["zone-without-vpc-links"] = "aws.zones"
     if lock is not None and lock.model.task == "text-generation":
         found["generative"] = "model"
     if lock is not None and lock.model.engine == "script":
@@ -47,10 +51,14 @@ def refusals(spec: Spec, architecture: Architecture, lock: Lock | None = None) -
     for feature, where in asked(spec, lock).items():
         for refuser in (source, target):
             if feature in refuser.refuses:
-                yield (
-                    where,
-                    f"{refuser.name} cannot serve {DESCRIPTIONS[feature]}: {refuser.refuses[feature]}",
-                )
+                what = DESCRIPTIONS[feature]
+                if feature == "zone-without-vpc-links":
+                    what += f" ({', '.join(_zones_without_vpc_links(spec))})"
+                yield where, f"{refuser.name} cannot serve {what}: {refuser.refuses[feature]}"
+
+
+def _zones_without_vpc_links(spec: Spec) -> list[str]:
+    return without_vpc_links(spec.aws.region, spec.aws.zones or ()) if spec.aws else []
 
 
 def features_page() -> str:

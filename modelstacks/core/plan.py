@@ -18,7 +18,7 @@ from modelstacks.core.contract import (
 )
 from modelstacks.core.lock import Lock
 from modelstacks.core.signature import Signature
-from modelstacks.core.spec import Api, Architecture, Aws, Logs, Scaling, Spec, TargetSpec
+from modelstacks.core.spec import Api, Architecture, Aws, Logs, Network, Scaling, Spec, TargetSpec
 
 __all__ = ["Plan", "PlannedModel", "Selection", "make_plan"]
 
@@ -61,6 +61,7 @@ class Plan(Frozen):
     model: PlannedModel
     target: SerializeAsAny[TargetSpec]
     api: Api
+    network: Network
     scaling: Scaling
     server_environment: dict[
         str, str
@@ -98,6 +99,7 @@ def make_plan(spec: Spec, lock: Lock, lock_file: str, architecture: Architecture
         ),
         target=spec.target(architecture),
         api=spec.api,
+        network=spec.network,
         scaling=spec.scaling,
         server_environment=_server_environment(spec, lock, architecture),
         max_body_bytes=spec.server.max_body_bytes,

@@ -7,6 +7,7 @@ them into one closed type (`registry.spec_type()`).
 
 from __future__ import annotations
 
+import ipaddress
 from typing import Annotated, Literal, Self
 
 from pydantic import ConfigDict, Field, field_validator, model_validator
@@ -14,18 +15,21 @@ from pydantic import ConfigDict, Field, field_validator, model_validator
 from modelstacks.core.base import Strict, text
 from modelstacks.core.contract import API_PAYLOAD, LAMBDA_BODY
 from modelstacks.core.errors import Invalid
+from modelstacks.core.zones import LIST_ZONES, MOST_ZONES, number, prefix
 
 __all__ = [
     "Api",
     "Architecture",
     "Aws",
     "Logs",
+    "Network",
     "Scaling",
     "Server",
     "SourceSpec",
     "Spec",
     "TargetSpec",
     "Throttle",
+    "subnet_index",
 ]
 
 Architecture = Literal["self-hosted", "managed"]
@@ -89,6 +93,11 @@ class Api(Strict):
     )
     throttle: Throttle = Field(default_factory=Throttle, description="how many requests a caller may send")
     quota: Quota | None = Field(None, description="requests per key in a period; unset sets no quota")
+    account_logging_role: Literal["create", "existing"] = Field(
+        "create",
+        description="API Gateway logs under one role per account and region: the stack sets it, or relies on "
+        "the one that is set",
+    )
     timeout_seconds: int = Field(
         29,
         ge=1,
@@ -175,27 +184,98 @@ class Aws(Strict):
         description="the AWS region"
     )
     zones: Annotated[tuple[str, ...], Field(strict=False, min_length=2, max_length=6)] | None = Field(
-        None, description="availability zones; unset takes the region's first two"
+        None,
+        description="ids of availability zones such as use1-az1; unset takes the region's first two",
     )
 
     @model_validator(mode="after")
     def _zones_of_region(self) -> Self:
-        strangers = [zone for zone in self.zones or () if not zone.startswith(self.region)]
-        if strangers:
+        zones = self.zones or ()
+        if named := [zone for zone in zones if zone.startswith(self.region)]:
             raise Invalid(
-                f"must lie in region {self.region}",
+                "zones are given by their ids: each account assigns the names differently",
+                field="zones",
+                got=", ".join(named),
+                allowed=f"ids such as {prefix(self.region)}-az1",
+                fix=f"look the ids up with `{LIST_ZONES.format(region=self.region)}`",
+            )
+        possible = {f"{prefix(self.region)}-az{index}" for index in range(1, MOST_ZONES + 1)}
+        if strangers := [zone for zone in zones if zone not in possible]:
+            raise Invalid(
+                f"not zones of region {self.region}",
                 field="zones",
                 got=", ".join(strangers),
-                fix=f"name zones such as {self.region}a",
+                allowed=f"{prefix(self.region)}-az1 to {prefix(self.region)}-az{MOST_ZONES}",
             )
-        if len(set(self.zones or ())) < len(self.zones or ()):
+        if len(set(zones)) < len(zones):
             raise Invalid(
-                "a zone stands twice",
+                "a zone is named twice",
                 field="zones",
-                got=", ".join(self.zones or ()),
+                got=", ".join(zones),
                 fix="name each zone once",
             )
         return self
+
+
+# Where a VPC's addresses may come from: private ranges, and the shared range that some organisations use.
+_PRIVATE = tuple(
+    ipaddress.IPv4Network(each) for each in ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10")
+)
+# SageMaker's instances use this range themselves, which the VPC guide advises to avoid ("VPC CIDR blocks").
+_DOCKER = ipaddress.IPv4Network("172.17.0.0/16")
+# What is not a replica's in each subnet: eight addresses that a load balancer must find free, the network
+# interfaces of VPC endpoints and VPC link, and the five that AWS keeps.
+_OTHER_ADDRESSES = 8 + 4 + 5
+
+
+class Network(Strict):
+    """The VPC that the deployment makes. It is not connected to anything, unless you connect it."""
+
+    cidr: str = Field("10.0.0.0/16", description="addresses of the VPC: a private range from /16 to /24")
+
+    @field_validator("cidr")
+    @classmethod
+    def _is_private(cls, text: str) -> str:
+        try:
+            network = ipaddress.IPv4Network(text, strict=False)
+        except ValueError:
+            raise Invalid("not a range of addresses", got=text, allowed="one such as 10.42.0.0/16") from None
+        if "/" not in text or not 16 <= network.prefixlen <= 24:
+            raise Invalid("a VPC of this size is not supported", got=text, allowed="a prefix from /16 to /24")
+        if text != str(network):
+            raise Invalid("the address has bits beyond its prefix", got=text, fix=f"write {network}")
+        if not any(network.subnet_of(private) for private in _PRIVATE):
+            raise Invalid(
+                "not a range of private addresses",
+                got=text,
+                allowed=", ".join(str(each) for each in _PRIVATE),
+            )
+        if network.overlaps(_DOCKER):
+            raise Invalid(
+                f"SageMaker's instances use {_DOCKER} themselves",
+                got=text,
+                fix="choose a range that does not overlap it, such as 10.42.0.0/16",
+            )
+        return text
+
+    def subnet(self, index: int) -> str:
+        """The `index`th of the eight equal parts of the VPC's range."""
+        network = ipaddress.IPv4Network(self.cidr)
+        return str(list(network.subnets(prefixlen_diff=3))[index])
+
+    def most_replicas(self, zones: int) -> int:
+        """How many replicas fit into subnets in this many zones while a rollout runs twice as many."""
+        addresses: int = 2 ** (32 - ipaddress.IPv4Network(self.cidr).prefixlen - 3)
+        return zones * (addresses - _OTHER_ADDRESSES) // 2
+
+
+def subnet_index(zone_id: str | None, position: int) -> int:
+    """Which part of the VPC's range a subnet gets.
+
+    A zone that is named always has the same part, so that zones can be exchanged one by one: two subnets with
+    overlapping ranges cannot exist at the same time. The first two parts are for zones that are not named.
+    """
+    return position if zone_id is None else number(zone_id) + 1
 
 
 class Spec(Strict):
@@ -210,6 +290,7 @@ class Spec(Strict):
     model: SourceSpec = Field(description="where the model comes from")
     architecture: Architecture = Field(description="the one word that moves the model")
     api: Api = Field(default_factory=Api, description="the REST API in front of either architecture")
+    network: Network = Field(default_factory=Network, description="the VPC that the deployment makes")
     scaling: Scaling = Field(
         default_factory=Scaling, description="how many replicas stand ready, and when they multiply"
     )
@@ -234,6 +315,19 @@ class Spec(Strict):
                     allowed='a key of 1 to 128 characters, not beginning with "aws:", a value of at most 256',
                 )
         return tags
+
+    @model_validator(mode="after")
+    def _replicas_fit(self) -> Self:
+        zones = len(self.aws.zones) if self.aws and self.aws.zones else 2
+        most = self.network.most_replicas(zones)
+        if self.scaling.max_replicas > most:
+            raise Invalid(
+                f"its subnets hold {most} replicas while a rollout runs each twice",
+                field="network",
+                got=f"{self.network.cidr}, {zones} zones, scaling.max_replicas {self.scaling.max_replicas}",
+                fix="choose a larger range, more zones or a lower scaling.max_replicas",
+            )
+        return self
 
     def target(self, architecture: Architecture) -> TargetSpec:
         """The compute block of one architecture."""

@@ -60,5 +60,10 @@ TARGET = Target(
     summary="API Gateway -> VPC link -> internal ALB -> ECS Fargate tasks that hold a copy of the model",
     spec=EcsFargate,
     example="self-hosted: {target: ecs-fargate, cpu: 1024, memory_mib: 2048}",
-    refuses={},
+    refuses={
+        "zone-without-vpc-links": (
+            "the API reaches the load balancer through a VPC link v2, which AWS does not offer in every "
+            "zone; name other zones of the region, or use architecture: managed"
+        ),
+    },
 )

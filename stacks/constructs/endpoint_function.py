@@ -12,6 +12,7 @@ from constructs import Construct
 
 from modelstacks.core.contract import Route, answer_seconds
 from stacks.constructs.iam import allow, service_role
+from stacks.constructs.interfaces import function_interfaces
 from stacks.constructs.logs import log_group
 from stacks.constructs.nag import acknowledge
 from stacks.constructs.network import HTTPS, Hop, Network, SecurityGroup
@@ -42,7 +43,7 @@ class EndpointFunction(Construct):
 
     Args:
         endpoint_name: a token that holds until the endpoint is in service, so that the API never comes up
-        before it. endpoint_arn: the same endpoint, for the policies.
+        before it. endpoint_arns: the same endpoint, and the one that it takes over from, for the policies.
         reserved_concurrency: invocations at once, taken from the account's. None reserves none: AWS refuses a
         reservation that leaves other functions fewer than 100, which in a new account is any.
     """
@@ -55,7 +56,7 @@ class EndpointFunction(Construct):
         network: Network,
         key: kms.CfnKey,
         endpoint_name: str,
-        endpoint_arn: str,
+        endpoint_arns: str,
         max_body_bytes: int,
         timeouts: Timeouts,
         reserved_concurrency: int | None,
@@ -63,7 +64,7 @@ class EndpointFunction(Construct):
     ) -> None:
         super().__init__(scope, id)
         self._timeouts = timeouts
-        invoke = allow("sagemaker:InvokeEndpoint", endpoint_arn)
+        invoke = allow("sagemaker:InvokeEndpoint", endpoint_arns)
         runtime = network.interface_endpoint(
             "SagemakerRuntime",
             service="sagemaker.runtime",
@@ -93,25 +94,23 @@ class EndpointFunction(Construct):
                 "invoke": [invoke],
                 "logs": [allow(["logs:CreateLogStream", "logs:PutLogEvents"], self.log_group.attr_arn)],
                 "traces": [allow(["xray:PutTraceSegments", "xray:PutTelemetryRecords"], "*")],
-                "network-interfaces": [
-                    allow(
-                        [
-                            "ec2:AssignPrivateIpAddresses",
-                            "ec2:CreateNetworkInterface",
-                            "ec2:DeleteNetworkInterface",
-                            "ec2:DescribeNetworkInterfaces",
-                            "ec2:DescribeSubnets",
-                            "ec2:UnassignPrivateIpAddresses",
-                        ],
-                        "*",
-                    )
-                ],
+                "network-interfaces": function_interfaces(network, group),
             },
         )
         acknowledge(
             role,
             "IAM5[Resource::*]",
-            "X-Ray's actions and those with which Lambda attaches a function to a VPC name no resource",
+            "X-Ray's actions and EC2's Describe actions name no resource (service authorization reference)",
+        )
+        acknowledge(
+            role,
+            "IAM5[Resource::arn:<AWS::Partition>:ec2:<AWS::Region>:<AWS::AccountId>:network-interface/*]",
+            "the interface that Lambda makes has no id yet; where it is made is bound to subnets and group",
+        )
+        acknowledge(
+            role,
+            "IAM5[Resource::arn:<AWS::Partition>:ec2:<AWS::Region>:<AWS::AccountId>:*/*]",
+            "Lambda checks a role for this form and refuses a narrower one (its guide on VPC access)",
         )
         code = s3_assets.Asset(self, "Code", path=str(CODE), exclude=["**/__pycache__", "**/*.pyc"])
         function = lambda_.CfnFunction(
@@ -144,6 +143,8 @@ class EndpointFunction(Construct):
             ),
             tracing_config=lambda_.CfnFunction.TracingConfigProperty(mode="Active"),
         )
+        for needed in (*network.ready, *group.opened):
+            function.add_resource_dependency(needed)
         self.function_name: str = function.ref
         self._function_arn: str = function.attr_arn
 

@@ -9,7 +9,7 @@ from aws_cdk import Aws
 from aws_cdk import aws_iam as iam
 from constructs import Construct
 
-__all__ = ["Statement", "allow", "policy_document", "service_role"]
+__all__ = ["Statement", "allow", "deny", "policy_document", "service_role"]
 
 Statement = dict[str, Any]
 
@@ -31,6 +31,16 @@ def allow(
     if sid is not None:
         statement["Sid"] = sid
     return statement
+
+
+def deny(
+    actions: str | Sequence[str],
+    resources: str | Sequence[str],
+    *,
+    condition: Mapping[str, Mapping[str, Any]],
+) -> Statement:
+    """One IAM statement that denies, whatever another one allows, where its condition holds."""
+    return {**allow(actions, resources, condition=condition), "Effect": "Deny"}
 
 
 def policy_document(*statements: Statement) -> dict[str, Any]:

@@ -6,21 +6,47 @@ rule at the other end is made with it, so a hop is open at both ends or not at a
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import hashlib
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from aws_cdk import Aws, CfnTag, Fn, Tags
+from aws_cdk import Aws, CfnResource, CfnTag, Fn, Tags
 from aws_cdk import aws_ec2 as ec2
 from aws_cdk import aws_kms as kms
 from constructs import Construct
 
+from modelstacks.core.spec import Network as NetworkSpec
+from modelstacks.core.spec import subnet_index
 from stacks.constructs.iam import Statement, allow, policy_document, service_role
 from stacks.constructs.logs import log_group
-from stacks.constructs.nag import CLOUDFORMATION, acknowledge
 
-__all__ = ["HTTPS", "Hop", "Network", "SecurityGroup"]
+__all__ = ["HTTPS", "Addresses", "Hop", "Network", "SecurityGroup", "ec2_arn"]
 
 HTTPS = 443
+
+
+@dataclass(frozen=True, slots=True)
+class Addresses:
+    """The VPC's range of addresses; `subnet` gives the part for a zone's id, or else for a position."""
+
+    cidr: str
+    subnet: Callable[[str | None, int], str]
+    generation: str = ""
+
+    @classmethod
+    def of(cls, network: NetworkSpec) -> Addresses:
+        """The addresses that a spec's `network` block asks for."""
+        usual = network.cidr == NetworkSpec().cidr
+        return cls(
+            network.cidr,
+            lambda zone, position: network.subnet(subnet_index(zone, position)),
+            "" if usual else hashlib.sha256(network.cidr.encode()).hexdigest()[:6],
+        )
+
+
+def ec2_arn(kind: str, name: str) -> str:
+    """The ARN of a resource of EC2 in this account and region."""
+    return f"arn:{Aws.PARTITION}:ec2:{Aws.REGION}:{Aws.ACCOUNT_ID}:{kind}/{name}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,13 +79,14 @@ class SecurityGroup(Construct):
             security_group_egress=[_egress(hop) for hop in hops] or [_NOWHERE],
         )
         self.group_id: str = self._resource.attr_group_id
-        for hop in hops:
-            if isinstance(hop.to, SecurityGroup):
-                hop.to.admit(self, id, hop)
+        # The rules at the other end of each hop: until they exist, the hop is closed.
+        self.opened: list[CfnResource] = [
+            hop.to.admit(self, id, hop) for hop in hops if isinstance(hop.to, SecurityGroup)
+        ]
 
-    def admit(self, source: SecurityGroup, source_id: str, hop: Hop) -> None:
+    def admit(self, source: SecurityGroup, source_id: str, hop: Hop) -> CfnResource:
         """The other end of a hop: let the source in."""
-        ec2.CfnSecurityGroupIngress(
+        return ec2.CfnSecurityGroupIngress(
             self,
             f"From{source_id}",
             group_id=self.group_id,
@@ -97,7 +124,8 @@ class Network(Construct):
     """Isolated subnets, one a zone, with flow logs and a gateway endpoint for S3.
 
     Args:
-        zones: the availability zones' names, or None for the first two that the account has.
+        addresses: the VPC's range and its parts.
+        zones: the availability zones' ids, or None for the first two that the account has.
         s3: all that may be asked of S3 from inside.
     """
 
@@ -106,6 +134,7 @@ class Network(Construct):
         scope: Construct,
         id: str,  # noqa: A002  the CDK's own word
         *,
+        addresses: Addresses,
         zones: Sequence[str] | None,
         key: kms.CfnKey,
         retention_days: int,
@@ -113,34 +142,23 @@ class Network(Construct):
     ) -> None:
         super().__init__(scope, id)
         vpc = ec2.CfnVPC(
-            self, "Vpc", cidr_block="10.0.0.0/16", enable_dns_support=True, enable_dns_hostnames=True
+            self, "Vpc", cidr_block=addresses.cidr, enable_dns_support=True, enable_dns_hostnames=True
         )
         Tags.of(vpc).add("Name", self.node.path)
         self.vpc_id: str = vpc.attr_vpc_id
-        self.cidr = "10.0.0.0/16"
+        # What the identity of everything in this network depends on: a change replaces VPC or subnets.
+        self.identity: tuple[str, ...] = (addresses.cidr, *(zones or ()))
+        # Marks the names of resources that cannot move from one VPC into another in an update.
+        self.generation: str = addresses.generation
         # One table: no subnet has a route that another lacks, and none of them leads out.
         routes = ec2.CfnRouteTable(self, "Routes", vpc_id=self.vpc_id)
+        self.subnet_arns: list[str] = []
         self.subnet_ids: list[str] = []
-        for index, zone in enumerate(zones or [Fn.select(i, Fn.get_azs()) for i in range(2)]):
-            subnet = ec2.CfnSubnet(
-                self,
-                f"Subnet{index + 1}",
-                vpc_id=self.vpc_id,
-                availability_zone=zone,
-                cidr_block=f"10.0.{16 * index}.0/20",
-                map_public_ip_on_launch=False,
-                tags=[CfnTag(key="Name", value=f"{self.node.path}/isolated-{index + 1}")],
-            )
-            if zones:
-                acknowledge(subnet, "W3010", "the spec names its zones in aws.zones", check=CLOUDFORMATION)
-            ec2.CfnSubnetRouteTableAssociation(
-                self,
-                f"Subnet{index + 1}Routes",
-                subnet_id=subnet.attr_subnet_id,
-                route_table_id=routes.attr_route_table_id,
-            )
-            self.subnet_ids.append(subnet.attr_subnet_id)
-        ec2.CfnVPCEndpoint(
+        # What has to exist before anything in the subnets can reach what it calls.
+        self.ready: list[CfnResource] = []
+        for position, zone in enumerate(zones or [None, None]):
+            self._add_subnet(addresses, position, zone, routes)
+        gateway = ec2.CfnVPCEndpoint(
             self,
             "S3",
             vpc_id=self.vpc_id,
@@ -149,7 +167,38 @@ class Network(Construct):
             route_table_ids=[routes.attr_route_table_id],
             policy_document=policy_document(*({**statement, "Principal": "*"} for statement in s3)),
         )
+        self.ready.append(gateway)
         self._flow_logs(key, retention_days)
+
+    def _add_subnet(
+        self, addresses: Addresses, position: int, zone: str | None, routes: ec2.CfnRouteTable
+    ) -> None:
+        """A subnet in a zone given by its id, or in the zone at this position of the account's own list.
+
+        Its name and its range belong to the zone: when one zone is exchanged for another, the new subnet does
+        not overlap with the old one, which is deleted last.
+        """
+        name = f"Subnet{position + 1}" if zone is None else f"Subnet{zone.replace('-', '').capitalize()}"
+        subnet = ec2.CfnSubnet(
+            self,
+            name,
+            vpc_id=self.vpc_id,
+            availability_zone=Fn.select(position, Fn.get_azs()) if zone is None else None,
+            availability_zone_id=zone,
+            cidr_block=addresses.subnet(zone, position),
+            map_public_ip_on_launch=False,
+            tags=[CfnTag(key="Name", value=f"{self.node.path}/isolated-{zone or position + 1}")],
+        )
+        self.ready.append(
+            ec2.CfnSubnetRouteTableAssociation(
+                self,
+                f"{name}Routes",
+                subnet_id=subnet.attr_subnet_id,
+                route_table_id=routes.attr_route_table_id,
+            )
+        )
+        self.subnet_ids.append(subnet.attr_subnet_id)
+        self.subnet_arns.append(ec2_arn("subnet", subnet.attr_subnet_id))
 
     # S3 has a gateway endpoint, which has no security group to point at, and the prefix list that would stand
     # for it has another id in each region. The routes of these subnets lead to S3 and nowhere else, so this
@@ -170,7 +219,7 @@ class Network(Construct):
         guard = SecurityGroup(
             self, f"{id}Endpoint", vpc_id=self.vpc_id, description=f"network interfaces of {service}"
         )
-        ec2.CfnVPCEndpoint(
+        endpoint = ec2.CfnVPCEndpoint(
             self,
             id,
             vpc_id=self.vpc_id,
@@ -181,6 +230,7 @@ class Network(Construct):
             private_dns_enabled=True,
             policy_document=policy_document(*statements),
         )
+        self.ready.append(endpoint)
         return guard
 
     def _flow_logs(self, key: kms.CfnKey, retention_days: int) -> None:

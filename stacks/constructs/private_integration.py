@@ -162,6 +162,10 @@ class PrivateIntegration(Construct):
                 elbv2.CfnListenerRule.ActionProperty(type="forward", target_group_arn=self.target_group.ref)
             ],
         )
+        self.opened = [*balancer_group.opened, *link_group.opened]
+        # Subnets and security groups of a VPC link cannot be changed: an update replaces the link, while a
+        # method that refers to it looks the same in the template.
+        self.identity = (*network.identity, *network.subnet_ids, link_group.group_id)
         self._link = apigatewayv2.CfnVpcLink(
             self,
             "Link",

@@ -52,6 +52,7 @@ class RestApi(Construct):
     Args:
         integrate: what answers a route. before_methods: what has to exist before a method is made.
         throttles: API Gateway's failure to call what answers is in the first place its being throttled.
+        identity: what replaces the resources behind the integrations when it changes.
     """
 
     def __init__(
@@ -63,6 +64,7 @@ class RestApi(Construct):
         routes: Sequence[Route],
         integrate: Callable[[Route], Integration],
         before_methods: Sequence[CfnResource],
+        identity: Sequence[str],
         key: kms.CfnKey,
         throttles: bool = False,
     ) -> None:
@@ -94,7 +96,7 @@ class RestApi(Construct):
         problems = gateway_responses(
             self, self.api_id, auth=plan.api.auth, max_body_bytes=plan.max_body_bytes, throttles=throttles
         )
-        deployment = self._deployment(methods, problems)
+        deployment = self._deployment(methods, problems, identity)
         self._stage = self._make_stage(deployment, key)
         # Fn::Sub rather than tokens in a string: the output is the URL a person copies.
         self.url: str = f"https://{self.api_id}.execute-api.{Aws.REGION}.{Aws.URL_SUFFIX}/{STAGE}/"
@@ -150,10 +152,12 @@ class RestApi(Construct):
         self,
         methods: Sequence[apigateway.CfnMethod],
         problems: Sequence[apigateway.CfnGatewayResponse],
+        identity: Sequence[str],
     ) -> apigateway.CfnDeployment:
         # A deployment is a snapshot of the API: a new logical id, and so a new snapshot, whenever the API
-        # changes.
+        # changes, or what its integrations refer to is replaced under the same name.
         described = [
+            *identity,
             *(
                 [m.http_method, m.resource_id, m.authorization_type, m.request_parameters, m.integration]
                 for m in methods
@@ -210,7 +214,8 @@ class RestApi(Construct):
                 )
             ],
         )
-        stage.add_resource_dependency(self._may_log())
+        if self._plan.api.account_logging_role == "create":
+            stage.add_resource_dependency(self._may_log())
         stage.add_resource_dependency(errors)
         acknowledge(
             stage,
@@ -223,7 +228,8 @@ class RestApi(Construct):
     def _may_log(self) -> apigateway.CfnAccount:
         """API Gateway writes logs under one role for the whole account and region.
 
-        Both outlive the stack, since other APIs of the account may lean on them by then (docs/contract.md).
+        Role and setting outlive the stack, since other APIs of the account may rely on them by then
+        (docs/leftovers.md). `api.account_logging_role: existing` leaves both out.
         """
         logs = f"arn:{Aws.PARTITION}:logs:{Aws.REGION}:{Aws.ACCOUNT_ID}:log-group:*"
         role = service_role(
@@ -255,6 +261,8 @@ class RestApi(Construct):
             "the account's one role for API Gateway's logs; it names its execution log groups itself",
         )
         account = apigateway.CfnAccount(self, "Account", cloud_watch_role_arn=role.attr_arn)
+        # In an account that never had an API the setting cannot be made before there is one.
+        account.add_resource_dependency(self._api)
         for resource in (role, account):
             resource.cfn_options.deletion_policy = CfnDeletionPolicy.RETAIN
             resource.cfn_options.update_replace_policy = CfnDeletionPolicy.RETAIN

@@ -60,15 +60,17 @@ class Output:
 class Backend:
     """What a target hands back.
 
-    `integrate` says how a route is answered; `before_methods` are resources that have to exist before a
-    method is created, beside those that its integration refers to; `admit` lets an API in, by its
-    execute-api ARN, where the target has to allow that itself; `throttles` says that API Gateway's failure to
-    call the target is in the first place its being throttled; `outputs` are what a person will want to know
-    of it.
+    integrate: how a route is answered.
+    before_methods: what has to exist before a method is created, beside what its integration refers to.
+    identity: when one of these changes, what integrations refer to is replaced, and the API is deployed anew.
+    admit: lets an API in, by its execute-api ARN, where the target has to allow that itself.
+    throttles: API Gateway's failure to call the target is in the first place its being throttled.
+    outputs: what a person will want to know of it.
     """
 
     integrate: Callable[[Route], Integration]
     before_methods: tuple[CfnResource, ...] = ()
+    identity: tuple[str, ...] = ()
     admit: Callable[[str], None] = lambda _: None
     throttles: bool = False
     outputs: tuple[Output, ...] = ()

@@ -14,7 +14,7 @@ from modelstacks.targets.ecs_fargate import EcsFargate
 from stacks.constructs.iam import allow, service_role
 from stacks.constructs.logs import log_group
 from stacks.constructs.nag import acknowledge
-from stacks.constructs.network import HTTPS, Hop, Network, SecurityGroup
+from stacks.constructs.network import HTTPS, Addresses, Hop, Network, SecurityGroup
 from stacks.constructs.private_integration import PrivateIntegration
 from stacks.constructs.serving_image import ServingImage
 from stacks.targets import Backend, Foundation, Output
@@ -22,7 +22,7 @@ from stacks.targets import Backend, Foundation, Output
 CONTAINER = "model-server"
 # Where the container may write; everything else of its file system is read-only.
 WRITABLE = {"model": "/opt/ml/model", "tmp": "/tmp"}  # noqa: S108  the container's own, a volume
-USER = "1000:1000"  # the image's own user (serving/Dockerfile), named again so that the template shows it
+USER = "1000:1000"  # serving/Dockerfile makes it; the image names no user, since SageMaker needs root
 STOP_SECONDS = 30  # SIGTERM to SIGKILL; the model server drains for at most 25 of them
 # From the start of a task to its first healthy check: pull the image, fetch the model, load it, warm up.
 STARTUP_SECONDS = 300
@@ -40,11 +40,12 @@ def build(scope: Construct, plan: Plan, foundation: Foundation) -> Backend:
     network = Network(
         scope,
         "Network",
+        addresses=Addresses.of(plan.network),
         zones=plan.aws.zones if plan.aws else None,
         key=key,
         retention_days=retention,
         s3=[
-            model_data.may_read(),
+            *model_data.passes(),
             # ECR keeps images' layers in this bucket of its own.
             allow("s3:GetObject", f"arn:{Aws.PARTITION}:s3:::prod-{Aws.REGION}-starport-layer-bucket/*"),
         ],
@@ -73,7 +74,7 @@ def build(scope: Construct, plan: Plan, foundation: Foundation) -> Backend:
     )
     front = PrivateIntegration(
         scope,
-        "Front",
+        f"Front{network.generation}",
         name=plan.stack_name,
         network=network,
         targets=tasks,
@@ -95,8 +96,9 @@ def build(scope: Construct, plan: Plan, foundation: Foundation) -> Backend:
         "TaskRole",
         service="ecs-tasks.amazonaws.com",
         description="the model server fetches its model",
-        policies={"model": [model_data.may_read()]},
+        policies={},
     )
+    may_read = model_data.grant_read(scope, task_role)
     definition = ecs.CfnTaskDefinition(
         scope,
         "Task",
@@ -129,7 +131,7 @@ def build(scope: Construct, plan: Plan, foundation: Foundation) -> Backend:
     )
     service = ecs.CfnService(
         scope,
-        "Service",
+        f"Service{network.generation}",
         cluster=cluster.attr_arn,
         task_definition=definition.ref,
         launch_type="FARGATE",
@@ -160,12 +162,16 @@ def build(scope: Construct, plan: Plan, foundation: Foundation) -> Backend:
         enable_execute_command=False,
         propagate_tags="SERVICE",
     )
-    # ECS refuses a target group that no listener uses yet.
-    service.add_resource_dependency(front.rule)
+    # ECS refuses a target group that no listener uses yet. Tasks pull their image, fetch their model and
+    # write logs through the VPC's endpoints: a task that starts before these are there fails, and enough of
+    # them trip the circuit breaker.
+    for needed in (front.rule, may_read, *network.ready, *tasks.opened, *front.opened):
+        service.add_resource_dependency(needed)
     _autoscale(scope, plan, front, f"service/{cluster.ref}/{service.attr_name}")
     return Backend(
         integrate=front.integrate,
         before_methods=(front.listener,),
+        identity=front.identity,
         outputs=(
             Output("ClusterName", "ECS cluster", cluster.ref),
             Output("ServiceName", "ECS service", service.attr_name),

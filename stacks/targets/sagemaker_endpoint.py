@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from typing import Literal
 
@@ -14,13 +15,15 @@ from modelstacks.core.plan import Plan
 from modelstacks.targets.sagemaker_endpoint import SagemakerEndpoint
 from stacks.constructs.endpoint_function import EndpointFunction, Timeouts
 from stacks.constructs.iam import allow, service_role
+from stacks.constructs.interfaces import instance_interfaces
 from stacks.constructs.logs import log_group
 from stacks.constructs.nag import acknowledge
-from stacks.constructs.network import Network, SecurityGroup
+from stacks.constructs.network import Addresses, Network, SecurityGroup
 from stacks.constructs.serving_image import ServingImage
 from stacks.targets import Backend, Foundation, Output
 
 VARIANT = "AllTraffic"
+MARK_LENGTH = 8
 
 # Instance families with NVMe disks of their own, beside those whose name says so with a "d" (m5d, g4dn, c6gd,
 # p4d). Their disks are encrypted in hardware, and an endpoint configuration that names a KMS key for them is
@@ -42,6 +45,18 @@ def has_nvme(instance_type: str) -> bool:
     return family in NVME_FAMILIES or re.match(r"[a-z]+\d+[a-z]*d", family) is not None
 
 
+def endpoint_name(stack_name: str, instance_type: str) -> str:
+    """The endpoint's name: another one for each instance type.
+
+    SageMaker refuses an update that changes the instance type of a variant which is a scaling target, and one
+    that removes such a variant, until it is deregistered; CloudFormation would deregister it only afterwards.
+    With a new name, CloudFormation makes a second endpoint, moves the function over to it, and deletes the
+    old one last, or the new one where the update fails. The mark has a fixed length, so that a policy can
+    name both endpoints and no other deployment's.
+    """
+    return f"{stack_name}-{hashlib.sha256(instance_type.encode()).hexdigest()[:MARK_LENGTH]}"
+
+
 def build(scope: Construct, plan: Plan, foundation: Foundation) -> Backend:
     """A SageMaker endpoint in isolated subnets and the function in front of it."""
     target = plan.target
@@ -53,8 +68,9 @@ def build(scope: Construct, plan: Plan, foundation: Foundation) -> Backend:
     )
     # Named, so that its log group can be there, encrypted and with an end, before SageMaker would make one
     # without.
-    name = plan.stack_name
-    arn = f"arn:{Aws.PARTITION}:sagemaker:{Aws.REGION}:{Aws.ACCOUNT_ID}:endpoint/{name}"
+    name = endpoint_name(plan.stack_name, target.instance_type)
+    any_name = f"{plan.stack_name}-{'?' * MARK_LENGTH}"
+    arns = f"arn:{Aws.PARTITION}:sagemaker:{Aws.REGION}:{Aws.ACCOUNT_ID}:endpoint/{any_name}"
     logs_of_model = log_group(
         scope, "Logs", key=key, retention_days=retention, name=f"/aws/sagemaker/Endpoints/{name}"
     )
@@ -62,10 +78,11 @@ def build(scope: Construct, plan: Plan, foundation: Foundation) -> Backend:
     network = Network(
         scope,
         "Network",
+        addresses=Addresses.of(plan.network),
         zones=plan.aws.zones if plan.aws else None,
         key=key,
         retention_days=retention,
-        s3=[model_data.may_read(), model_data.may_find()],
+        s3=model_data.passes(),
     )
     containers = SecurityGroup(
         scope,
@@ -81,11 +98,11 @@ def build(scope: Construct, plan: Plan, foundation: Foundation) -> Backend:
         description="SageMaker pulls the image, fetches the model and writes the logs",
         policies={
             "image": image.may_pull(),
-            "model": [model_data.may_read(), model_data.may_find()],
             "logs": [
                 allow(
                     ["logs:CreateLogStream", "logs:DescribeLogStreams", "logs:PutLogEvents"],
-                    logs_of_model.attr_arn,
+                    f"arn:{Aws.PARTITION}:logs:{Aws.REGION}:{Aws.ACCOUNT_ID}:log-group:"
+                    f"/aws/sagemaker/Endpoints/{any_name}:*",
                 )
             ],
             "metrics": [
@@ -95,29 +112,26 @@ def build(scope: Construct, plan: Plan, foundation: Foundation) -> Backend:
                     condition={"StringLike": {"cloudwatch:namespace": "/aws/sagemaker/*"}},
                 )
             ],
-            "network-interfaces": [
-                allow(
-                    [
-                        "ec2:CreateNetworkInterface",
-                        "ec2:CreateNetworkInterfacePermission",
-                        "ec2:DeleteNetworkInterface",
-                        "ec2:DeleteNetworkInterfacePermission",
-                        "ec2:DescribeDhcpOptions",
-                        "ec2:DescribeNetworkInterfaces",
-                        "ec2:DescribeSecurityGroups",
-                        "ec2:DescribeSubnets",
-                        "ec2:DescribeVpcs",
-                    ],
-                    "*",
-                )
-            ],
+            "network-interfaces": instance_interfaces(network, containers),
         },
     )
     acknowledge(
         role,
         "IAM5[Resource::*]",
-        "a registry login, metrics (bound to a namespace) and attaching instances to a VPC name no resource",
+        "a registry login, metrics (bound to a namespace) and EC2's Describe actions name no resource",
     )
+    acknowledge(
+        role,
+        "IAM5[Resource::arn:<AWS::Partition>:ec2:<AWS::Region>:<AWS::AccountId>:network-interface/*]",
+        "interfaces that SageMaker makes have no id yet; where they are made is bound to subnets and group",
+    )
+    acknowledge(
+        role,
+        f"IAM5[Resource::arn:<AWS::Partition>:logs:<AWS::Region>:<AWS::AccountId>:log-group:"
+        f"/aws/sagemaker/Endpoints/{any_name}:*]",
+        "every log stream of this deployment's endpoint, and of the one that it takes over from",
+    )
+    may_read = model_data.grant_read(scope, role, find=True)
     model = sagemaker.CfnModel(
         scope,
         "Model",
@@ -136,6 +150,7 @@ def build(scope: Construct, plan: Plan, foundation: Foundation) -> Backend:
             subnets=network.subnet_ids, security_group_ids=[containers.group_id]
         ),
     )
+    model.add_resource_dependency(may_read)
     # Unnamed: a change replaces it, and the endpoint moves over to the new one.
     configuration = sagemaker.CfnEndpointConfig(
         scope,
@@ -163,7 +178,8 @@ def build(scope: Construct, plan: Plan, foundation: Foundation) -> Backend:
         endpoint_config_name=configuration.attr_endpoint_config_name,
         retain_all_variant_properties=True,  # an update keeps the instances that autoscaling added
     )
-    endpoint.add_resource_dependency(logs_of_model)
+    for needed in (logs_of_model, *network.ready):
+        endpoint.add_resource_dependency(needed)
     _autoscale(scope, plan, endpoint)
 
     function = EndpointFunction(
@@ -172,7 +188,7 @@ def build(scope: Construct, plan: Plan, foundation: Foundation) -> Backend:
         network=network,
         key=key,
         endpoint_name=endpoint.attr_endpoint_name,
-        endpoint_arn=arn,
+        endpoint_arns=arns,
         max_body_bytes=plan.max_body_bytes,
         timeouts=Timeouts(plan.api.timeout_seconds),
         reserved_concurrency=target.reserved_concurrency,

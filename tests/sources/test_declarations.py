@@ -103,6 +103,7 @@ def test_every_feature_is_described_and_can_be_asked_for(lock_of_anything: Any) 
             "architecture": "self-hosted",
             "api": {"quota": {"requests": 5}},
             "server": {"max_body_bytes": 9_000_000},
+            "aws": {"account": "123456789012", "region": "us-east-1", "zones": ["use1-az1", "use1-az3"]},
         }
     )
     found: set[str] = set()

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
-from support.cdk import PROJECT, Template
+from support.cdk import PROJECT, Template, synth
+from support.plans import make
 
 from modelstacks.core.contract import PREDICTIVE_ROUTES, SERVER_PORT, STAGE
+from modelstacks.core.spec import Aws, Network
 
 
 def test_at_least_two_tasks_run_and_a_failed_deployment_rolls_back(self_hosted: Template) -> None:
@@ -35,7 +38,9 @@ def test_the_container_is_not_root_and_writes_to_its_volumes_only(self_hosted: T
 def test_user_port_and_volumes_are_those_of_the_image(self_hosted: Template) -> None:
     dockerfile = (PROJECT / "serving" / "Dockerfile").read_text()
     [container] = self_hosted.one("AWS::ECS::TaskDefinition")["ContainerDefinitions"]
-    assert f"\nUSER {container['User']}\n" in dockerfile
+    user, _, group = container["User"].partition(":")
+    assert f"useradd --uid {user} " in dockerfile
+    assert f"chown {user}:{group} /opt/ml/model" in dockerfile
     assert f"\nEXPOSE {container['PortMappings'][0]['ContainerPort']}\n" in dockerfile
     volumes = re.search(r"^VOLUME \[(.*)\]$", dockerfile, re.MULTILINE)
     assert volumes is not None
@@ -68,6 +73,93 @@ def test_only_the_model_can_be_fetched_by_the_task(self_hosted: Template) -> Non
     task = self_hosted.one("AWS::ECS::TaskDefinition")["TaskRoleArn"]["Fn::GetAtt"][0]
     statements = [statement for role, statement in self_hosted.statements() if role == task]
     assert [statement["Action"] for statement in statements] == ["s3:GetObject"]
+
+
+def test_the_service_waits_for_everything_that_its_tasks_need(self_hosted: Template) -> None:
+    service = self_hosted.id("AWS::ECS::Service")
+    for kind in (
+        "AWS::EC2::VPCEndpoint",
+        "AWS::EC2::SubnetRouteTableAssociation",
+        "AWS::EC2::SecurityGroupIngress",
+        "AWS::ElasticLoadBalancingV2::ListenerRule",
+        "AWS::IAM::Policy",
+    ):
+        assert self_hosted.all(kind), kind
+        assert [name for name in self_hosted.all(kind) if not self_hosted.depends(service, name)] == []
+
+
+def test_another_archive_leaves_the_old_ones_grant_and_the_way_to_it(
+    self_hosted: Template, tmp_path: Path
+) -> None:
+    """Old and new tasks start side by side: each archive has a policy of its own, the endpoint's fits
+    both.
+    """
+    plan = make("self-hosted")
+    newer = plan.model_copy(update={"model": plan.model.model_copy(update={"archive_sha256": "b" * 64})})
+    new = synth([newer], tmp_path)[newer.stack_name]
+    assert new.id("AWS::IAM::Policy") != self_hosted.id("AWS::IAM::Policy")
+    assert new.one("AWS::IAM::Policy")["Roles"] == self_hosted.one("AWS::IAM::Policy")["Roles"]
+
+    def gateway(template: Template) -> object:
+        endpoints = template.all("AWS::EC2::VPCEndpoint").values()
+        return [each["PolicyDocument"] for each in endpoints if each["VpcEndpointType"] == "Gateway"]
+
+    assert gateway(new) == gateway(self_hosted)
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"aws": Aws(account="111122223333", region="us-east-1", zones=("use1-az1", "use1-az2"))},
+        {"network": Network(cidr="10.42.0.0/16")},
+    ],
+    ids=["zones", "network"],
+)
+def test_a_replaced_vpc_link_makes_a_new_deployment(
+    self_hosted: Template, tmp_path: Path, changed: dict[str, Any]
+) -> None:
+    """The link's logical id stays while its subnets are replaced: an old snapshot refers to the old link."""
+    plan = make("self-hosted", **changed)
+    new = synth([plan], tmp_path)[plan.stack_name]
+    deployment = "AWS::ApiGateway::Deployment"
+    assert new.id(deployment) != self_hosted.id(deployment)
+
+
+def test_exchanging_a_zone_leaves_the_other_subnet_and_the_load_balancer(tmp_path: Path) -> None:
+    old, new = (
+        synth(
+            [
+                make(
+                    "self-hosted",
+                    aws=Aws(account="111122223333", region="us-east-1", zones=("use1-az1", zone)),
+                )
+            ],
+            tmp_path / zone,
+        )["churn-self-hosted"]
+        for zone in ("use1-az2", "use1-az4")
+    )
+    subnets = [template.all("AWS::EC2::Subnet") for template in (old, new)]
+    kept = subnets[0].keys() & subnets[1].keys()
+    assert [subnets[0][name]["AvailabilityZoneId"] for name in kept] == ["use1-az1"]
+    ranges = [subnet["CidrBlock"] for each in subnets for subnet in each.values()]
+    assert len(set(ranges)) == 3, "the new subnet does not overlap with the one that it replaces"
+    balancer = "AWS::ElasticLoadBalancingV2::LoadBalancer"
+    assert old.id(balancer) == new.id(balancer)
+
+
+def test_another_network_gets_a_load_balancer_and_a_service_of_its_own(
+    self_hosted: Template, tmp_path: Path
+) -> None:
+    """A load balancer cannot move into another VPC, so that an update in place would fail."""
+    plan = make("self-hosted", network=Network(cidr="10.42.0.0/22"))
+    new = synth([plan], tmp_path)[plan.stack_name]
+    assert new.one("AWS::EC2::VPC")["CidrBlock"] == "10.42.0.0/22"
+    assert [each["CidrBlock"] for each in new.all("AWS::EC2::Subnet").values()] == [
+        "10.42.0.0/25",
+        "10.42.0.128/25",
+    ]
+    for kind in ("AWS::ElasticLoadBalancingV2::LoadBalancer", "AWS::ECS::Service"):
+        assert new.id(kind) != self_hosted.id(kind)
 
 
 def test_tasks_reach_what_they_call_and_nothing_else(self_hosted: Template) -> None:

@@ -153,6 +153,24 @@ def test_the_stage_is_traced_and_logs_each_request_but_no_body(template: Templat
     assert stage["MethodSettings"][0]["DataTraceEnabled"] is False
 
 
+def test_the_accounts_logging_role_is_set_once_there_is_an_api_and_before_the_stage(
+    template: Template,
+) -> None:
+    account = template.id("AWS::ApiGateway::Account")
+    assert template.depends(account, template.id("AWS::ApiGateway::RestApi"))
+    assert template.depends(template.id("AWS::ApiGateway::Stage"), account)
+
+
+def test_the_accounts_logging_role_can_be_left_alone(tmp_path: Path) -> None:
+    from modelstacks.core.spec import Api
+
+    template = synth(tmp_path, "managed", api=Api(account_logging_role="existing"))
+    assert not template.all("AWS::ApiGateway::Account")
+    assert not [name for name in template.all("AWS::IAM::Role") if "LogsRole" in name and "Api" in name]
+    [setting] = template.one("AWS::ApiGateway::Stage")["MethodSettings"]
+    assert setting["LoggingLevel"] == "ERROR"
+
+
 def gateway_problems(template: Template) -> dict[str, tuple[dict[str, Any], dict[str, Any]]]:
     """The API's gateway responses and their documents, by type."""
     return {
@@ -320,10 +338,10 @@ def test_the_outputs_have_stable_names(self_hosted: Template, managed: Template)
 def test_a_spec_that_names_account_and_region_needs_no_lookup(tmp_path: Path, architecture: str) -> None:
     from modelstacks.core.spec import Aws
 
-    where = Aws(account="111122223333", region="eu-west-1", zones=("eu-west-1a", "eu-west-1b", "eu-west-1c"))
+    where = Aws(account="111122223333", region="eu-west-1", zones=("euw1-az1", "euw1-az2", "euw1-az3"))
     template = synth(tmp_path, architecture, aws=where)  # asserts that no context is missing
-    zones = [subnet["AvailabilityZone"] for subnet in template.all("AWS::EC2::Subnet").values()]
-    assert zones == ["eu-west-1a", "eu-west-1b", "eu-west-1c"]
+    zones = [subnet["AvailabilityZoneId"] for subnet in template.all("AWS::EC2::Subnet").values()]
+    assert zones == ["euw1-az1", "euw1-az2", "euw1-az3"]
 
 
 def test_the_model_may_lie_on_other_processors(tmp_path: Path) -> None:

