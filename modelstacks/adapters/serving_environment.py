@@ -4,6 +4,7 @@
     image's own paths
     .modelstacks/images/<digest>/image.json  written last: a folder without it is a build that never ended
     .modelstacks/images/tags.json            image names -> digests
+    .modelstacks/images/manifests.json       image names -> media types of their manifests
 
 `modelstacks lock` inspects models in these environments; the stand-in for Docker builds them; the data
 plane runs them.
@@ -60,6 +61,7 @@ class ImageStore:
     def __init__(self, root: Path) -> None:
         self.root = root.resolve()
         self._tags = self.root / "tags.json"
+        self._manifests = self.root / "manifests.json"
 
     def build(
         self,
@@ -89,14 +91,22 @@ class ImageStore:
                     self._install(context, recipe, image)
         return self._read(digest)
 
-    def tag(self, image: str, name: str) -> None:
-        """Give an image (a digest, or another name of it) one more name."""
+    def tag(self, image: str, name: str, *, manifest: str = "") -> None:
+        """Give an image (a digest, or another name of it) one more name.
+
+        `manifest` is the media type of the manifest that it would be pushed with; another name has its own.
+        """
         with self._locked("tags"):
-            tags = self._read_tags()
+            tags, manifests = self._read_tags(), self._read_names(self._manifests)
             digest = tags.get(image, image)
             if not self._present(digest):
                 raise UsageError(f"no such image: {image}")
             self._write(self._tags, {**tags, name: digest})
+            self._write(self._manifests, {**manifests, name: manifest or manifests.get(image, "")})
+
+    def manifest(self, name: str) -> str:
+        """The media type of the manifest behind a name; empty where it was not recorded."""
+        return self._read_names(self._manifests).get(name, "")
 
     def resolve(self, name: str) -> ImageEnvironment:
         """The image behind a name: an ECR URI, a local tag, a digest. Raises EnvironmentFault where there
@@ -185,13 +195,17 @@ class ImageStore:
         self._write(image / "image.json", facts)
 
     def _read_tags(self) -> dict[str, str]:
+        return self._read_names(self._tags)
+
+    @staticmethod
+    def _read_names(path: Path) -> dict[str, str]:
         try:
-            tags: dict[str, str] = json.loads(self._tags.read_text())
+            names: dict[str, str] = json.loads(path.read_text())
         except FileNotFoundError:
             return {}
         except ValueError:
-            raise EnvironmentFault(f"{self._tags} is damaged", fix=f"delete it: rm {self._tags}") from None
-        return tags
+            raise EnvironmentFault(f"{path} is damaged", fix=f"delete it: rm {path}") from None
+        return names
 
     @staticmethod
     def _write(path: Path, content: object) -> None:

@@ -1,19 +1,27 @@
 """A stand-in for `docker`, for the CDK CLI (CDK_DOCKER): what it calls, performed without an engine.
 
 The CDK CLI runs login, inspect, build, tag and push. An image becomes a folder of .modelstacks/images/, which
-MODELSTACKS_IMAGES names; `push` finds it already where the embedded cloud will look for it.
+MODELSTACKS_IMAGES names and where the embedded cloud looks for it; `push` gives ECR its manifest.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
+import json
 import os
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from modelstacks.adapters.serving_environment import ImageEnvironment, ImageStore
 from modelstacks.core.errors import EnvironmentFault, ModelstacksError, UsageError
+
+DOCKER_MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
+OCI_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
+OCI_INDEX = "application/vnd.oci.image.index.v1+json"
+ECR = re.compile(r"\d{12}\.dkr\.ecr\.(?P<region>[a-z0-9-]+)\.[a-z.]+/(?P<repository>[^:]+):(?P<tag>[^:/]+)")
 
 __all__ = ["IMAGES_VARIABLE", "main", "resolve", "write_launcher"]
 
@@ -67,7 +75,10 @@ def _perform(words: Sequence[str]) -> int:
         case "tag" if len(rest) == 2:
             store.tag(rest[0], rest[1])
             return 0
-        case "inspect" | "push" | "pull" if rest:
+        case "push" if rest:
+            _push(store, rest[-1])
+            return 0
+        case "inspect" | "pull" if rest:
             try:
                 image = store.resolve(rest[-1])
             except EnvironmentFault:
@@ -115,9 +126,51 @@ def _build(store: ImageStore, rest: Sequence[str]) -> int:
     dockerfile = given.context / given.file if given.file else None
     image = store.build(given.context, arguments, dockerfile=dockerfile, note=_say)
     for name in given.tag:
-        store.tag(image.digest, name)
+        store.tag(image.digest, name, manifest=_media_type(given.output or []))
     _say(f"sha256:{image.digest}")
     return 0
+
+
+def _media_type(outputs: Sequence[str]) -> str:
+    """The manifest that BuildKit gives an image where Docker keeps images in containerd, its default.
+
+    The CDK CLI switches attestations off, which would need an index of manifests.
+    """
+    fields = {field.partition("=")[0]: field.partition("=")[2] for one in outputs for field in one.split(",")}
+    if fields.get("oci-mediatypes") == "false":
+        return DOCKER_MANIFEST
+    attested = os.environ.get("BUILDX_NO_DEFAULT_ATTESTATIONS", "") not in ("1", "true")
+    return OCI_INDEX if attested else OCI_MANIFEST
+
+
+def _push(store: ImageStore, name: str) -> None:
+    """Give ECR the image's manifest, as a registry gets it; the layers stay where they are."""
+    image = store.resolve(name)
+    place = ECR.match(name)
+    if place is None or not os.environ.get("AWS_ENDPOINT_URL"):
+        return  # a registry of nobody's: the image is known here by its name
+    kind = store.manifest(name) or OCI_MANIFEST
+    part = "docker.container.image" if kind == DOCKER_MANIFEST else "oci.image.config"
+    manifest = {
+        "schemaVersion": 2,
+        "mediaType": kind,
+        "config": {
+            "mediaType": f"application/vnd.{part}.v1+json",
+            "size": 2,
+            "digest": f"sha256:{image.digest}",
+        },
+        "layers": [],
+    }
+    import boto3  # only a push needs it, and it takes half a second
+
+    ecr = boto3.client("ecr", region_name=place["region"])
+    with contextlib.suppress(ecr.exceptions.ImageAlreadyExistsException):
+        ecr.put_image(
+            repositoryName=place["repository"],
+            imageTag=place["tag"],
+            imageManifest=json.dumps(manifest, sort_keys=True),
+            imageManifestMediaType=kind,
+        )
 
 
 def _say(text: str) -> None:

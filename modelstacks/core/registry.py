@@ -39,9 +39,7 @@ __all__ = [
 
 # What a spec, or the model that it names, may ask of a target. A source or target that cannot says why, as
 # data; core/features.py finds what is asked, and draws the table in docs/features.md.
-Feature = Literal[
-    "generative", "large-body", "quota", "script", "trusted-code", "zone-without-vpc-links"
-]
+Feature = Literal["generative", "large-body", "quota", "script", "trusted-code", "zone-without-vpc-links"]
 FEATURES: tuple[Feature, ...] = get_args(Feature)
 
 

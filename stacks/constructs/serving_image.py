@@ -13,6 +13,11 @@ from stacks.constructs.iam import Statement, allow
 
 __all__ = ["ServingImage"]
 
+# SageMaker refuses OCI manifests, which BuildKit writes by default wherever Docker keeps images in containerd
+# (new installations, Docker Desktop). `type=docker` loads the image into Docker whichever builder made it, so
+# that the CDK CLI can tag and push it; `oci-mediatypes=false` makes the manifest Docker's own, schema 2.
+# Attestations, which need an OCI index, are switched off by the CDK CLI (BUILDX_NO_DEFAULT_ATTESTATIONS).
+OUTPUTS = ("type=docker,oci-mediatypes=false",)
 SERVING = Path(__file__).parents[2] / "serving"
 
 
@@ -36,11 +41,14 @@ class ServingImage(Construct):
             platform=(
                 ecr_assets.Platform.LINUX_ARM64 if processor == "arm64" else ecr_assets.Platform.LINUX_AMD64
             ),
+            outputs=list(OUTPUTS),
             # What a test run leaves behind must not change the image's identity.
             exclude=["**/__pycache__", "**/*.pyc", "**/.pytest_cache", "**/.mypy_cache", "**/.ruff_cache"],
         )
         self.uri: str = asset.image_uri
-        self._repository_arn: str = asset.repository.repository_arn
+        self.tag: str = asset.image_tag
+        self.repository_name: str = asset.repository.repository_name
+        self.repository_arn: str = asset.repository.repository_arn
 
     def may_pull(self) -> list[Statement]:
         """What a role needs in order to pull the image."""
@@ -49,6 +57,6 @@ class ServingImage(Construct):
             allow("ecr:GetAuthorizationToken", "*"),
             allow(
                 ["ecr:BatchCheckLayerAvailability", "ecr:GetDownloadUrlForLayer", "ecr:BatchGetImage"],
-                self._repository_arn,
+                self.repository_arn,
             ),
         ]

@@ -15,6 +15,7 @@ from modelstacks.core.plan import Plan
 from modelstacks.targets.sagemaker_endpoint import SagemakerEndpoint
 from stacks.constructs.endpoint_function import EndpointFunction, Timeouts
 from stacks.constructs.iam import allow, service_role
+from stacks.constructs.image_check import ImageCheck
 from stacks.constructs.interfaces import instance_interfaces
 from stacks.constructs.logs import log_group
 from stacks.constructs.nag import acknowledge
@@ -150,7 +151,9 @@ def build(scope: Construct, plan: Plan, foundation: Foundation) -> Backend:
             subnets=network.subnet_ids, security_group_ids=[containers.group_id]
         ),
     )
-    model.add_resource_dependency(may_read)
+    check = ImageCheck(scope, "ImageCheck", image=image, key=key, log_retention_days=retention)
+    for needed in (may_read, check.passed):
+        model.add_resource_dependency(needed)
     # Unnamed: a change replaces it, and the endpoint moves over to the new one.
     configuration = sagemaker.CfnEndpointConfig(
         scope,

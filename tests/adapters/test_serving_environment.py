@@ -8,7 +8,9 @@ import sys
 import threading
 from pathlib import Path
 
+import boto3
 import pytest
+from moto import mock_aws
 
 from modelstacks.adapters.serving_environment import ImageStore
 from modelstacks.cloud.docker import IMAGES_VARIABLE, main, resolve, write_launcher
@@ -196,3 +198,41 @@ def test_the_launcher_is_one_program_that_the_cdk_cli_can_start(tmp_path: Path, 
         login, input="secret", text=True, env=environment, capture_output=True, cwd=tmp_path
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+@pytest.mark.parametrize(
+    ("flags", "attestations", "kind"),
+    [
+        (["--output=type=docker,oci-mediatypes=false"], "1", "vnd.docker.distribution.manifest.v2"),
+        ([], "1", "vnd.oci.image.manifest.v1"),
+        (["--output=type=docker"], "1", "vnd.oci.image.manifest.v1"),
+        ([], "", "vnd.oci.image.index.v1"),
+    ],
+    ids=["as the asset asks", "without the flag", "without the media types", "with attestations"],
+)
+def test_a_push_gives_ecr_the_manifest_that_docker_would(
+    flags: list[str],
+    attestations: str,
+    kind: str,
+    context: Path,
+    store: ImageStore,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name, value in {
+        IMAGES_VARIABLE: str(store.root),
+        "BUILDX_NO_DEFAULT_ATTESTATIONS": attestations,
+        "AWS_ENDPOINT_URL": "https://api.ecr.us-east-1.amazonaws.com",
+        "AWS_ACCESS_KEY_ID": "id",
+        "AWS_SECRET_ACCESS_KEY": "secret",
+    }.items():
+        monkeypatch.setenv(name, value)
+    uri = "123456789012.dkr.ecr.us-east-1.amazonaws.com/assets:0123"
+    with mock_aws():
+        ecr = boto3.client("ecr", region_name="us-east-1")
+        ecr.create_repository(repositoryName="assets")
+        assert main(["build", "--build-arg", "ENGINE=xgboost", "--tag", "local", *flags, str(context)]) == 0
+        assert main(["tag", "local", uri]) == 0
+        assert main(["push", uri]) == 0
+        assert main(["push", uri]) == 0, "a second push changes nothing"
+        [image] = ecr.batch_get_image(repositoryName="assets", imageIds=[{"imageTag": "0123"}])["images"]
+    assert json.loads(image["imageManifest"])["mediaType"] == f"application/{kind}+json"

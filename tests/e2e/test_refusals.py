@@ -44,13 +44,21 @@ def resources(template: Template, kind: str) -> dict[str, Template]:
     return {key: one for key, one in template["Resources"].items() if one["Type"] == kind}
 
 
+def remove(template: Template, key: str) -> None:
+    """Delete a resource that nothing refers to, and whatever waits for it by name."""
+    del template["Resources"][key]
+    for resource in template["Resources"].values():
+        if key in resource.get("DependsOn", []):
+            resource["DependsOn"].remove(key)
+
+
 def without_the_rule_from_load_balancer_to_tasks(template: Template) -> None:
     (rule,) = [
         key
         for key, one in resources(template, "AWS::EC2::SecurityGroupIngress").items()
         if one["Properties"]["Description"] == "load balancer to model servers"
     ]
-    del template["Resources"][rule]
+    remove(template, rule)
 
 
 def without_the_rule_from_link_to_load_balancer(template: Template) -> None:
@@ -59,7 +67,7 @@ def without_the_rule_from_link_to_load_balancer(template: Template) -> None:
         for key, one in resources(template, "AWS::EC2::SecurityGroupIngress").items()
         if one["Properties"]["Description"] == "VPC link to load balancer"
     ]
-    del template["Resources"][rule]
+    remove(template, rule)
 
 
 def with_a_port_that_nothing_listens_on(template: Template) -> None:
@@ -80,7 +88,7 @@ def without_the_interface_endpoint(template: Template) -> None:
         for key, one in resources(template, "AWS::EC2::VPCEndpoint").items()
         if "sagemaker.runtime" in json.dumps(one["Properties"]["ServiceName"])
     ]
-    del template["Resources"][key]
+    remove(template, key)
 
 
 def without_the_permission_to_invoke(template: Template) -> None:
@@ -93,7 +101,7 @@ def without_the_permission_to_invoke(template: Template) -> None:
 
 def without_apis_permission_to_call_the_function(template: Template) -> None:
     for key in resources(template, "AWS::Lambda::Permission"):
-        del template["Resources"][key]
+        remove(template, key)
 
 
 def answers_again(cloud: Cloud, stack: str) -> None:

@@ -16,6 +16,12 @@ from modelstacks.core.spec import Api, Scaling
 from modelstacks.targets.sagemaker_endpoint import SagemakerEndpoint
 
 
+def invoker(template: Template) -> dict[str, Any]:
+    """The function between API and endpoint."""
+    [function] = [one for one in template.all("AWS::Lambda::Function").values() if "VpcConfig" in one]
+    return function
+
+
 def test_the_model_is_private_and_cut_off(managed: Template) -> None:
     model = managed.one("AWS::SageMaker::Model")
     assert model["EnableNetworkIsolation"] is True
@@ -116,8 +122,30 @@ def test_the_endpoint_waits_for_the_way_to_its_model(managed: Template) -> None:
     assert managed.depends(model, managed.id("AWS::IAM::Policy"))
 
 
+def test_the_images_manifest_is_checked_before_the_model_is_made(managed: Template) -> None:
+    check = managed.one("Custom::ImageManifest")
+    assert managed.depends(managed.id("AWS::SageMaker::Model"), managed.id("Custom::ImageManifest"))
+    image = managed.one("AWS::SageMaker::Model")["PrimaryContainer"]["Image"]
+    uri = json.dumps(image)
+    assert check["ImageTag"] in uri
+    function = check["ServiceToken"]["Fn::GetAtt"][0]
+    role = managed.all("AWS::Lambda::Function")[function]["Role"]["Fn::GetAtt"][0]
+    allowed = {str(s["Action"]): s["Resource"] for name, s in managed.statements() if name == role}
+    assert set(allowed) == {"ecr:BatchGetImage", "['logs:CreateLogStream', 'logs:PutLogEvents']"}
+    repository = check["RepositoryName"]
+    assert allowed["ecr:BatchGetImage"]["Fn::Join"][1][-2:] == [":repository/", repository]
+
+
+def test_images_are_asked_for_with_dockers_manifest(managed: Template, assembly: Path) -> None:
+    """SageMaker refuses OCI manifests; with `type=docker` the CDK CLI finds the image and pushes it."""
+    for stack in ("churn-managed", "churn-self-hosted"):
+        assets = json.loads((assembly / f"{stack}.assets.json").read_text())
+        [image] = assets["dockerImages"].values()
+        assert image["source"]["dockerOutputs"] == ["type=docker,oci-mediatypes=false"]
+
+
 def test_the_function_waits_for_the_way_to_the_runtime(managed: Template) -> None:
-    function = managed.id("AWS::Lambda::Function")
+    [function] = [name for name, one in managed.all("AWS::Lambda::Function").items() if "VpcConfig" in one]
     for kind in ("AWS::EC2::VPCEndpoint", "AWS::EC2::SecurityGroupIngress"):
         assert all(managed.depends(function, name) for name in managed.all(kind))
 
@@ -136,7 +164,7 @@ def network_interface_statements(template: Template, role: str) -> dict[str, lis
 
 def test_network_interfaces_are_made_in_the_stacks_subnets_and_group_only(managed: Template) -> None:
     model_role = managed.one("AWS::SageMaker::Model")["ExecutionRoleArn"]["Fn::GetAtt"][0]
-    function_role = managed.one("AWS::Lambda::Function")["Role"]["Fn::GetAtt"][0]
+    function_role = invoker(managed)["Role"]["Fn::GetAtt"][0]
     for role in (model_role, function_role):
         allowed = network_interface_statements(managed, role)
         made = [arn["Fn::Join"][1][-2:] for arn in allowed["ec2:CreateNetworkInterface"]]
@@ -153,7 +181,7 @@ def test_network_interfaces_are_made_in_the_stacks_subnets_and_group_only(manage
 
 
 def test_the_functions_own_code_cannot_use_what_lambda_needs(managed: Template) -> None:
-    role = managed.one("AWS::Lambda::Function")["Role"]["Fn::GetAtt"][0]
+    role = invoker(managed)["Role"]["Fn::GetAtt"][0]
     [denied] = [s for name, s in managed.statements() if name == role and s["Effect"] == "Deny"]
     assert set(denied["Action"]) == set(network_interface_statements(managed, role))
     assert list(denied["Condition"]["ArnLike"]) == ["lambda:SourceFunctionArn"]
@@ -182,7 +210,7 @@ def test_the_vpc_endpoint_carries_calls_of_this_endpoint_only(managed: Template)
 
 
 def test_the_function_is_small_private_and_bounded(managed: Template) -> None:
-    function = managed.one("AWS::Lambda::Function")
+    function = invoker(managed)
     assert function["Architectures"] == ["arm64"]
     assert len(function["VpcConfig"]["SubnetIds"]) == 2
     assert function["TracingConfig"] == {"Mode": "Active"}
@@ -198,20 +226,20 @@ def test_the_function_reserves_no_concurrency_unless_the_spec_says_so(
 
     plan = make("managed", managed=SagemakerEndpoint(reserved_concurrency=20))
     synthesize([plan], outdir=str(tmp_path), context=CONTEXT)
-    reserving = Template.read(tmp_path, plan.stack_name).one("AWS::Lambda::Function")
+    reserving = invoker(Template.read(tmp_path, plan.stack_name))
 
-    assert "ReservedConcurrentExecutions" not in managed.one("AWS::Lambda::Function")
+    assert "ReservedConcurrentExecutions" not in invoker(managed)
     assert reserving["ReservedConcurrentExecutions"] == 20
 
 
 def test_the_handler_starts_with_the_environment_that_the_stack_sets(managed: Template) -> None:
-    variables = managed.one("AWS::Lambda::Function")["Environment"]["Variables"]
+    variables = invoker(managed)["Environment"]["Variables"]
     endpoint = managed.id("AWS::SageMaker::Endpoint")
     assert variables.pop("ENDPOINT_NAME") == {"Fn::GetAtt": [endpoint, "EndpointName"]}
     handler = load_handler({"ENDPOINT_NAME": "churn-managed", **variables})
     read = handler.Environment.read({"ENDPOINT_NAME": "churn-managed", **variables})
     assert set(variables) | {"ENDPOINT_NAME"} == {name.upper() for name in vars(read)}
-    assert callable(getattr(handler, managed.one("AWS::Lambda::Function")["Handler"].split(".")[1]))
+    assert callable(getattr(handler, invoker(managed)["Handler"].split(".")[1]))
 
 
 @pytest.mark.parametrize("seconds", [1, 2, 3, 5, 15, 29])
@@ -225,7 +253,7 @@ def test_timeouts_are_in_order(tmp_path: Path, seconds: int) -> None:
 
 
 def test_the_template_carries_the_timeouts(managed: Template) -> None:
-    function = managed.one("AWS::Lambda::Function")
+    function = invoker(managed)
     read = int(function["Environment"]["Variables"]["READ_TIMEOUT_SECONDS"])
     [wait] = {m["Integration"]["TimeoutInMillis"] for m in managed.all("AWS::ApiGateway::Method").values()}
     assert read < function["Timeout"] < wait / 1000 == 29

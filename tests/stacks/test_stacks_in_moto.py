@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import io
 import json
+import threading
 import zipfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +19,32 @@ ACCOUNT, REGION = "123456789012", "us-east-1"
 ASSETS = f"cdk-hnb659fds-assets-{ACCOUNT}-{REGION}"
 
 
+@contextmanager
+def succeeding_custom_resources() -> Iterator[None]:
+    """What a data plane does: here no function runs, and every custom resource succeeds."""
+    from modelstacks.cloud.control_plane.custom_resources import custom_resources
+
+    over = threading.Event()
+
+    def answer() -> None:
+        while not over.is_set():
+            for question in custom_resources.take(0.2):
+                custom_resources.answer(question["token"], {"Status": "SUCCESS", "PhysicalResourceId": "it"})
+
+    thread = threading.Thread(target=answer, daemon=True)
+    thread.start()
+    yield
+    over.set()
+    thread.join()
+
+
 @pytest.fixture(scope="module")
 def aws(assembly: Path) -> Iterator[None]:
     """An account with the bootstrap's bucket and both stacks."""
     from modelstacks.cloud.control_plane import backend, fixes
     from modelstacks.cloud.control_plane.resource import emulated_types
 
-    with pytest.MonkeyPatch.context() as patch, mock_aws():
+    with pytest.MonkeyPatch.context() as patch, mock_aws(), succeeding_custom_resources():
         for name in ("AWS_ENDPOINT_URL", "AWS_PROFILE"):
             patch.delenv(name, raising=False)
         for name, value in {

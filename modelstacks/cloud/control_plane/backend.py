@@ -86,6 +86,9 @@ def unemulated(account: str, region: str) -> dict[str, list[dict[str, str]]]:
     }
 
 
+CUSTOM_RESOURCE = "AWS::CloudFormation::CustomResource"
+
+
 class _Unemulated(ResourceType):
     """Accepts anything and makes nothing."""
 
@@ -106,8 +109,10 @@ class _Environment:
         self.backend, self.account, self.region = backend, backend.account_id, backend.region_name
 
     def type(self, name: str) -> tuple[ResourceType, bool]:
-        known = emulated_types().get(name) or moto_type(name)
-        schema = schema_of(_schema_name(name), self.region)
+        kind = _schema_name(name)
+        known = emulated_types().get(kind) or moto_type(name)
+        # The properties of a custom resource are its function's business; the schema names none of them.
+        schema = None if kind == CUSTOM_RESOURCE else schema_of(kind, self.region)
         implementation = known or _Unemulated()
         return (Validated(implementation, schema) if schema else implementation), known is not None
 
@@ -137,7 +142,7 @@ class _Environment:
 
 def _schema_name(type_name: str) -> str:
     """The type whose schema a type follows: a custom resource may have any name of its own."""
-    return "AWS::CloudFormation::CustomResource" if type_name.startswith("Custom::") else type_name
+    return CUSTOM_RESOURCE if type_name.startswith("Custom::") else type_name
 
 
 def _unrecognized(template: Mapping[str, Any], region: str) -> list[str]:

@@ -24,13 +24,10 @@ __all__ = ["MotoType", "moto_type"]
 
 _Method = TypeVar("_Method", bound=Callable[..., Any])
 
-#: moto would call a Lambda function, which runs in the data plane, and wait for its answer.
-_LEFT_TO_NOBODY = ("AWS::CloudFormation::CustomResource",)
-
 
 def moto_type(name: str) -> MotoType | None:
     """moto's implementation of a CloudFormation type, or None where it has none."""
-    model = None if name in _LEFT_TO_NOBODY else get_model_map().get(name)
+    model = get_model_map().get(name)
     return MotoType(model) if model else None
 
 

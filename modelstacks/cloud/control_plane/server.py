@@ -1,8 +1,9 @@
 """The control plane's server: moto's own application on a Unix socket, with our CloudFormation and fixes.
 
 Routes of ours, which the front door does not pass on: GET /_modelstacks/health,
-GET /_modelstacks/unemulated?region=R, GET /_modelstacks/access-key?id=ID, and the channel to the data plane
-(channel.py): GET /_modelstacks/changes and POST /_modelstacks/workloads. It passes on the code of Lambda
+GET /_modelstacks/unemulated?region=R, GET /_modelstacks/access-key?id=ID, the channel to the data plane
+(channel.py): GET /_modelstacks/changes and POST /_modelstacks/workloads, and what custom resources ask
+(custom_resources.py). It passes on the code of Lambda
 functions, to which GetFunction points with a URL that cannot be guessed. moto's own interface (/moto-api) and
 its instance metadata are switched off: AWS has no such routes.
 """
@@ -21,6 +22,7 @@ from typing import Any
 from urllib.parse import parse_qs
 
 from modelstacks.cloud.control_plane.channel import CHANNEL, Report
+from modelstacks.cloud.control_plane.custom_resources import ROUTE, custom_resources
 from modelstacks.cloud.control_plane.operations import settle
 
 __all__ = ["ACCOUNT", "application", "serve"]
@@ -76,6 +78,8 @@ def application() -> Any:
             return _answer(start_response, {"version": CHANNEL.announced(after, seconds)})
         if path == "/_modelstacks/workloads":
             return _answer(start_response, _hear(environ))
+        if path.startswith(ROUTE):
+            return _custom_resources(environ, start_response)
         if path.startswith(CODE_PATH):
             return _code(start_response, code_of(ACCOUNT, path))
         if path.startswith(_NOT_AWS):
@@ -102,6 +106,15 @@ def _answer_calls_from_within(stubber: Any) -> None:
 
     stubber.process_request = in_turn
     stubber.enabled = True
+
+
+def _custom_resources(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+    """GET: what functions are asked, after at most 20 s. POST to a question's token: its answer."""
+    if environ["REQUEST_METHOD"] == "GET":
+        return _answer(start_response, custom_resources.take(20.0))
+    token = environ["PATH_INFO"].removeprefix(f"{ROUTE}/")
+    body = environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
+    return _answer(start_response, {"waiting": custom_resources.answer(token, json.loads(body))})
 
 
 def _service(environ: dict[str, Any]) -> str:

@@ -188,11 +188,22 @@ class Functions:
         functions = self._context.topology.functions
         for name in [name for name in self._states if name not in functions]:
             await self._end(self._states.pop(name))
-        await asyncio.gather(*(self._prepare(function) for function in functions.values()))
+        finished = [
+            function
+            for function in functions.values()
+            if not self._context.topology.unfinished(function.name, function.arn)
+        ]
+        await asyncio.gather(*map(self._prepare, finished))
+
+    async def make_ready(self, name: str) -> bool:
+        """Make one function ready, though its stack is still being made; False where there is none."""
+        function = self._context.topology.functions.get(name)
+        if function is None:
+            return False
+        await self._prepare(function)
+        return True
 
     async def _prepare(self, function: Function) -> None:
-        if self._context.topology.unfinished(function.name, function.arn):
-            return
         blueprint = replace(function, code_location="", policy=None, reserved_concurrency=None)
         state = self._states.get(function.name)
         if state is not None and state.blueprint == blueprint and state.reason is None:

@@ -10,6 +10,7 @@ from modelstacks.cloud import api
 from modelstacks.cloud.data_plane.api_gateway import ApiGateways
 from modelstacks.cloud.data_plane.channel import Channel
 from modelstacks.cloud.data_plane.context import Context
+from modelstacks.cloud.data_plane.custom_resources import CustomResources
 from modelstacks.cloud.data_plane.ecs import Services
 from modelstacks.cloud.data_plane.gateway import FrontDoor, to_control_plane
 from modelstacks.cloud.data_plane.lambda_ import Functions
@@ -35,6 +36,7 @@ class DataPlane:
         self._busy = asyncio.Lock()
         self._services = Services(context, self._balancers, self._busy)
         self._apis = ApiGateways(context, self._balancers, self._functions, first_api_port)
+        self.custom_resources = CustomResources(context, self._functions, self.reconcile)
         self._unemulated: dict[str, list[api.Unemulated]] = {}
         self._channel = Channel(partial(to_control_plane, context))
         context.report = self._channel.tell

@@ -1,11 +1,14 @@
-"""AWS::CloudFormation: nested stacks."""
+"""AWS::CloudFormation: nested stacks and custom resources."""
 
 # ruff: noqa: ARG002  every type answers the same three questions, and not each needs all of what it is told
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from typing import Any
+from uuid import uuid4
 
+from modelstacks.cloud.control_plane.custom_resources import NoAnswerError, custom_resources
 from modelstacks.cloud.control_plane.resource import (
     Properties,
     Provisioned,
@@ -71,3 +74,69 @@ class NestedStack(ResourceType):
                 for key, value in parameters.items()
             ],
         }
+
+
+@provides("AWS::CloudFormation::CustomResource")
+class CustomResource(ResourceType):
+    """A resource that a Lambda function makes, `Custom::Anything` as well. Ref is what the function says."""
+
+    def create(self, request: Request) -> Provisioned:
+        return self._provisioned(request, "Create", {})
+
+    def update(self, request: Request, current: Provisioned, before: Properties) -> Provisioned | None:
+        return self._provisioned(
+            request,
+            "Update",
+            {"PhysicalResourceId": current.physical_id, "OldResourceProperties": _as_text(before)},
+        )
+
+    def delete(self, request: Request, current: Provisioned) -> None:
+        self._ask(request, "Delete", {"PhysicalResourceId": current.physical_id})
+
+    def _provisioned(self, request: Request, kind: str, more: Mapping[str, Any]) -> Provisioned:
+        answer = self._ask(request, kind, more)
+        physical_id = answer.get("PhysicalResourceId")
+        if not isinstance(physical_id, str) or not physical_id:
+            raise ResourceError("Invalid PhysicalResourceId: the function's response names none")
+        data = answer.get("Data") or {}
+        return Provisioned(physical_id, {str(name): value for name, value in data.items()})
+
+    @staticmethod
+    def _ask(request: Request, kind: str, more: Mapping[str, Any]) -> Mapping[str, Any]:
+        token = str(request.properties.get("ServiceToken", ""))
+        if ":lambda:" not in token:
+            raise ResourceError(f"custom resources are answered by Lambda functions here, not by {token}")
+        event = {
+            "RequestType": kind,
+            "ServiceToken": token,
+            "StackId": request.stack_id,
+            "RequestId": str(uuid4()),
+            "ResourceType": request.type_name,
+            "LogicalResourceId": request.logical_id,
+            "ResourceProperties": _as_text(request.properties),
+            **more,
+        }
+        seconds = str(request.properties.get("ServiceTimeout", 3600))
+        if not seconds.isdigit() or not 1 <= int(seconds) <= 3600:
+            raise ResourceError(f"ServiceTimeout must be 1 to 3600 seconds, not {seconds}")
+        try:
+            answer = custom_resources.ask(token, event, int(seconds))
+        except NoAnswerError as error:
+            raise ResourceError(
+                f"CloudFormation did not receive a response from your Custom Resource: {error}"
+            ) from None
+        if answer.get("Status") != "SUCCESS":
+            raise ResourceError(
+                f"Received response status [{answer.get('Status')}] from custom resource. "
+                f"Message returned: {answer.get('Reason', '')}"
+            )
+        return answer
+
+
+def _as_text(value: Any) -> Any:
+    """Properties as CloudFormation sends them to a function: every value is text."""
+    if isinstance(value, Mapping):
+        return {str(name): _as_text(inner) for name, inner in value.items()}
+    if isinstance(value, list):
+        return [_as_text(inner) for inner in value]
+    return str(value).lower() if isinstance(value, bool) else str(value)

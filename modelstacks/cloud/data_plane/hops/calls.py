@@ -120,6 +120,9 @@ def _resource(service: str, fields: Mapping[str, Any], topology: Topology) -> st
         case "logs":
             group, stream = fields.get("logGroupName"), fields.get("logStreamName")
             return f"{prefix}:log-group:{group}:log-stream:{stream or ''}" if group else "*"
+        case "ecr":
+            repository = fields.get("repositoryName")
+            return f"{prefix}:repository/{repository}" if repository else "*"
         case "sts":
             return str(fields.get("RoleArn") or "*")
         case _:
