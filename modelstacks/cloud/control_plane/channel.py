@@ -1,8 +1,10 @@
-"""The channel between the control plane and the data plane. It is the only one.
+"""The channel between the control plane and the data plane.
 
 The control plane announces that the account has changed; the data plane waits for that, reads the account
 back through boto3, and reports how services and endpoints fare. A report becomes what DescribeServices and
 DescribeEndpoint answer, and CloudFormation decides by these answers, as it does in AWS.
+
+What custom resources ask of their functions goes beside it (custom_resources.py).
 
 Until a data plane has reported for the first time, nothing is waited for: every workload is stable at once.
 """

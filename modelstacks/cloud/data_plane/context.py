@@ -113,6 +113,8 @@ class Context:
     report: Callable[[Report], None] = _nobody_to_tell
     invoke_endpoint: Callable[[Request, str], Awaitable[Response]] = _no_endpoint
     invoke_function: Callable[[str, bytes], Awaitable[Outcome]] = _no_function
+    # Custom resources' functions that are asked: the secret part of the response URL -> what they answer.
+    responses: dict[str, asyncio.Future[bytes]] = field(default_factory=dict)
     _issued: dict[str, Issued] = field(default_factory=dict)
     _sessions: dict[str, AccessKey] = field(default_factory=dict)
 

@@ -1,13 +1,12 @@
 """Custom resources: functions that CloudFormation invokes while it makes a stack, and waits for.
 
-A function answers by a PUT to a URL. In AWS that is a signed one of S3; here it is a port that listens for
-this one answer, with a path that cannot be guessed.
+A function answers by a PUT to a URL. In AWS that is a signed one of S3; here it is a path of the function's
+own gateway that cannot be guessed.
 """
 
 from __future__ import annotations
 
 import asyncio
-import hmac
 import json
 import logging
 from collections.abc import Awaitable, Callable
@@ -15,14 +14,13 @@ from typing import Any
 
 from modelstacks.cloud.control_plane.custom_resources import ROUTE
 from modelstacks.cloud.data_plane.context import Context
-from modelstacks.cloud.data_plane.gateway import to_control_plane
+from modelstacks.cloud.data_plane.gateway import RESPONSE_PATH, to_control_plane
 from modelstacks.cloud.data_plane.lambda_ import Functions
-from modelstacks.cloud.data_plane.wire import Limits, Request, Response, listen
+from modelstacks.cloud.data_plane.wire import Request
 from modelstacks.core.errors import ModelstacksError
 
 __all__ = ["CustomResources"]
 
-LONGEST_ANSWER = 4096  # bytes, as in CloudFormation
 PAUSE_SECONDS = 1.0  # before a control plane that does not answer is asked again
 log = logging.getLogger("modelstacks.cloud")
 
@@ -40,22 +38,31 @@ class CustomResources:
         self._context, self._functions, self._reconcile = context, functions, reconcile
         self._jobs: set[asyncio.Task[None]] = set()
 
-    async def run(self) -> None:
-        """Serve until cancelled."""
-        try:
-            while True:
-                answer = await to_control_plane(self._context, Request("GET", ROUTE))
-                body = await answer.read()
-                if answer.status != 200:
-                    await asyncio.sleep(PAUSE_SECONDS)
-                    continue
-                for question in json.loads(body):
-                    job = asyncio.create_task(self._serve(question))
-                    self._jobs.add(job)
-                    job.add_done_callback(self._jobs.discard)
-        finally:
-            for job in self._jobs:
-                job.cancel()
+    def open(self) -> None:
+        """Start to take what is asked."""
+        self._start(self._take())
+
+    async def close(self) -> None:
+        """Leave what is asked unanswered."""
+        jobs = list(self._jobs)
+        for job in jobs:
+            job.cancel()
+        await asyncio.gather(*jobs, return_exceptions=True)
+
+    def _start(self, work: Any) -> None:
+        job: asyncio.Task[None] = asyncio.create_task(work)
+        self._jobs.add(job)
+        job.add_done_callback(self._jobs.discard)
+
+    async def _take(self) -> None:
+        while True:
+            answer = await to_control_plane(self._context, Request("GET", ROUTE))
+            body = await answer.read()
+            if answer.status != 200:
+                await asyncio.sleep(PAUSE_SECONDS)
+                continue
+            for question in json.loads(body):
+                self._start(self._serve(question))
 
     async def _serve(self, question: dict[str, Any]) -> None:
         token = question["token"]
@@ -72,27 +79,18 @@ class CustomResources:
 
     async def _ask(self, arn: str, token: str, event: dict[str, Any]) -> dict[str, Any]:
         name = arn.split(":function:")[-1].partition(":")[0]
-        if not await self._functions.make_ready(name):
+        gateway = await self._functions.make_ready(name)
+        if gateway is None:
             return {"failure": f"function {arn} does not exist"}
-        answered: list[dict[str, Any]] = []
-
-        async def receive(request: Request) -> Response:
-            if request.method != "PUT" or not hmac.compare_digest(
-                request.path.encode(), f"/{token}".encode()
-            ):
-                return Response(403, [])
-            answered.append(_read(request.body))
-            return Response(200, [])
-
-        listener = await listen(receive, limits=Limits(body=LONGEST_ANSWER))
+        waiting: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+        self._context.responses[token] = waiting
         try:
-            url = f"http://127.0.0.1:{listener.port}/{token}"
-            payload = json.dumps({**event, "ResponseURL": url}).encode()
+            payload = json.dumps({**event, "ResponseURL": f"{gateway}{RESPONSE_PATH}{token}"}).encode()
             outcome = await self._functions.invoke(name, payload)
         finally:
-            await listener.close()
-        if answered:
-            return answered[0]
+            del self._context.responses[token]
+        if waiting.done():
+            return _read(waiting.result())
         said = outcome.payload.decode("utf-8", "replace")
         return {"failure": f"function {name} ended without a response to the URL that it was given: {said}"}
 

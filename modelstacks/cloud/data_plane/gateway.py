@@ -25,9 +25,11 @@ from modelstacks.cloud.data_plane.hops.calls import ApiCall, Caller, decrypt_cal
 from modelstacks.cloud.data_plane.signatures import Scope
 from modelstacks.cloud.data_plane.wire import ConnectionLost, Listener, Request, Response, listen, without
 
-__all__ = ["FrontDoor", "Gateway"]
+__all__ = ["RESPONSE_PATH", "FrontDoor", "Gateway"]
 
 CREDENTIALS_PATH = "/v2/credentials/"
+RESPONSE_PATH = "/custom-resource-response/"
+LONGEST_RESPONSE = 4096  # bytes, as CloudFormation takes them
 INVOCATION = re.compile(r"/endpoints/([^/]+)/invocations")
 FUNCTION_INVOCATION = re.compile(r"/2015-03-31/functions/([^/]+)/invocations")
 LARGE_BODY = 1 << 20  # bytes; hashing more than that would hold up the loop
@@ -86,6 +88,8 @@ class Gateway:
     async def _handle(self, request: Request) -> Response:
         if request.path.startswith(CREDENTIALS_PATH):
             return self._give_credentials(request)
+        if request.path.startswith(RESPONSE_PATH):
+            return self._take_response(request)
         response = await self._call(request)
         trace, reason = request.header("x-amzn-trace-id"), response.header("x-modelstacks-reason")
         self._context.reasons.note(trace, reason)
@@ -149,6 +153,23 @@ class Gateway:
         ):
             return refusal(service, "ConnectTimeout", str(refused), 400)  # 400: an SDK would retry a 5xx
         return refusal(service, "AccessDenied", refused.reason, 403)
+
+    def _take_response(self, request: Request) -> Response:
+        """What a custom resource's function tells CloudFormation, at a URL that only it was given."""
+        bucket = ApiCall(
+            "s3", "s3", "", "*"
+        )  # where the URL leads in AWS; its signature is all the permission
+        if refused := may_call(self._context.topology, self.caller, bucket):
+            return self._refuse("s3", refused)
+        waiting = self._context.responses.get(request.path.removeprefix(RESPONSE_PATH))
+        if request.method != "PUT" or waiting is None or waiting.done():
+            return refusal("s3", "AccessDenied", "Access Denied", 403)
+        if len(request.body) > LONGEST_RESPONSE:
+            return refusal(
+                "s3", "EntityTooLarge", "Your proposed upload exceeds the maximum allowed size", 400
+            )
+        waiting.set_result(request.body)
+        return Response(200, [])
 
     def _give_credentials(self, request: Request) -> Response:
         given = self._credentials

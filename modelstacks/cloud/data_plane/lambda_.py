@@ -195,13 +195,18 @@ class Functions:
         ]
         await asyncio.gather(*map(self._prepare, finished))
 
-    async def make_ready(self, name: str) -> bool:
-        """Make one function ready, though its stack is still being made; False where there is none."""
+    async def make_ready(self, name: str) -> str | None:
+        """Make one function ready, though its stack is still being made.
+
+        Returns the address of its gateway, the only one that it can reach, or None where there is no such
+        function.
+        """
         function = self._context.topology.functions.get(name)
         if function is None:
-            return False
+            return None
         await self._prepare(function)
-        return True
+        gateway = self._states[name].gateway
+        return gateway.url if gateway is not None else ""
 
     async def _prepare(self, function: Function) -> None:
         blueprint = replace(function, code_location="", policy=None, reserved_concurrency=None)

@@ -36,7 +36,7 @@ class DataPlane:
         self._busy = asyncio.Lock()
         self._services = Services(context, self._balancers, self._busy)
         self._apis = ApiGateways(context, self._balancers, self._functions, first_api_port)
-        self.custom_resources = CustomResources(context, self._functions, self.reconcile)
+        self._custom_resources = CustomResources(context, self._functions, self.reconcile)
         self._unemulated: dict[str, list[api.Unemulated]] = {}
         self._channel = Channel(partial(to_control_plane, context))
         context.report = self._channel.tell
@@ -49,6 +49,7 @@ class DataPlane:
         Raises EnvironmentFault where the account cannot be read.
         """
         await self._channel.open(self._reconcile_quietly)
+        self._custom_resources.open()
         await self.reconcile()
 
     async def _reconcile_quietly(self) -> None:
@@ -83,6 +84,7 @@ class DataPlane:
     async def close(self) -> None:
         """Stop every process and close every port."""
         await self._channel.close()
+        await self._custom_resources.close()
         await self._apis.close()
         await asyncio.gather(self._functions.close(), self._endpoints.close(), self._services.close())
         await self._balancers.close()

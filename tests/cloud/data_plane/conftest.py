@@ -74,8 +74,6 @@ class Cloud:
 
         self.plane, self._front = self.run(build())
         self.endpoint_url = f"http://localhost:{self._front.port}"
-        serving = self.plane.custom_resources.run()
-        self._custom_resources = asyncio.run_coroutine_threadsafe(serving, self._loop)
 
     def run(self, work: Coroutine[Any, Any, Any]) -> Any:
         """Run on the data plane's loop and wait."""
@@ -186,7 +184,6 @@ class Cloud:
 
     def close(self) -> None:
         """Stop everything."""
-        self._custom_resources.cancel()
         self.run(self.plane.close())
         self.run(self._front.close())
         self._loop.call_soon_threadsafe(self._loop.stop)
