@@ -7,12 +7,13 @@ import json
 import threading
 import zipfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import boto3
 import pytest
+from botocore.exceptions import WaiterError
 from moto import mock_aws
 
 ACCOUNT, REGION = "123456789012", "us-east-1"
@@ -72,6 +73,10 @@ def aws(assembly: Path) -> Iterator[None]:
                 TemplateBody=(assembly / f"{name}.template.json").read_text(),
                 Capabilities=["CAPABILITY_IAM"],
             )
+            patience = {"Delay": 1, "MaxAttempts": 120}
+            waiter = boto3.client("cloudformation").get_waiter("stack_create_complete")
+            with suppress(WaiterError):  # the tests show why
+                waiter.wait(StackName=name, WaiterConfig=patience)
         yield
 
 
