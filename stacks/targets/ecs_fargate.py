@@ -170,7 +170,8 @@ def build(scope: Construct, plan: Plan, foundation: Foundation) -> Backend:
     _autoscale(scope, plan, front, f"service/{cluster.ref}/{service.attr_name}")
     return Backend(
         integrate=front.integrate,
-        before_methods=(front.listener,),
+        # The service too: an update that replaces balancer and service moves the API to tasks that are ready.
+        before_methods=(front.listener, service),
         identity=front.identity,
         outputs=(
             Output("ClusterName", "ECS cluster", cluster.ref),

@@ -245,6 +245,7 @@ def test_every_method_goes_through_the_vpc_link_to_the_load_balancer(self_hosted
     for name, method in self_hosted.all("AWS::ApiGateway::Method").items():
         integration = method["Integration"]
         assert self_hosted.depends(name, listener)
+        assert self_hosted.depends(name, self_hosted.id("AWS::ECS::Service")), "the API moves to ready tasks"
         assert (integration["Type"], integration["ConnectionType"]) == ("HTTP_PROXY", "VPC_LINK")
         assert integration["ConnectionId"] == {"Ref": link}
         # API Gateway refuses a listener's ARN. The port of the URI, 80 by default, selects the listener.

@@ -138,11 +138,17 @@ class ApiGateways:
         self._next_port = first_port
         self._listeners: dict[str, Listener] = {}
         self._apis: dict[str, RestApi] = {}
+        self._deployed: dict[tuple[str, str], RestApi] = {}  # API and deployment -> the API as it was then
         self._meter = Meter()
 
     async def reconcile(self) -> None:
         """Open a port for each new API, close those of deleted ones."""
         self._apis = {one.id: one for one in self._context.topology.apis}
+        self._deployed = {
+            (one.id, stage.deployment_id): self._deployed.get((one.id, stage.deployment_id), one)
+            for one in self._apis.values()
+            for stage in one.stages.values()
+        }
         for gone in self._listeners.keys() - self._apis.keys():
             await self._listeners.pop(gone).close()
         for id in self._apis.keys() - self._listeners.keys():  # noqa: A001  AWS's own word
@@ -185,7 +191,9 @@ class ApiGateways:
                         authorization="API_KEY" if method.api_key_required else _authorization(method),
                         target=self._behind(method.integration),
                     )
-                    for resource in sorted(one.resources, key=lambda found: found.path)
+                    for resource in sorted(
+                        self._deployed[one.id, stage.deployment_id].resources, key=lambda found: found.path
+                    )
                     for method in resource.methods.values()
                 ),
             )
@@ -245,6 +253,8 @@ class ApiGateways:
         if request.oversize:
             reason = f"the body is larger than API Gateway's {BODY_LIMIT} bytes"
             raise GatewayError(413, "RequestTooLargeException", "Request Too Long", reason)
+        # A stage serves its deployment: what has changed since then is not there before the next one.
+        one = self._deployed[one.id, stage.deployment_id]
         path = "/" + rest
         found = _match(one.resources, path, request.method)
         if found is None:

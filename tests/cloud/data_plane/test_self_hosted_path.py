@@ -58,6 +58,42 @@ class TestAnOrdinaryRequest:
         assert answer.status_code == 200
         assert "access-control-allow-origin" not in answer.headers
 
+    def test_finds_the_api_as_it_was_deployed(self, cloud: Any) -> None:
+        gateway = cloud.client("apigateway")
+        [found] = [one for one in gateway.get_rest_apis()["items"] if one["name"] == "hosted"]
+        existing = gateway.get_resources(restApiId=found["id"])["items"]
+        paths = {one["path"]: one["id"] for one in existing}
+        like = gateway.get_integration(
+            restApiId=found["id"], resourceId=paths["/invocations"], httpMethod="POST"
+        )
+        new = gateway.create_resource(restApiId=found["id"], parentId=paths["/"], pathPart="later")["id"]
+        method = {"restApiId": found["id"], "resourceId": new, "httpMethod": "GET"}
+
+        def status() -> int:
+            cloud.settle()
+            with cloud.http("hosted") as http:
+                return http.get("/later").status_code
+
+        try:
+            gateway.put_method(**method, authorizationType="NONE")
+            gateway.put_integration(
+                **method,
+                type="HTTP_PROXY",
+                integrationHttpMethod="GET",
+                uri=like["uri"],
+                connectionType="VPC_LINK",
+                connectionId=like["connectionId"],
+                integrationTarget=like["integrationTarget"],
+            )
+            assert status() == 403, "no deployment has it yet"
+            gateway.create_deployment(restApiId=found["id"], stageName="live")
+            assert status() != 403
+        finally:
+            gateway.delete_resource(restApiId=found["id"], resourceId=new)
+        assert status() != 403, "the deployment still has it"
+        gateway.create_deployment(restApiId=found["id"], stageName="live")
+        assert status() == 403
+
     def test_has_awss_own_headers(self, cloud: Any) -> None:
         answer = post(cloud)
         assert answer.headers["x-amzn-requestid"]
