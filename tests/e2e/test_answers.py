@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 import numpy as np
 import pytest
 import tritonclient.http as triton
-from e2e.conftest import ARCHITECTURES, Cloud, deploy, template_of
+from e2e.conftest import ARCHITECTURES, Cloud
 from e2e.holdout import holdout
 from tritonclient.utils import InferenceServerException
 
@@ -164,23 +164,3 @@ def test_a_triton_client_may_compress(cloud: Cloud, architecture: str) -> None:
 def test_the_description_names_the_address_that_its_reader_used(cloud: Cloud, architecture: str) -> None:
     document = json.loads(cloud.call("churn", architecture, "GET", "/openapi.json").body)
     assert document["servers"] == [{"url": cloud.api("churn", architecture).url}]
-
-
-def test_overload_of_the_function_is_429_with_retry_after(cloud: Cloud, architecture: str) -> None:
-    if architecture != "managed":
-        pytest.skip("the self-hosted architecture has no function")
-    right = template_of(cloud, "wine-managed")
-    wrong = json.loads(json.dumps(right))
-    (function,) = (
-        one for one in wrong["Resources"].values()
-        if one["Type"] == "AWS::Lambda::Function" and "ENDPOINT_NAME" in json.dumps(one)
-    )  # fmt: skip
-    function["Properties"]["ReservedConcurrentExecutions"] = 0
-    try:
-        deploy(cloud, "wine-managed", wrong)
-        answer = cloud.predict("wine", "managed", holdout("wine").body)
-    finally:
-        deploy(cloud, "wine-managed", right)
-    document = problem(answer)
-    assert (document["status"], document["retry_after"]) == (429, 1)
-    assert "throttled" in answer.headers["x-modelstacks-reason"]

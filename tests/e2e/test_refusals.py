@@ -168,6 +168,22 @@ def test_what_is_missing_in_the_template_is_named(
         assert any(reason in refusal.reason for refusal in cloud.status().refusals[-5:])
 
 
+def with_a_function_that_may_not_run(template: Template) -> None:
+    for function in resources(template, "AWS::Lambda::Function").values():
+        if "ENDPOINT_NAME" in json.dumps(function["Properties"].get("Environment", {})):
+            function["Properties"]["ReservedConcurrentExecutions"] = 0
+
+
+def test_a_throttled_function_is_overload(cloud: Cloud) -> None:
+    with deployed_otherwise(cloud, "diabetes-managed", with_a_function_that_may_not_run):
+        answer = cloud.predict("diabetes", "managed", holdout("diabetes").body)
+    document = json.loads(answer.body)
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert (answer.status, document["status"], document["retry_after"]) == (429, 429, 1)
+    assert answer.headers["retry-after"] == "1"
+    assert "throttled" in answer.headers["x-modelstacks-reason"]
+
+
 def test_a_path_that_keeps_the_stages_name_is_not_found(cloud: Cloud) -> None:
     body = holdout("wine").body
     sent = cloud.status().settings.stage_in_path

@@ -23,7 +23,6 @@ from urllib.parse import parse_qsl, quote, unquote, urlsplit
 from uuid import uuid4
 
 from modelstacks.cloud import api
-from modelstacks.cloud.control_plane.credentials import AccessKey
 from modelstacks.cloud.data_plane import signatures
 from modelstacks.cloud.data_plane.context import Context, trace_root
 from modelstacks.cloud.data_plane.gateway_responses import GatewayError, answer
@@ -221,7 +220,7 @@ class ApiGateways:
         with self._context.traffic.passing(f"api {one.name}") as counter:
             try:
                 call = self._route(one, request, request_id, extended_id, trace)
-                self._authorize(call)
+                await self._authorize(call)
                 self._meter_use(call)
                 _validate(call)
                 response = await self._integrate(call)
@@ -265,9 +264,9 @@ class ApiGateways:
         resource, method, parameters = found
         return _Call(one, stage, resource, method, path, parameters, request, request_id, extended_id, trace)
 
-    def _authorize(self, call: _Call) -> None:
+    async def _authorize(self, call: _Call) -> None:
         if call.method.authorization == "AWS_IAM":
-            self._check_signature(call)
+            await self._check_signature(call)
         elif call.method.authorization != "NONE":
             raise GatewayError(
                 501, "NotImplemented", f"the embedded cloud has no {call.method.authorization} authorizer"
@@ -289,16 +288,14 @@ class ApiGateways:
             raise GatewayError(403, "ForbiddenException", "Forbidden", reason)
         call.key = topology.api_keys[next(iter(known & plan.key_ids))]
 
-    def _check_signature(self, call: _Call) -> None:
+    async def _check_signature(self, call: _Call) -> None:
         context = self._context
         try:
             signed = signatures.read(call.request)
             if signed.scope.service != "execute-api":
                 text = "Credential should be scoped to correct service: 'execute-api'."
                 raise signatures.Refusal(signatures.Fault.SCOPE, text)
-            issued = context.issued(signed.scope.access_key_id)
-            admin = context.account.credentials
-            key = issued.key if issued else AccessKey(admin.access_key_id, admin.secret_access_key)
+            key = await context.access_key(signed.scope.access_key_id)
             signatures.verify(call.request, signed, key, region=context.account.region, skew=CLOCK_SKEW)
         except signatures.Refusal as error:
             kind = SIGNATURE_ERRORS.get(error.fault, "InvalidSignatureException")
@@ -306,17 +303,18 @@ class ApiGateways:
             text = "Missing Authentication Token" if missing else error.message
             reason = "the request is not signed, and the method asks for AWS_IAM" if missing else text
             raise GatewayError(403, kind, text, reason) from error
-        if issued is None:
+        if signed.scope.access_key_id == context.account.credentials.access_key_id:
             return
-        call.caller_arn = issued.role_arn
-        role = self._context.topology.roles.get(issued.role_arn)
+        call.caller_arn = key.role_arn or "" if key else ""
+        role = context.topology.roles.get(call.caller_arn)
+        if role is None:
+            what = f"role {call.caller_arn} is gone" if call.caller_arn else "an IAM user's policies"
+            reason = f"{what}: the embedded cloud evaluates the policies of roles"
+            raise GatewayError(403, "AccessDeniedException", "Forbidden", reason)
         invoke = policies.Call("execute-api:Invoke", self._arn(call))
-        refused = role and policies.authorize(
-            role, invoke, account=self._context.topology.account, resource=call.api.policy
-        )
-        if refused or role is None:
-            reason = refused.reason if refused else f"role {issued.role_arn} is gone"
-            raise GatewayError(403, "AccessDeniedException", reason, reason)
+        refused = policies.authorize(role, invoke, account=context.topology.account, resource=call.api.policy)
+        if refused:
+            raise GatewayError(403, "AccessDeniedException", refused.reason, refused.reason)
 
     def _check_resource_policy(self, call: _Call) -> None:
         if call.api.policy is None or call.method.authorization == "AWS_IAM":

@@ -1,0 +1,73 @@
+"""When the embedded cloud itself fails, a caller gets an answer of API Gateway's and none of our insides."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from types import SimpleNamespace
+from typing import Any, cast
+
+from modelstacks.cloud import api
+from modelstacks.cloud.data_plane.api_gateway import ApiGateways
+from modelstacks.cloud.data_plane.context import Context, Reasons
+from modelstacks.cloud.data_plane.faults import Traffic
+from modelstacks.cloud.data_plane.topology import (
+    Integration,
+    Listener,
+    LoadBalancer,
+    Method,
+    Resource,
+    RestApi,
+    Stage,
+    Topology,
+)
+from modelstacks.cloud.data_plane.wire import Pool, Request, Response
+
+BALANCER = LoadBalancer("arn:lb", "lb", "lb.example", "internet-facing", "application", "", (), (), 60)
+GET = Integration("HTTP_PROXY", "GET", "http://lb.example/ping", "", "", "arn:lb", {}, 29000, False, "", "")
+PING = Method("GET", "NONE", False, None, (), {}, GET)
+API = RestApi("a1", "api", (), {}, None, (Resource("r", "/ping", {"GET": PING}),), {
+    "live": Stage("live", "d1", {}, {}),
+})  # fmt: skip
+TOPOLOGY = Topology(
+    apis=(API,),
+    load_balancers={"arn:lb": BALANCER},
+    listeners={"arn:lb:80": Listener("arn:lb:80", "arn:lb", 80, "HTTP", ())},
+)
+
+
+class Broken:
+    """Load balancers with a defect."""
+
+    async def serve(self, listener: Listener, request: Request) -> Response:
+        raise KeyError(f"secret of {listener.arn} at {request.path}")
+
+
+def test_a_defect_of_ours_is_an_internal_error_whose_cause_is_in_the_log_alone(caplog: Any) -> None:
+    context = SimpleNamespace(
+        topology=TOPOLOGY, traffic=Traffic(), reasons=Reasons(), settings=api.Settings(), refuse=print
+    )
+
+    async def run() -> tuple[Response, bytes]:
+        gateways = ApiGateways(cast(Context, context), cast(Any, Broken()), cast(Any, None))
+        await gateways.reconcile()
+        (described,) = gateways.describe()
+        port = int(described.url.split(":")[2].split("/")[0])
+        pool = Pool()
+        try:
+            answer = await pool.send(
+                Request("GET", "/live/ping", headers=[("Host", f"127.0.0.1:{port}")]), port
+            )
+            return answer, await answer.read()
+        finally:
+            pool.close()
+            await gateways.close()
+
+    answer, body = asyncio.run(run())
+    assert answer.status == 500
+    assert json.loads(body)["message"] == "Internal server error"
+    seen = f"{answer.headers} {body!r}"
+    assert "secret" not in seen
+    assert "KeyError" not in seen
+    assert "the embedded cloud itself failed" in (answer.header("x-modelstacks-reason") or "")
+    assert "secret of arn:lb:80" in caplog.text
