@@ -33,9 +33,16 @@ def test_there_are_models_of_four_kinds() -> None:
     assert {"churn-xgboost", "diabetes-sklearn", "wine-kmeans", "digits-onnx"} <= set(NAMES)
 
 
+# A network's training carries the rounding of one step into all later ones, and the matrix products of another
+# processor round differently: 2e-4 was seen between two.
+TOLERANCE = {"digits-onnx": 5e-3}
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_training_again_gives_the_same_predictions(name: str, retrained: Path) -> None:
-    np.testing.assert_allclose(predictions(retrained / name), predictions(ARTIFACTS / name), atol=1e-5)
+    again, kept = predictions(retrained / name), predictions(ARTIFACTS / name)
+    np.testing.assert_allclose(again, kept, rtol=0, atol=TOLERANCE.get(name, 1e-5))
+    np.testing.assert_array_equal(np.argmax(again, axis=-1), np.argmax(kept, axis=-1))
 
 
 @pytest.mark.parametrize("name", NAMES)
