@@ -33,8 +33,8 @@ def test_there_are_models_of_four_kinds() -> None:
     assert {"churn-xgboost", "diabetes-sklearn", "wine-kmeans", "digits-onnx"} <= set(NAMES)
 
 
-# A network's training carries the rounding of one step into all later ones, and the matrix products of another
-# processor round differently: 2e-4 was seen between two.
+# Training a network carries the rounding of one step into all later ones, and another processor's matrix
+# products round differently: 2e-4 was seen between two.
 TOLERANCE = {"digits-onnx": 5e-3}
 
 
