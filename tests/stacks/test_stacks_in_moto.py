@@ -138,7 +138,12 @@ def test_every_route_leads_through_the_link_to_the_listener_whose_rule_finds_the
         cluster=made["ClusterName"], services=[made["ServiceName"]]
     )["services"]
     assert rule["Actions"][0]["TargetGroupArn"] == service["loadBalancers"][0]["targetGroupArn"]
-    assert service["desiredCount"] == 2
+    # The template names no desired count: the scalable target raises a new service to its minimum.
+    [scaled] = boto3.client("application-autoscaling").describe_scalable_targets(ServiceNamespace="ecs")[
+        "ScalableTargets"
+    ]
+    assert scaled["ResourceId"] == f"service/{made['ClusterName']}/{made['ServiceName']}"
+    assert (scaled["MinCapacity"], scaled["MaxCapacity"]) == (2, 8)
 
 
 @pytest.mark.usefixtures("aws")
