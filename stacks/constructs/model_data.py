@@ -24,7 +24,7 @@ class ModelData:
     While an update runs, and after one that failed, replicas of the old revision and of the new one start
     side by side. So a role is given each archive by a policy of its own (`grant_read`): CloudFormation adds
     the new one first and deletes the old one last. What a VPC endpoint lets through (`passes`) covers both
-    (docs/adr/0006-archives-stay-readable-during-an-update.md).
+    (docs/adr/0010-archives-stay-readable-during-an-update.md).
     """
 
     def __init__(self, stack: Stack, model: PlannedModel) -> None:
