@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import tempfile
 from collections.abc import Callable, Mapping
@@ -36,6 +37,7 @@ __all__ = ["ModelServerInspector", "default_limits"]
 
 # Exit codes of `python -m model_server inspect` (serving/model_server/__main__.py).
 _REFUSED, _OUT_OF_MEMORY = 1, 12
+_VERSION = re.compile(r"[0-9]{1,4}(\.[0-9A-Za-z+]{1,16}){1,4}")
 _SMALLER = "serve a smaller model; a model file that was altered can {}"
 
 
@@ -147,10 +149,16 @@ def _inspection(ended: Ended, engine: str) -> Inspection:
             framework_version=said["framework_version"],
             task=said["task"],
             signature=Signature.model_validate(said["signature"]),
+            saved_with=_version(said.get("saved_with")),
         )
     except (ValueError, KeyError, TypeError, ValidationError, RecursionError) as error:
         why = ended.last_line if ended.code == 0 and ended.last_line else str(error).splitlines()[0]
         raise EnvironmentFault(f"the {engine} engine died while it loaded the model: {why}") from None
+
+
+def _version(said: object) -> str | None:
+    """A version that may stand in a message: a hostile model can print any text."""
+    return said if isinstance(said, str) and _VERSION.fullmatch(said) else None
 
 
 def _skeleton(said: str) -> dict[str, object] | None:

@@ -22,6 +22,7 @@ from modelstacks.core.scripts import missing_requirements
 from modelstacks.core.spec import Spec
 from modelstacks.core.unpacking import unpack
 from modelstacks.core.validation import check_specs
+from modelstacks.core.versions import judge_version
 
 __all__ = ["LockOutcome", "lock"]
 
@@ -70,6 +71,7 @@ def lock(
                 inspection = _inspect(spec, detected, served, pinned.task, ports)
             except SignatureNeeded as error:
                 raise _with_skeleton(error, spec_path) from None
+            warnings += _warn_of_version(inspection, report)
             report("looking up AWS's images")
             images = ports.images.serving_images(inspection.framework, inspection.framework_version)
             keep_archive(made, sha256, project)
@@ -106,6 +108,14 @@ def lock(
 def _warn(detected: Detected, pinned: Pinned, report: Callable[[str], None]) -> tuple[str, ...]:
     paths = [file.path for file in pinned.files]
     warning = missing_requirements(pinned.directory, paths, detected.scripts)
+    if not warning:
+        return ()
+    report(f"warning: {warning}")
+    return (warning,)
+
+
+def _warn_of_version(inspection: Inspection, report: Callable[[str], None]) -> tuple[str, ...]:
+    warning = judge_version(inspection.framework, inspection.saved_with, inspection.framework_version)
     if not warning:
         return ()
     report(f"warning: {warning}")

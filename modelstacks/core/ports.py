@@ -97,6 +97,7 @@ class Inspection:
     framework_version: str
     task: str
     signature: Signature
+    saved_with: str | None = None  # the version of the framework that wrote the file, where the file says it
 
 
 class ModelInspector(Protocol):

@@ -31,6 +31,9 @@ _PYTHONS = {
     "collections": {"Counter", "OrderedDict", "defaultdict", "deque"},
     "datetime": {"date", "datetime", "time", "timedelta", "timezone"},
 }
+# scikit-learn 1.5 and before name classes of sklearn._loss._loss so. The engine never makes them: it refuses
+# the file with the version that wrote it, which is of more use than a question of trust.
+_MISNAMED = frozenset({"_loss"})
 _LARGEST = 256 << 20  # bytes of a schema
 
 
@@ -41,7 +44,8 @@ def foreign_types(path: Path) -> tuple[str, ...]:
             named = schema_types(schema)
     except (zipfile.BadZipFile, KeyError, OSError, EOFError, NotImplementedError, RuntimeError):
         return ()  # the engine says what is wrong with it
-    return tuple(sorted(f"{module}.{name}" for module, name in named if not is_library_type(module, name)))
+    foreign = {(module, name) for module, name in named if module not in _MISNAMED}
+    return tuple(sorted(f"{module}.{name}" for module, name in foreign if not is_library_type(module, name)))
 
 
 def is_library_type(module: str, name: str) -> bool:

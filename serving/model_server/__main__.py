@@ -63,11 +63,13 @@ def _lacked_memory(error: BaseException | None) -> bool:
 
 def _inspect(directory: Path) -> int:
     set_up("error", descriptor=2)
+    from model_server.engines import choose, saved_with
     from model_server.worker import load_engine
 
     try:
         settings = settings_from_environment({"MODEL_SERVER_MODEL_NAME": "model"} | dict(os.environ))
         engine, _ = load_engine(directory, replace(settings, model_dir=directory))
+        saved = saved_with(choose(directory, engine.name), directory)
     except ModelRefusedError as error:
         if isinstance(error, SignatureNeededError):
             sys.stdout.write(json.dumps({"skeleton": error.skeleton}) + "\n")
@@ -84,6 +86,7 @@ def _inspect(directory: Path) -> int:
         "engine": engine.name,
         "framework": engine.framework,
         "framework_version": engine.framework_version,
+        "saved_with": saved.version if saved else None,
         "task": engine.task,
         "signature": engine.signature.to_json(),
     }

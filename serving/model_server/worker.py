@@ -19,7 +19,7 @@ import uvloop
 from model_server import http, metrics
 from model_server.admission import UNKNOWN
 from model_server.app import Application
-from model_server.engines import Engine, RawEngine, choose
+from model_server.engines import Engine, EngineModule, RawEngine, choose, saved_with
 from model_server.logs import event, log
 from model_server.problems import ModelRefusedError, SignatureNeededError
 from model_server.settings import Settings
@@ -293,7 +293,26 @@ def _model_directory(settings: Settings) -> Path:
 
 def load_engine(directory: Path, settings: Settings) -> tuple[Engine, float]:
     """A loaded engine that has answered once, and the seconds of its second answer; or ModelRefusedError."""
-    engine = choose(directory, settings.engine).load(directory, settings)
+    module = choose(directory, settings.engine)
+    try:
+        return _tried(module, directory, settings)
+    except Exception as error:
+        saved = saved_with(module, directory)
+        if saved is None or not saved.differs or _lacks_columns(error):
+            raise
+        cause = str(error).strip().splitlines()[0] if str(error).strip() else "no message"
+        if not isinstance(error, ModelRefusedError):
+            cause = f"{type(error).__name__}: {cause}"
+        raise ModelRefusedError(saved.explain(cause)) from error
+
+
+def _lacks_columns(error: Exception) -> bool:
+    """Whether a signature.json can help; it cannot where the library's own attributes are missing."""
+    return isinstance(error, SignatureNeededError) and not isinstance(error.__cause__, AttributeError)
+
+
+def _tried(module: EngineModule, directory: Path, settings: Settings) -> tuple[Engine, float]:
+    engine = module.load(directory, settings)
     if isinstance(engine, RawEngine):
         return engine, UNKNOWN
     try:

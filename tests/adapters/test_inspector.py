@@ -230,3 +230,13 @@ def test_a_model_that_needs_more_memory_than_there_is(kind: str, tmp_path: Path)
     (folder / "inference.py").write_text("def model_fn(folder): return bytearray(4 << 30)\n")
     with pytest.raises(UsageError, match=r"the script engine ran out of memory.*allowed: 0.5 GiB.*fix:"):
         asked.inspect(folder, "script", trust_code=True)
+
+
+@pytest.mark.parametrize(
+    ("said", "taken"), [("1.5.2", "1.5.2"), (None, None), ("1.5\x1b[31m", None), (15, None), ("9" * 99, None)]
+)
+def test_the_version_that_saved_the_model_is_a_version_or_unknown(
+    said: object, taken: str | None, tmp_path: Path, model: Path
+) -> None:
+    asked = inspector(tmp_path, f"print({json.dumps({**SAID, 'saved_with': said})!r})")
+    assert asked.inspect(model, "xgboost", trust_code=False).saved_with == taken

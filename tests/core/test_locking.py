@@ -246,3 +246,36 @@ def test_a_network_with_code_of_its_own_is_refused_with_and_without_trust(
     message = refusal(project, project.spec(model=MODEL.replace("license", f"{trust}license")))
     assert "models/churn brings code of its own (auto_map in config.json), which never runs here" in message
     assert "modeling.Mine" in message
+
+
+@pytest.mark.parametrize("saved", [None, "3.2.0", "3.2.7"])
+def test_a_model_of_the_served_release_series_locks_without_a_warning(
+    project: Project, saved: str | None
+) -> None:
+    project.ports.inspector.inspection = replace(CLASSIFIER, saved_with=saved)
+    assert project.lock(project.spec()).warnings == ()
+
+
+def test_a_model_of_another_minor_version_locks_with_one_warning(project: Project) -> None:
+    sklearn = replace(CLASSIFIER, framework="scikit-learn", framework_version="1.9.1", saved_with="1.5.2")
+    project.ports.inspector.inspection = sklearn
+    (warning,) = project.lock(project.spec()).warnings
+    assert warning.startswith("saved with scikit-learn 1.5.2, served with 1.9.1: predictions may differ;")
+
+
+@pytest.mark.parametrize("saved", ["0.24.2", "2.0.0"])
+def test_a_model_of_another_major_version_is_refused(project: Project, saved: str) -> None:
+    sklearn = replace(CLASSIFIER, framework="scikit-learn", framework_version="1.9.1", saved_with=saved)
+    project.ports.inspector.inspection = sklearn
+    assert f"saved with scikit-learn {saved}, served with 1.9.1: another major" in refusal(
+        project, project.spec()
+    )
+
+
+def test_xgboost_reads_what_older_major_versions_saved_and_not_what_newer_ones_did(project: Project) -> None:
+    project.ports.inspector.inspection = replace(CLASSIFIER, saved_with="1.7.6")
+    (warning,) = project.lock(project.spec()).warnings
+    assert warning.startswith("saved with xgboost 1.7.6, served with 3.2.0")
+    (project.folder / "deployments/churn.lock.json").unlink()
+    project.ports.inspector.inspection = replace(CLASSIFIER, saved_with="4.0.0")
+    assert "another major version" in refusal(project, project.spec())

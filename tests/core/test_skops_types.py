@@ -55,3 +55,10 @@ def test_what_is_no_plain_part_of_the_libraries_is_named(name: str, tmp_path: Pa
 @pytest.mark.parametrize("content", [b"", b"[", b"[" * 100_000, b"1", b"\xff\xfe"])
 def test_a_schema_that_cannot_be_read_names_nothing(content: bytes) -> None:
     assert schema_types(io.BytesIO(content)) == set()
+
+
+def test_a_name_that_only_an_older_scikit_learn_writes_is_left_to_the_engine() -> None:
+    """It refuses the file with the version that wrote it; asking for trust would not make it load."""
+    older = Path(__file__).parents[1] / "serving/engines/older_models/boosted.skops"
+    assert foreign_types(older) == ()
+    assert not is_library_type("_loss", "CyHalfSquaredError")

@@ -6,6 +6,10 @@ A module that is an engine has
     def accepts(directory: Path) -> bool                 is this artifact its own? (looks at file names only)
     def load(directory: Path, settings: Settings) -> Engine     raises ModelRefusedError, with one clear line
 
+may have, where a model's file states the version of the library that wrote it,
+
+    def saved_with(directory: Path) -> Saved | None      reads the file only, never loads it
+
 and imports its library inside `load`, so that looking for the right engine costs nothing. A module whose name
 begins with an underscore is a part of an engine.
 """
@@ -14,13 +18,14 @@ from __future__ import annotations
 
 import pkgutil
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Protocol, cast, runtime_checkable
 
 import numpy as np
 
+from model_server.engines._versions import Saved
 from model_server.problems import Fault, ModelRefusedError, invalid
 from model_server.settings import Settings
 from model_server.signature import Signature, Tensor
@@ -114,6 +119,12 @@ def no_parameters(parameters: Mapping[str, object], engine: str) -> None:
         raise invalid(
             *(Fault(f"the {engine} engine takes no parameters", f"parameters.{key}") for key in parameters)
         )
+
+
+def saved_with(module: EngineModule, directory: Path) -> Saved | None:
+    """The version that the model was saved with, and the installed one; None where it is unknown."""
+    find: Callable[[Path], Saved | None] | None = getattr(module, "saved_with", None)
+    return find(directory) if find else None
 
 
 def names() -> list[str]:

@@ -15,6 +15,7 @@ import numpy as np
 
 from model_server.engines import Engine, Tensors, example_of, no_parameters
 from model_server.engines._columns import Columns, assemble_for, columns_of
+from model_server.engines._versions import Saved, scikit_learn_version
 from model_server.problems import Fault, ModelRefusedError, invalid
 from model_server.settings import Settings
 from model_server.signature import DATATYPES, Signature, Tensor, read_signature
@@ -32,11 +33,19 @@ TRUSTED = (
     r"numpy(\.random(\.\w+)?|\.ma(\.core)?|\.dtypes|\._?core\.\w+)?",
     r"scipy\.(interpolate|sparse|spatial|special)(\.(?!linalg)\w+)*",
 )
+MISNAMED = ("_loss",)  # scikit-learn 1.5 and before name classes of sklearn._loss._loss so
 PICKLES = (".pkl", ".pickle", ".joblib")
 
 
 def accepts(directory: Path) -> bool:
     return any(path.suffix in (".skops", *PICKLES) for path in directory.iterdir() if path.is_file())
+
+
+def saved_with(directory: Path) -> Saved | None:
+    import sklearn
+
+    version = scikit_learn_version(_artifact(directory))
+    return Saved("scikit-learn", version, sklearn.__version__) if version else None
 
 
 def load(directory: Path, settings: Settings) -> Engine:
@@ -134,6 +143,11 @@ def _read(path: Path, *, trust_code: bool) -> Any:
         unknown = skops.io.get_untrusted_types(file=path)
         refused = [name for name in unknown if not _is_library_class(name)]
         if refused and not trust_code:
+            if all(map(_is_missing_here, refused)):
+                raise ModelRefusedError(
+                    f"{path.name} names {', '.join(sorted(refused)[:5])}, which the installed scikit-learn, "
+                    "numpy and scipy do not have"
+                )
             raise ModelRefusedError(
                 f"{path.name} names {', '.join(sorted(refused)[:5])}; only plain classes of scikit-learn, "
                 "numpy and scipy are loaded, unless MODEL_SERVER_TRUST_CODE=true says that you trust them"
@@ -163,6 +177,19 @@ def _is_library_class(name: str) -> bool:
         return True
     home = str(getattr(found, "__module__", ""))
     return isinstance(found, type) and any(re.fullmatch(own, home) for own in TRUSTED)
+
+
+def _is_missing_here(name: str) -> bool:
+    """Whether a dotted name is a trusted library's own, but not of the installed version."""
+    module, _, attribute = name.rpartition(".")
+    if module in MISNAMED:
+        return True
+    if not any(re.fullmatch(own, module) for own in TRUSTED):
+        return False
+    try:
+        return not hasattr(import_module(module), attribute)
+    except ImportError:
+        return True
 
 
 def _task(estimator: Any, columns: Columns | None) -> tuple[str, str, Tensor]:

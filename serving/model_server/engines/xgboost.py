@@ -12,6 +12,7 @@ from typing import Any
 
 from model_server.engines import Engine, Tensors, both_classes, no_parameters
 from model_server.engines._categories import Categorical, Encoder
+from model_server.engines._versions import Saved, xgboost_version
 from model_server.problems import ModelRefusedError
 from model_server.settings import Settings
 from model_server.signature import Signature, Tensor, read_signature
@@ -21,6 +22,14 @@ ENGINE = "xgboost"
 
 def accepts(directory: Path) -> bool:
     return _artifact(directory) is not None
+
+
+def saved_with(directory: Path) -> Saved | None:
+    import xgboost
+
+    path = _artifact(directory)
+    version = xgboost_version(path) if path else None
+    return Saved("XGBoost", version, xgboost.__version__) if version else None
 
 
 def load(directory: Path, settings: Settings) -> Engine:
