@@ -148,9 +148,7 @@ MUTANTS = (
         "the_api_may_invoke_the_function",
         "no permission for the API",
     ),
-    Mutant(
-        "role-without-model", SELF, remove(ROLE, "the model server fetches its model"), NEEDS, "s3:GetObject"
-    ),
+    Mutant("role-without-model", SELF, remove("AWS::IAM::Policy", "s3:GetObject"), NEEDS, "s3:GetObject"),
     Mutant(
         "role-without-image",
         SELF,

@@ -8,6 +8,7 @@ SELF, MANAGED = "self-hosted", "managed"
 GROUP = "AWS::EC2::SecurityGroup"
 ENDPOINT = "AWS::EC2::VPCEndpoint"
 ROLE = "AWS::IAM::Role"
+POLICY = "AWS::IAM::Policy"
 STAGE = "AWS::ApiGateway::Stage"
 METHOD = "AWS::ApiGateway::Method"
 BUCKET = "AWS::S3::Bucket"
@@ -84,14 +85,14 @@ MUTANTS = (
     Mutant(
         "wildcard-action",
         SELF,
-        put(ROLE, f"{FIRST_POLICY}/Action", "s3:*", "fetches its model"),
+        put(POLICY, "Properties/PolicyDocument/Statement/0/Action", "s3:*", "s3:GetObject"),
         POLICIES,
         "s3:*",
     ),
     Mutant(
         "wildcard-resource",
         SELF,
-        put(ROLE, f"{FIRST_POLICY}/Resource", "*", "fetches its model"),
+        put(POLICY, "Properties/PolicyDocument/Statement/0/Resource", "*", "s3:GetObject"),
         POLICIES,
         "on every resource",
     ),

@@ -53,7 +53,10 @@ class Stack:
         return all(other in resource.get("DependsOn", []) or f'"{other}"' in text for other in self.of(kind))
 
     def statements(self) -> Iterator[tuple[str, Document]]:
-        """Each statement of each role's policies."""
+        """Each statement of each role's policies, with the role or the policy that has it."""
+        for name, policy in self.of("AWS::IAM::Policy").items():
+            for statement in policy["PolicyDocument"]["Statement"]:
+                yield name, statement
         for name, role in self.of("AWS::IAM::Role").items():
             for policy in role.get("Policies", []):
                 for statement in policy["PolicyDocument"]["Statement"]:
