@@ -284,6 +284,11 @@ class Endpoints:
     async def _launch(self, fleet: _Fleet, instances: _Instances) -> None:
         model, variant = instances.model, instances.variant
         image = await self._context.blocking(self._context.images, model.image)
+        if image.user.partition(":")[0] not in ("", "0", "root"):
+            raise StartFailedError(
+                f"the image of model {model.name} has USER {image.user}, and SageMaker runs hosting "
+                "containers as root: leave USER out"
+            )
         gateway = instances.gateway
 
         def ended(replica: Replica) -> None:

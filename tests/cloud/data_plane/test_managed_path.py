@@ -142,6 +142,22 @@ class TestTheLambda:
         assert refused.status_code == 500
         assert "the account's concurrency is used up" in refused.json()["reason"]
 
+    def test_never_runs_where_nothing_is_reserved_for_it(self, cloud: Any, managed: dict[str, str]) -> None:
+        client, name = cloud.client("lambda"), managed["Function"]
+        before = client.get_function_concurrency(FunctionName=name)["ReservedConcurrentExecutions"]
+        client.put_function_concurrency(FunctionName=name, ReservedConcurrentExecutions=0)
+        cloud.settle()
+        try:
+            assert client.get_function(FunctionName=name)["Concurrency"]["ReservedConcurrentExecutions"] == 0
+            answer = post(cloud, "")
+            with pytest.raises(client.exceptions.TooManyRequestsException):
+                client.invoke(FunctionName=name, Payload=b"{}")
+        finally:
+            client.put_function_concurrency(FunctionName=name, ReservedConcurrentExecutions=before)
+            cloud.settle()
+        assert "reserved concurrency" in answer.json()["reason"]
+        assert post(cloud, "").status_code == 200
+
     def test_needs_a_permission_for_api_gateway(self, cloud: Any, managed: dict[str, str]) -> None:
         client = cloud.client("lambda")
         policy = json.loads(client.get_policy(FunctionName=managed["Function"])["Policy"])
@@ -302,6 +318,11 @@ class TestTheRuntimeApi:
     [
         ("Bucket", "elsewhere", "could not find model data"),
         ("ServerPort", "9000", "SageMaker calls port 8080, the container listens on 9000"),
+        (
+            "Image",
+            "example/unprivileged:1",
+            "has USER 1000:1000, and SageMaker runs hosting containers as root",
+        ),
     ],
 )
 def test_an_endpoint_that_cannot_start_says_why(cloud: Any, parameter: str, value: str, reason: str) -> None:
