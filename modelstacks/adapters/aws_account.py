@@ -5,12 +5,14 @@ Everything here is a read. Credentials, profile and region come from the caller'
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from modelstacks.adapters.deployed_api import Signer
 from modelstacks.core.errors import EnvironmentFault
+from modelstacks.core.leftovers import Leftover, leftovers
 
 if TYPE_CHECKING:
     from botocore.exceptions import ClientError
@@ -141,6 +143,15 @@ class AwsAccount:
         if found is None:
             return None
         return {one["OutputKey"]: one["OutputValue"] for one in found.get("Outputs", [])}
+
+    def leftovers(self, stack: str) -> list[Leftover]:
+        """What deleting a deployed stack will leave in the account; empty where there is no such stack."""
+        if self._stack(stack) is None:
+            return []
+        body = self._call("cloudformation", "get_template", StackName=stack)["TemplateBody"]
+        listed = self._call("cloudformation", "describe_stack_resources", StackName=stack)["StackResources"]
+        names = {one["LogicalResourceId"]: one.get("PhysicalResourceId", "") for one in listed}
+        return leftovers(json.loads(body) if isinstance(body, str) else body, names)
 
     def api_key(self, key_id: str) -> str:
         """The value of an API key."""

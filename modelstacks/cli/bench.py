@@ -20,6 +20,7 @@ from modelstacks.core.errors import EnvironmentFault
 if TYPE_CHECKING:
     from modelstacks.adapters.sandbox import Sandbox
     from modelstacks.cloud.api import LogLine, Status
+    from modelstacks.core.leftovers import Leftover
     from modelstacks.core.ports import Ports
 
 __all__ = ["Bench", "Cdk", "Cloud", "CloudSession", "missing_package"]
@@ -93,6 +94,9 @@ class Cdk(Protocol):
 
     def deployed_in_aws(self, stacks: Sequence[str], region: str | None) -> Sequence[str]:
         """Those of the stacks that the caller's AWS account has. Raises EnvironmentFault with the reason."""
+
+    def leftovers_in_aws(self, stack: str, region: str | None) -> Sequence[Leftover]:
+        """What deleting a stack will leave in the caller's AWS account. Raises EnvironmentFault."""
 
     def stop(self) -> None:
         """End every program that runs for a call above; those calls then fail. For Ctrl-C."""

@@ -10,12 +10,13 @@ from modelstacks.cli.progress import Progress
 from modelstacks.cli.project import require_app, spec_paths
 from modelstacks.cli.running import attached, deployed
 from modelstacks.core.deployments import load_plans
-from modelstacks.core.errors import DeploymentFailed, UsageError
+from modelstacks.core.errors import DeploymentFailed, EnvironmentFault, UsageError
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from modelstacks.cli.bench import Bench
+    from modelstacks.core.leftovers import Leftover
     from modelstacks.core.plan import Plan, Selection
 
 
@@ -32,9 +33,23 @@ def run(bench: Bench, words: Sequence[str], *, architecture: Selection, aws: boo
 
 def _from_aws(bench: Bench, paths: Sequence[Path], plans: Sequence[Plan], architecture: Selection) -> None:
     refuse_another_endpoint()
+    staying = [one for plan in plans for one in _leftovers(bench, plan)]  # asked while the stacks are there
     code = bench.cdk.destroy_in_aws(cdk_arguments(bench, paths, plans, architecture))
     if code:
         raise DeploymentFailed(f"cdk destroy failed with exit code {code}; see its output above")
+    for one in staying:
+        bench.terminal.say(
+            f"left in the account: {one.what}: {one.why}" + (f"; {one.remove}" if one.remove else "")
+        )
+    bench.terminal.say("docs/leftovers.md lists what publishing and the services leave")
+
+
+def _leftovers(bench: Bench, plan: Plan) -> Sequence[Leftover]:
+    try:
+        return bench.cdk.leftovers_in_aws(plan.stack_name, plan.aws.region if plan.aws else None)
+    except EnvironmentFault as error:
+        bench.terminal.say(f"could not look up what {plan.stack_name} will leave: {error}")
+        return ()
 
 
 def _from_embedded_cloud(

@@ -14,6 +14,7 @@ from modelstacks.cloud.docker import write_launcher
 if TYPE_CHECKING:
     from modelstacks.cli.bench import Event
     from modelstacks.cloud.api import Status
+    from modelstacks.core.leftovers import Leftover
 
 __all__ = ["CdkCli", "by_stack"]
 
@@ -73,6 +74,11 @@ class CdkCli:
         from modelstacks.adapters.aws_account import AwsAccount
 
         return AwsAccount(region).stacks(stacks)
+
+    def leftovers_in_aws(self, stack: str, region: str | None) -> Sequence[Leftover]:
+        from modelstacks.adapters.aws_account import AwsAccount
+
+        return AwsAccount(region).leftovers(stack)
 
     def stop(self) -> None:
         self._toolchain.stop()

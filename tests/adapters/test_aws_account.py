@@ -40,6 +40,17 @@ def test_the_outputs_of_a_stack(account: AwsAccount) -> None:
     assert account.outputs("churn-self-hosted") is None
 
 
+def test_what_a_stack_will_leave_has_its_physical_names(account: AwsAccount) -> None:
+    resources = {"Logs": {"Type": "AWS::S3::Bucket", "DeletionPolicy": "Retain"}}
+    boto3.client("cloudformation", REGION).create_stack(
+        StackName="churn-self-hosted", TemplateBody=json.dumps({"Resources": resources})
+    )
+    (bucket,) = boto3.client("s3", REGION).list_buckets()["Buckets"]
+    (left,) = account.leftovers("churn-self-hosted")
+    assert left.what == f"bucket {bucket['Name']}"
+    assert account.leftovers("nobody") == []
+
+
 def test_the_value_of_an_api_key(account: AwsAccount) -> None:
     made = boto3.client("apigateway", REGION).create_api_key(
         name="k", value="a-key-of-twenty-characters", enabled=True

@@ -78,12 +78,20 @@ def test_destroy_refuses_a_stack_that_is_not_there(cli, cloud: FakeCloud, cdk: F
 def test_destroy_from_aws_hands_over_to_the_cdk_cli(cli, cdk: FakeCdk, project: Path) -> None:
     ran = cli("destroy", "churn", "--aws", "--", "--force")
     assert ran.code == 0, ran.err
-    assert cdk.calls == ["destroy_in_aws"]
+    assert cdk.calls == ["leftovers_in_aws", "destroy_in_aws"]
+    assert "left in the account: KMS key k-1: deleted 30 days later\n" in ran.err
     assert cdk.arguments[0] == "churn-self-hosted"
     assert cdk.arguments[-1] == "--force"
     cdk.exit_code = 1
     failed = cli("destroy", "churn", "--aws")
     assert (failed.code, "cdk destroy failed with exit code 1" in failed.err) == (5, True)
+
+
+def test_destroy_goes_on_where_the_leftovers_cannot_be_looked_up(cli, cdk: FakeCdk) -> None:
+    cdk.fails["leftovers_in_aws"] = EnvironmentFault("AWS refused cloudformation get_template")
+    ran = cli("destroy", "churn", "--aws")
+    assert ran.code == 0
+    assert "could not look up what churn-self-hosted will leave: AWS refused" in ran.err
 
 
 def test_destroy_from_aws_does_not_mistake_an_emulator_for_aws(

@@ -21,6 +21,7 @@ from modelstacks.cloud.api import (
     Workload,
 )
 from modelstacks.core.errors import EnvironmentFault
+from modelstacks.core.leftovers import Leftover
 from modelstacks.core.ports import Inspection, ObjectVersion, Ports
 from modelstacks.core.signature import Signature, Tensor
 
@@ -171,6 +172,10 @@ class FakeCdk:
     def deployed_in_aws(self, stacks: Sequence[str], region: str | None) -> Sequence[str]:
         self._do("deployed_in_aws")
         return [stack for stack in stacks if stack in self.in_aws]
+
+    def leftovers_in_aws(self, stack: str, region: str | None) -> Sequence[Leftover]:
+        self._do("leftovers_in_aws")
+        return [Leftover("Key", "KMS key k-1", "deleted 30 days later")]
 
     def stop(self) -> None:
         self.stopped = True
