@@ -38,6 +38,7 @@ _KEPT = (
 #: A container's settings in seconds, and their bounds, as the API's documentation states them.
 _HEALTH_CHECK = {"interval": (5, 300), "timeout": (2, 60), "startPeriod": (0, 300)}
 _FARGATE_STOP_TIMEOUT = 120
+_FARGATE_STORAGE = (21, 200)  # GiB
 #: The attributes of a service whose change starts a new deployment.
 _REVISION = ("task_definition", "network_configuration", "load_balancers", "platform_version")
 
@@ -200,6 +201,12 @@ def _check_fargate(task: dict[str, Any]) -> None:
         raise EcsClientException(
             f"No Fargate configuration exists for given values: {cpu} CPU, {memory} memory. "
             "See the Amazon ECS documentation for the valid values."
+        )
+    size = int(task.get("ephemeralStorage", {}).get("sizeInGiB") or _FARGATE_STORAGE[0])
+    if not _FARGATE_STORAGE[0] <= size <= _FARGATE_STORAGE[1]:
+        raise EcsClientException(
+            f"Invalid 'ephemeralStorage' setting: {size} GiB is not between {_FARGATE_STORAGE[0]} and "
+            f"{_FARGATE_STORAGE[1]} GiB."
         )
     containers = task.get("containerDefinitions", [])
     drivers = {one.get("logConfiguration", {}).get("logDriver") for one in containers}
