@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 import zipfile
+import zlib
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
@@ -43,6 +44,12 @@ _FORMATS = (
     Format("ONNX", "onnx"),
     Format("safetensors", "transformers"),
     Format("PyTorch pickle", "transformers", pickle=True),
+    Format(
+        "NumPy array of objects",
+        None,
+        pickle=True,
+        advice="save it as numbers or text, without objects; a table is no model by itself",
+    ),
     Format("XGBoost binary", None, advice="load it in XGBoost and write it with save_model('model.ubj')"),
     Format("CatBoost", None, advice="export it with save_model(..., format='onnx')"),
     Format("GGUF", None, advice="export the model to ONNX or safetensors"),
@@ -308,6 +315,8 @@ def _is_safetensors(head: bytes) -> bool:
 _XGBOOST_JSON = re.compile(rb'\s*\{\s*"(?:learner"\s*:\s*\{|version"\s*:\s*\[)')
 _XGBOOST_UBJSON = re.compile(rb"\{(?:[iU].|I..|l.{4}|L.{8})(?:learner\{|version\[)", re.DOTALL)
 
+# An array's header, as text, with a type that has objects in it: numpy.load unpickles what follows.
+_NUMPY_OBJECTS = re.compile(rb"\x93NUMPY[\x01-\x03]\x00.{2,4}\{[^\n]{0,60000}?'[|<>=]?O\d?'", re.DOTALL)
 _SAVED_MODEL_TEXT = re.compile(rb"saved_model_schema_version:\s*1\s+meta_graphs\s*\{")  # saved_model.pbtxt
 # torch.save before 1.6, or with the zip switched off: several pickles, the first of which is this number.
 _TORCH_MAGIC = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19."
@@ -336,6 +345,7 @@ _SIGNS: tuple[tuple[str, Callable[[bytes], object]], ...] = (
     ("TensorFlow Lite", lambda head: head[4:8] == b"TFL3"),
     ("ONNX Runtime (ORT)", lambda head: head[4:8] == b"ORTM"),
     ("PMML", _is_pmml),
+    ("NumPy array of objects", lambda head: _NUMPY_OBJECTS.match(head)),
     ("TensorFlow SavedModel", lambda head: _SAVED_MODEL_TEXT.match(head)),
     # Protocols 2 to 5 begin with PROTO; 0 and 1 have no mark and are known by their suffix alone.
     ("pickle", lambda head: len(head) > 2 and head[0] == 0x80 and 2 <= head[1] <= 5),
@@ -359,7 +369,18 @@ def _sniff_zip(path: Path) -> Format | None:
         return FORMATS["Keras"]
     if any(name.endswith(_PICKLE_SUFFIXES) for name in names):
         return FORMATS["pickle"]
+    if any(_has_objects(path, name) for name in names if name.endswith(".npy")):
+        return FORMATS["NumPy array of objects"]
     return None
+
+
+def _has_objects(path: Path, name: str) -> bool:
+    """Whether a member of an .npz is an array of objects; so is one that cannot be read."""
+    try:
+        with zipfile.ZipFile(path) as archive, archive.open(name) as content:
+            return bool(_NUMPY_OBJECTS.match(content.read(_HEAD)))
+    except (zipfile.BadZipFile, OSError, ValueError, EOFError, NotImplementedError, RuntimeError, zlib.error):
+        return True
 
 
 def _is_transformers_config(path: Path) -> bool:

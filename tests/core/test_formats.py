@@ -7,6 +7,7 @@ import pickle
 import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -54,6 +55,14 @@ def zip_of(*names: str) -> Callable[[Path], None]:
     return write
 
 
+def numpy_file(path: Path, values: list[object]) -> None:
+    import numpy as np
+
+    array = np.array(values, dtype=object)
+    with path.open("wb") as out:
+        np.save(out, array) if path.suffix == ".npy" else np.savez(out, a=np.zeros(3), b=array)
+
+
 def torch_before_1_6(path: Path) -> None:
     import torch
 
@@ -91,6 +100,8 @@ WRITERS: Mapping[str, tuple[str, Callable[[Path], object]]] = {
     "wide.pmml": ("PMML", lambda path: path.write_text(PMML, encoding="utf-16")),
     "prefixed.pmml": ("PMML", lambda path: path.write_text("<p:PMML xmlns:p='x'/>")),
     "script.pt": ("TorchScript", zip_of("m/data.pkl", "m/constants.pkl", "m/code/__torch__.py")),
+    "objects.npy": ("NumPy array of objects", lambda path: numpy_file(path, ["a", None])),
+    "objects.npz": ("NumPy array of objects", lambda path: numpy_file(path, ["a", None])),
     "legacy.pt": ("PyTorch pickle", torch_before_1_6),
     "model.gguf": ("GGUF", lambda path: path.write_bytes(b"GGUF\x03\0\0\0")),
     "model.h5": ("HDF5", lambda path: path.write_bytes(b"\x89HDF\r\n\x1a\n" + bytes(64))),
@@ -458,3 +469,17 @@ def test_any_mlmodel_file_is_refused_in_plain_words(text: str, folder: Callable[
     with pytest.raises(UsageError, match=r"m is an MLflow model.*flavours none") as refused:
         detect(folder("model.pkl", MLmodel=text), where="m")
     assert str(refused.value).isprintable()
+
+
+@pytest.mark.parametrize("dtype", ["f8", "U3", "M8[ns]", [("a", "i4"), ("Other", "S2")]])
+def test_arrays_without_objects_are_data(dtype: Any, tmp_path: Path) -> None:
+    import numpy as np
+
+    np.save(tmp_path / "a.npy", np.zeros(3, dtype))
+    np.savez(tmp_path / "a.npz", a=np.zeros(3, dtype))
+    assert sniff(tmp_path / "a.npy") is None
+    assert sniff(tmp_path / "a.npz") is None
+    np.save(tmp_path / "o.npy", np.zeros(3, [("a", "i4"), ("b", "O")]))
+    kind = sniff(tmp_path / "o.npy")
+    assert kind is not None
+    assert kind.pickle
