@@ -5,6 +5,7 @@
 #     sh install.sh PREFIX ENGINE          ENGINE: xgboost lightgbm sklearn onnx transformers script
 #
 # PYTHON names the interpreter (default: python3). TORCH=<version> adds PyTorch, for transformers without ONNX weights.
+# FRAMEWORK_VERSION=<series> takes requirements/ENGINE-<series>.txt: an older release of the engine's library.
 # uv is used where it is on PATH or named by $UV; pip where there is none, or where uv fails. Both check every hash, and
 # both trust the system's certificates, so that an organisation's own proxy or index is reached.
 set -eu
@@ -15,10 +16,10 @@ usage() {
 }
 
 here=$(cd "$(dirname "$0")" && pwd)
-engines=$(cd "$here/requirements" && for file in *.txt; do printf '%s ' "${file%.txt}"; done)
+engines=$(cd "$here/requirements" && for file in [a-z]*[a-z].txt; do printf '%s ' "${file%.txt}"; done)
 [ "$#" -eq 2 ] || usage
 prefix=$1
-requirements=$here/requirements/$2.txt
+requirements=$here/requirements/$2${FRAMEWORK_VERSION:+-$FRAMEWORK_VERSION}.txt
 [ -f "$requirements" ] || usage
 
 "${PYTHON:-python3}" -m venv "$prefix/venv"

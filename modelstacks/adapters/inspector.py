@@ -72,10 +72,12 @@ class ModelServerInspector:
         self._python, self._sandbox, self._timeout = python, sandbox, timeout
         self._limits = limits or default_limits(timeout)
 
-    def inspect(self, directory: Path, engine: str, *, trust_code: bool) -> Inspection:
+    def inspect(
+        self, directory: Path, engine: str, *, trust_code: bool, framework_version: str = ""
+    ) -> Inspection:
         # As the transformers engine has it: ONNX weights where there are any, else PyTorch.
         torch = engine == "transformers" and not any(directory.rglob("model.onnx"))
-        python = self._python(image_arguments(engine, torch=torch))
+        python = self._python(image_arguments(engine, torch=torch, framework_version=framework_version))
         model = directory.resolve()
         with tempfile.TemporaryDirectory(prefix="modelstacks-inspect-") as folder:
             scratch = Path(folder).resolve()

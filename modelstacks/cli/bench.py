@@ -83,8 +83,8 @@ class Cdk(Protocol):
     def destroy(self, assembly: Path, status: Status, stacks: Sequence[str], note: Event) -> None:
         """Delete stacks of the embedded account. Raises DeploymentFailed with the reason."""
 
-    def prepare(self, engines: Sequence[str], note: Event) -> None:
-        """Have the serving image of each engine installed, as `docker build` would."""
+    def prepare(self, images: Sequence[Mapping[str, str]], note: Event) -> None:
+        """Have the serving images with these build arguments installed, as `docker build` would."""
 
     def deploy_into_aws(self, arguments: Sequence[str]) -> int:
         """`cdk deploy` with the caller's own environment, on the caller's own terminal; its exit code."""

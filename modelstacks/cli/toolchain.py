@@ -60,9 +60,9 @@ class CdkCli:
     def destroy(self, assembly: Path, status: Status, stacks: Sequence[str], note: Event) -> None:
         self._toolchain.destroy(assembly, _account(status), note, stacks=stacks)
 
-    def prepare(self, engines: Sequence[str], note: Event) -> None:
-        for engine in engines:
-            self._images.build(self._project / "serving", {"ENGINE": engine}, note=note)
+    def prepare(self, images: Sequence[Mapping[str, str]], note: Event) -> None:
+        for arguments in images:
+            self._images.build(self._project / "serving", arguments, note=note)
 
     def deploy_into_aws(self, arguments: Sequence[str]) -> int:
         return self._toolchain.run_in_aws("deploy", arguments)

@@ -157,9 +157,12 @@ def _bring_up(
 
     def install() -> None:
         with progress.step("install serving images") as step:
-            engines = sorted({plan.model.engine for plan in plans})
-            bench.cdk.prepare(engines, step.note)
-            step.result(", ".join(engines))
+            images = {
+                f"{plan.model.engine} {plan.model.framework_series}".strip(): plan.model.image_arguments
+                for plan in plans
+            }
+            bench.cdk.prepare([images[name] for name in sorted(images)], step.note)
+            step.result(", ".join(sorted(images)))
 
     def pack() -> None:
         # Not left to the CDK CLI, which runs with the address of the embedded account: a model that was

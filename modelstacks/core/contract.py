@@ -13,6 +13,7 @@ __all__ = [
     "API_PAYLOAD",
     "CUSTOM_ATTRIBUTES_HEADER",
     "LAMBDA_BODY",
+    "OLDER_VERSIONS",
     "PREDICTIVE_ROUTES",
     "ROUTE_ATTRIBUTE",
     "SERVER_ENVIRONMENT_PREFIX",
@@ -103,9 +104,20 @@ PREDICTIVE_ROUTES: tuple[Route, ...] = (
 TORCH_VERSION = "2.13.0"
 
 
-def image_arguments(engine: str, *, torch: bool) -> dict[str, str]:
+# Older release series, one of which model.framework_version selects; each has its pins in
+# serving/requirements/<engine>-<series>.txt.
+OLDER_VERSIONS: dict[str, tuple[str, ...]] = {"sklearn": ("1.5", "1.6", "1.7", "1.8")}
+
+
+def image_arguments(engine: str, *, torch: bool, framework_version: str = "") -> dict[str, str]:
     """The build arguments of serving/Dockerfile.
+
+    `framework_version` is a release series of OLDER_VERSIONS; "" takes the image's own.
 
     PyTorch is larger than all the rest of the image: it comes only where the weights run in nothing else.
     """
-    return {"ENGINE": engine} | ({"TORCH": TORCH_VERSION} if torch else {})
+    return (
+        {"ENGINE": engine}
+        | ({"TORCH": TORCH_VERSION} if torch else {})
+        | ({"FRAMEWORK_VERSION": framework_version} if framework_version else {})
+    )

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from modelstacks.core.contract import OLDER_VERSIONS
 from modelstacks.core.errors import EnvironmentFault, SignatureNeeded, UsageError, relative
 from modelstacks.core.formats import Detected, detect
 from modelstacks.core.licences import settle
@@ -57,6 +58,7 @@ def lock(
         report(f"resolving the model from {source.name}")
         pinned = source.resolve(spec.model, place)
         detected = detect(pinned.directory, [file.path for file in pinned.files], where=_where(spec))
+        _refuse_unknown_version(spec, detected.engine)
         _refuse_untrusted_code(spec, detected)
         warnings = _warn(detected, pinned, report)
         license, license_from = settle(spec.model.license, pinned.license)  # noqa: A001  the field's own name
@@ -122,6 +124,18 @@ def _warn_of_version(inspection: Inspection, report: Callable[[str], None]) -> t
     return (warning,)
 
 
+def _refuse_unknown_version(spec: Spec, engine: str) -> None:
+    """Only releases that the image has pins for can be built."""
+    known, wanted = OLDER_VERSIONS.get(engine, ()), spec.model.framework_version
+    if wanted is not None and wanted not in known:
+        raise UsageError(
+            f"{_where(spec)}: the {engine} engine cannot be built with this version",
+            got=f"model.framework_version: {wanted}",
+            allowed=", ".join(known) or f"none: the {engine} engine has one version",
+            fix="leave model.framework_version out to take the image's own",
+        )
+
+
 def _refuse_untrusted_code(spec: Spec, detected: Detected) -> None:
     """Nothing of a model runs unless the spec says so, not even to look at the model."""
     if detected.executables and not spec.model.trust_code:
@@ -166,7 +180,12 @@ def _refuse_hidden_code(
 
 
 def _inspect(spec: Spec, detected: Detected, served: Path, task: str | None, ports: Ports) -> Inspection:
-    inspection = ports.inspector.inspect(served, detected.engine, trust_code=bool(detected.executables))
+    inspection = ports.inspector.inspect(
+        served,
+        detected.engine,
+        trust_code=bool(detected.executables),
+        framework_version=spec.model.framework_version or "",
+    )
     if task is not None and inspection.task != task:
         raise UsageError(
             f"{_where(spec)}: the source says it is for {task}, the engine serves {inspection.task}",

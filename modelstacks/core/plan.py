@@ -35,6 +35,7 @@ class PlannedModel(Frozen):
     engine: str
     framework: str
     framework_version: str
+    framework_series: str  # the older series that the spec chose; "" is the image's own
     task: str
     signature: Signature
     license: str
@@ -48,7 +49,11 @@ class PlannedModel(Frozen):
     @property
     def image_arguments(self) -> dict[str, str]:
         """What the serving image is built with."""
-        return image_arguments(self.engine, torch=self.framework == "transformers")
+        return image_arguments(
+            self.engine,
+            torch=self.framework == "transformers",
+            framework_version=self.framework_series,
+        )
 
 
 class Plan(Frozen):
@@ -89,6 +94,7 @@ def make_plan(spec: Spec, lock: Lock, lock_file: str, architecture: Architecture
             engine=model.engine,
             framework=model.framework,
             framework_version=model.framework_version,
+            framework_series=spec.model.framework_version or "",
             task=model.task,
             signature=model.signature,
             license=model.license,

@@ -103,7 +103,9 @@ class Inspection:
 class ModelInspector(Protocol):
     """Loads a model in the model server's own engine, in a process of its own."""
 
-    def inspect(self, directory: Path, engine: str, *, trust_code: bool) -> Inspection:
+    def inspect(
+        self, directory: Path, engine: str, *, trust_code: bool, framework_version: str = ""
+    ) -> Inspection:
         """Load, warm up, describe. Raises UsageError with the engine's own reason when it cannot."""
 
 

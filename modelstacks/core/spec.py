@@ -13,7 +13,7 @@ from typing import Annotated, Literal, Self
 from pydantic import ConfigDict, Field, field_validator, model_validator
 
 from modelstacks.core.base import Strict, text
-from modelstacks.core.contract import API_PAYLOAD, LAMBDA_BODY
+from modelstacks.core.contract import API_PAYLOAD, LAMBDA_BODY, OLDER_VERSIONS
 from modelstacks.core.errors import Invalid
 from modelstacks.core.zones import LIST_ZONES, MOST_ZONES, number, prefix
 
@@ -59,6 +59,13 @@ class SourceSpec(Strict):
     trust_code: bool = Field(
         False,
         description="accept a model that runs code when loaded: a pickle, or an inference.py of its own",
+    )
+    framework_version: (
+        Annotated[str, text(r"^[1-9]\d?\.\d{1,2}$", 'a release series in quotes, such as "1.5"')] | None
+    ) = Field(
+        None,
+        description="an older release series of the engine's library for a model that was saved with it; "
+        + "; ".join(f"{engine}: {', '.join(known)}" for engine, known in OLDER_VERSIONS.items()),
     )
 
 

@@ -12,6 +12,7 @@ from support.ports import CLASSIFIER
 from support.project import MODEL, XGBOOST, Project
 
 from modelstacks.core.archive import file_sha256
+from modelstacks.core.deployments import load_plans
 from modelstacks.core.errors import SpecInvalid, UsageError
 from modelstacks.core.lock import read_lock
 from modelstacks.core.packaging import archive_path
@@ -279,3 +280,36 @@ def test_xgboost_reads_what_older_major_versions_saved_and_not_what_newer_ones_d
     (project.folder / "deployments/churn.lock.json").unlink()
     project.ports.inspector.inspection = replace(CLASSIFIER, saved_with="4.0.0")
     assert "another major version" in refusal(project, project.spec())
+
+
+def sklearn_spec(project: Project, version: str) -> Path:
+    (project.folder / "models/churn/model.json").unlink()
+    project.write("models/churn/model.pkl", b"\x80\x04N.")
+    given = f'trust_code: true, framework_version: "{version}", license'
+    return project.spec(model=MODEL.replace("license", given))
+
+
+def test_the_spec_chooses_the_version_that_the_model_is_loaded_with(project: Project) -> None:
+    project.lock(sklearn_spec(project, "1.5"))
+    assert project.ports.inspector.versions == ["1.5"]
+    (plan,) = load_plans([Path("deployments/churn.yaml")], "self-hosted", project.folder)
+    assert plan.model.image_arguments == {"ENGINE": "sklearn", "FRAMEWORK_VERSION": "1.5"}
+
+
+def test_a_spec_that_chooses_no_version_gets_the_images_own(project: Project) -> None:
+    project.lock(project.spec())
+    assert project.ports.inspector.versions == [""]
+    (plan,) = load_plans([Path("deployments/churn.yaml")], "self-hosted", project.folder)
+    assert plan.model.image_arguments == {"ENGINE": "xgboost"}
+
+
+def test_a_version_without_pins_is_refused_with_those_that_have_some(project: Project) -> None:
+    message = refusal(project, sklearn_spec(project, "1.2"))
+    assert "the sklearn engine cannot be built with this version" in message
+    assert "allowed: 1.5, 1.6, 1.7, 1.8" in message
+    assert project.ports.inspector.shown == []
+
+
+def test_an_engine_with_one_version_refuses_any_other(project: Project) -> None:
+    spec = project.spec(model=MODEL.replace("license", 'framework_version: "1.5", license'))
+    assert "the xgboost engine has one version" in refusal(project, spec)

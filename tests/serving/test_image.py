@@ -15,7 +15,10 @@ import numpy as np
 import pytest
 from support.model_server import ARTIFACTS, ROOT, ModelServer, predictions
 
+from modelstacks.core.contract import OLDER_VERSIONS
+
 SERVING = ROOT / "serving"
+REQUIREMENTS = SERVING / "requirements"
 ENGINES = ["lightgbm", "onnx", "script", "sklearn", "transformers", "xgboost"]
 
 
@@ -64,6 +67,17 @@ def test_the_script_names_its_engines(tmp_path: Path) -> None:
     assert all(engine in done.stderr for engine in ENGINES)
 
 
+def test_the_script_refuses_a_version_without_pins(tmp_path: Path) -> None:
+    done = subprocess.run(
+        ["sh", SERVING / "install.sh", tmp_path, "sklearn"],
+        capture_output=True,
+        env=os.environ | {"FRAMEWORK_VERSION": "0.24"},
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2
+
+
 def test_where_uv_fails_pip_installs_and_both_are_given_the_systems_certificates(tmp_path: Path) -> None:
     """With stand-ins for the interpreter and for uv, which note how they are called and install nothing."""
     calls = tmp_path / "calls"
@@ -107,7 +121,20 @@ def test_pins_are_the_ones_that_the_tests_run_with_and_hashed(engine: str) -> No
 
 def test_every_engine_has_its_requirements() -> None:
     modules = {path.stem for path in (SERVING / "model_server" / "engines").glob("[!_]*.py")}
-    assert modules == set(ENGINES) == {path.stem for path in (SERVING / "requirements").glob("*.txt")}
+    assert modules == set(ENGINES) == {path.stem for path in REQUIREMENTS.glob("*[a-z].txt")}
+
+
+def test_the_versions_that_a_spec_can_choose_are_those_with_pins() -> None:
+    older = {path.stem for path in REQUIREMENTS.glob("*[0-9].txt")}
+    assert older == {f"{engine}-{series}" for engine, known in OLDER_VERSIONS.items() for series in known}
+
+
+@pytest.mark.parametrize("series", OLDER_VERSIONS["sklearn"])
+def test_older_pins_have_the_chosen_release_and_hashes(series: str) -> None:
+    path = REQUIREMENTS / f"sklearn-{series}.txt"
+    assert any(pin.startswith(f"scikit-learn=={series}.") for pin in pins(path))
+    entries = re.split(r"(?m)^(?=[a-z0-9-]+==)", path.read_text(encoding="utf-8"))[1:]
+    assert all("--hash=sha256:" in entry for entry in entries)
 
 
 def stages() -> list[str]:
@@ -136,3 +163,14 @@ def test_hadolint_has_nothing_to_say() -> None:
     hadolint = Path(sys.executable).parent / "hadolint"
     done = subprocess.run([hadolint, SERVING / "Dockerfile"], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (0, "")
+
+
+def test_the_version_that_a_spec_chooses_reaches_the_install_script() -> None:
+    from modelstacks.adapters.dockerfile import read
+    from modelstacks.core.contract import image_arguments
+
+    text = (SERVING / "Dockerfile").read_text(encoding="utf-8")
+    chosen = read(text, image_arguments("sklearn", torch=False, framework_version="1.5")).installation
+    assert (chosen.arguments, chosen.environment["FRAMEWORK_VERSION"]) == (("sklearn",), "1.5")
+    own = read(text, image_arguments("sklearn", torch=False)).installation
+    assert own.environment["FRAMEWORK_VERSION"] == ""

@@ -261,7 +261,9 @@ def test_a_gated_model_is_fetched_with_the_secret_s_token_of_which_only_the_name
 class InProcessInspector:
     """Loads the model in the server's own engine, in this process; the real one takes another process."""
 
-    def inspect(self, directory: Path, engine: str, *, trust_code: bool) -> Inspection:
+    def inspect(
+        self, directory: Path, engine: str, *, trust_code: bool, framework_version: str = ""
+    ) -> Inspection:
         loaded = choose(directory, engine).load(directory, Settings(model_name="m", model_dir=directory))
         loaded.predict(loaded.example(), {})
         signature = Signature.model_validate(loaded.signature.to_json())

@@ -152,7 +152,7 @@ class FakeCdk:
     def deploy(self, assembly: Path, status: Status, note: Event) -> None:
         self._do("deploy")
 
-    def prepare(self, engines: Sequence[str], note: Event) -> None:
+    def prepare(self, images: Sequence[Mapping[str, str]], note: Event) -> None:
         self._do("prepare")
 
     def deploy_into_aws(self, arguments: Sequence[str]) -> int:
@@ -193,7 +193,9 @@ class Nothing:
     def scan(self, directory: Path, paths: Sequence[str]) -> Sequence[str]:
         return ()
 
-    def inspect(self, directory: Path, engine: str, *, trust_code: bool) -> Inspection:
+    def inspect(
+        self, directory: Path, engine: str, *, trust_code: bool, framework_version: str = ""
+    ) -> Inspection:
         return Inspection(
             engine=engine,
             framework=engine,

@@ -57,7 +57,7 @@ class Saved:
         """Why a model of another version cannot be served, and what to do."""
         return (
             f"saved with {self.framework} {self.version}, served with {self.served}: {cause}; "
-            f"save it again with {self.served}"
+            f"save it again with {self.served}, or set model.framework_version"
         )
 
 

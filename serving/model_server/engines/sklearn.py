@@ -71,7 +71,7 @@ def load(directory: Path, settings: Settings) -> Engine:
         labels = getattr(estimator, "classes_", ()) if task == "classification" else ()
         signature = Signature(columns.tensors, (output,), tuple(str(label) for label in labels))
         assemble = columns.assemble
-    if not estimator.__sklearn_tags__().input_tags.allow_nan:
+    if not _takes_nan(estimator):
         # Refused before it gets here, with row and field.
         inputs = tuple(replace(tensor, nan=False) for tensor in signature.inputs)
         signature = replace(signature, inputs=inputs)
@@ -194,7 +194,7 @@ def _is_missing_here(name: str) -> bool:
 
 def _task(estimator: Any, columns: Columns | None) -> tuple[str, str, Tensor]:
     """The task, the method that does it, and its output."""
-    from sklearn.base import is_classifier, is_clusterer, is_regressor
+    from sklearn.base import is_classifier, is_regressor
 
     if is_classifier(estimator) and hasattr(estimator, "predict_proba") and hasattr(estimator, "classes_"):
         return (
@@ -205,21 +205,34 @@ def _task(estimator: Any, columns: Columns | None) -> tuple[str, str, Tensor]:
     if is_classifier(estimator):  # no probabilities: the winning label
         labels = np.asarray(getattr(estimator, "classes_", np.zeros(0, dtype=np.int64)))
         return "classification", "predict", Tensor("labels", DATATYPES.get(labels.dtype, "BYTES"), (-1,))
-    if is_clusterer(estimator) and hasattr(estimator, "predict"):
+    if _kind(estimator) == "clusterer" and hasattr(estimator, "predict"):
         return "clustering", "predict", Tensor("labels", "INT64", (-1,))
     if is_regressor(estimator):
         return "regression", "predict", Tensor("predictions", "FP64", (-1, *_targets(estimator, columns)))
     if hasattr(estimator, "predict"):
-        kind = estimator.__sklearn_tags__().estimator_type
-        labels = kind == "outlier_detector"
+        kind = _kind(estimator)
+        outliers = kind == "outlier_detector"
         return (
             str(kind or "prediction"),
             "predict",
-            Tensor("labels" if labels else "predictions", "INT64" if labels else "FP64", (-1,)),
+            Tensor("labels" if outliers else "predictions", "INT64" if outliers else "FP64", (-1,)),
         )
     if hasattr(estimator, "transform"):
         return "transformation", "transform", Tensor("features", "FP64", (-1, -1))
     raise ModelRefusedError(f"{type(estimator).__name__} has neither predict, predict_proba nor transform")
+
+
+def _takes_nan(estimator: Any) -> bool:
+    if hasattr(estimator, "__sklearn_tags__"):
+        return bool(estimator.__sklearn_tags__().input_tags.allow_nan)
+    return bool(estimator._get_tags()["allow_nan"])  # noqa: SLF001  scikit-learn 1.5 has no other
+
+
+def _kind(estimator: Any) -> str | None:
+    if hasattr(estimator, "__sklearn_tags__"):
+        kind: str | None = estimator.__sklearn_tags__().estimator_type
+        return kind
+    return getattr(estimator, "_estimator_type", None)  # scikit-learn 1.5
 
 
 def _targets(estimator: Any, columns: Columns | None) -> tuple[int, ...]:
