@@ -141,7 +141,11 @@ def test_another_sha256_is_refused_before_anything_is_unpacked(tmp_path: Path) -
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("data", [b"not a tar", GOOD[:-20], b"", archive({})])
+@pytest.mark.parametrize(
+    "data",
+    [b"not a tar", GOOD[:-20], b"", archive({})],
+    ids=["not a tar", "cut short", "nothing", "no files"],  # an archive has the time in it
+)
 def test_a_broken_archive_is_one_clear_line(tmp_path: Path, data: bytes) -> None:
     with pytest.raises(ModelRefusedError, match="archive"):
         prepare(settings(tmp_path), Store({("models", "a b/m.tar.gz", "v7"): data}))
