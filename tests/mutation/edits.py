@@ -24,7 +24,7 @@ class Mutant:
     architecture: Architecture
     change: Callable[[Document], None]
     caught_by: str
-    reason: str = ""
+    reason: str
 
     def applied_to(self, template: Document) -> Document:
         mutated = copy.deepcopy(template)

@@ -27,9 +27,27 @@ MUTANTS = (
     Mutant(
         "no-ingress-from-link", SELF, remove(INGRESS, "VPC link to load balancer"), HOPS, "open at one end"
     ),
-    Mutant("no-ingress-to-tasks", SELF, remove(INGRESS, "load balancer to model servers"), HOPS),
-    Mutant("no-egress-of-link", SELF, put(GROUP, "Properties/SecurityGroupEgress", [], "VPC link of"), HOPS),
-    Mutant("ingress-on-another-port", SELF, put(INGRESS, "Properties/FromPort", 81, "VPC link to"), HOPS),
+    Mutant(
+        "no-ingress-to-tasks",
+        SELF,
+        remove(INGRESS, "load balancer to model servers"),
+        HOPS,
+        "on port 8080 is open at one end only",
+    ),
+    Mutant(
+        "no-egress-of-link",
+        SELF,
+        put(GROUP, "Properties/SecurityGroupEgress", [], "VPC link of"),
+        HOPS,
+        "on port 80 is open at one end only",
+    ),
+    Mutant(
+        "ingress-on-another-port",
+        SELF,
+        put(INGRESS, "Properties/FromPort", 81, "VPC link to"),
+        HOPS,
+        "on port 80 is open at one end only",
+    ),
     Mutant("no-ingress-of-runtime", MANAGED, remove(INGRESS, "sagemaker.runtime"), HOPS, "port 443"),
     Mutant(
         "target-group-on-another-port",
@@ -43,12 +61,14 @@ MUTANTS = (
         SELF,
         put(SERVICE, "Properties/LoadBalancers/0/ContainerPort", 9000),
         "ports_agree_from_the_balancer_to_the_container",
+        "['8080', '9000']",
     ),
     Mutant(
         "container-opens-another-port",
         SELF,
         put(TASK, "Properties/ContainerDefinitions/0/PortMappings/0/ContainerPort", 80),
         "ports_agree_from_the_balancer_to_the_container",
+        "['80', '8080']",
     ),
     Mutant(
         "no-rewrite",
@@ -62,18 +82,21 @@ MUTANTS = (
         SELF,
         put(RULE, f"{REWRITE}/Regex", "^/prod(/.*)$"),
         "the_balancer_answers_with_and_without_the_stage",
+        "with, or without, the stage",
     ),
     Mutant(
         "rewrite-that-matches-livex",
         SELF,
         put(RULE, f"{REWRITE}/Regex", "^/live(.*)$"),
         "the_balancer_answers_with_and_without_the_stage",
+        "with, or without, the stage",
     ),
     Mutant(
         "rule-for-the-stage-alone",
         SELF,
         put(RULE, "Properties/Conditions/0/PathPatternConfig/Values", ["/live/*"]),
         "the_balancer_answers_with_and_without_the_stage",
+        "with, or without, the stage",
     ),
     Mutant(
         "method-without-integration", SELF, drop(METHOD, "Properties/Integration"), METHODS, "no integration"
@@ -90,8 +113,15 @@ MUTANTS = (
         SELF,
         put(METHOD, "Properties/Integration/ConnectionType", "INTERNET"),
         METHODS,
+        "through the VPC link",
     ),
-    Mutant("integration-not-proxied", SELF, put(METHOD, "Properties/Integration/Type", "HTTP"), METHODS),
+    Mutant(
+        "integration-not-proxied",
+        SELF,
+        put(METHOD, "Properties/Integration/Type", "HTTP"),
+        METHODS,
+        "through the VPC link",
+    ),
     Mutant(
         "function-invoked-with-get",
         MANAGED,
@@ -177,9 +207,21 @@ MUTANTS = (
         REACH,
         "usual name",
     ),
-    Mutant("gateway-without-routes", SELF, put(ENDPOINT, "Properties/RouteTableIds", [], '.s3"'), REACH),
+    Mutant(
+        "gateway-without-routes",
+        SELF,
+        put(ENDPOINT, "Properties/RouteTableIds", [], '.s3"'),
+        REACH,
+        "is in no route table",
+    ),
     Mutant("vpc-without-dns", SELF, put("AWS::EC2::VPC", "Properties/EnableDnsSupport", False), REACH, "DNS"),
-    Mutant("vpc-without-names", MANAGED, put("AWS::EC2::VPC", "Properties/EnableDnsHostnames", False), REACH),
+    Mutant(
+        "vpc-without-names",
+        MANAGED,
+        put("AWS::EC2::VPC", "Properties/EnableDnsHostnames", False),
+        REACH,
+        "DNS hostnames of the VPC",
+    ),
     Mutant(
         "subnet-without-routes",
         SELF,

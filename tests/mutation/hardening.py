@@ -37,11 +37,19 @@ BALANCED = "the_balancer_refuses_what_is_ambiguous"
 
 MUTANTS = (
     Mutant("internet-gateway", SELF, add("AWS::EC2::InternetGateway", {}), PUBLIC, "leads to the internet"),
-    Mutant("nat-gateway", MANAGED, add("AWS::EC2::NatGateway", {}), PUBLIC),
+    Mutant(
+        "nat-gateway", MANAGED, add("AWS::EC2::NatGateway", {}), PUBLIC, "NatGateway) leads to the internet"
+    ),
     Mutant(
         "public-balancer", SELF, put(BALANCER, "Properties/Scheme", "internet-facing"), PUBLIC, "not internal"
     ),
-    Mutant("public-subnet", MANAGED, put("AWS::EC2::Subnet", "Properties/MapPublicIpOnLaunch", True), PUBLIC),
+    Mutant(
+        "public-subnet",
+        MANAGED,
+        put("AWS::EC2::Subnet", "Properties/MapPublicIpOnLaunch", True),
+        PUBLIC,
+        "gives out public addresses",
+    ),
     Mutant(
         "public-tasks",
         SELF,
@@ -54,7 +62,11 @@ MUTANTS = (
         "public addresses",
     ),
     Mutant(
-        "open-egress", SELF, append(GROUP, "Properties/SecurityGroupEgress", ANYWHERE, "model server"), IN
+        "open-egress",
+        SELF,
+        append(GROUP, "Properties/SecurityGroupEgress", ANYWHERE, "model server"),
+        IN,
+        "may connect to anywhere",
     ),
     Mutant(
         "default-egress",
@@ -63,7 +75,13 @@ MUTANTS = (
         IN,
         "AWS's default",
     ),
-    Mutant("ingress-in-the-group", SELF, put(GROUP, "Properties/SecurityGroupIngress", [ANYWHERE]), IN),
+    Mutant(
+        "ingress-in-the-group",
+        SELF,
+        put(GROUP, "Properties/SecurityGroupIngress", [ANYWHERE]),
+        IN,
+        "lets in more than its hops",
+    ),
     Mutant(
         "ingress-from-addresses",
         SELF,
@@ -97,9 +115,15 @@ MUTANTS = (
         "on every resource",
     ),
     Mutant(
-        "any-endpoint", MANAGED, put(ROLE, f"{FIRST_POLICY}/Resource", "*", "invokes one SageMaker"), POLICIES
+        "any-endpoint",
+        MANAGED,
+        put(ROLE, f"{FIRST_POLICY}/Resource", "*", "invokes one SageMaker"),
+        POLICIES,
+        "sagemaker:InvokeEndpoint on every resource",
     ),
-    Mutant("admin", MANAGED, put(ROLE, f"{FIRST_POLICY}/Action", "*", "invokes one SageMaker"), POLICIES),
+    Mutant(
+        "admin", MANAGED, put(ROLE, f"{FIRST_POLICY}/Action", "*", "invokes one SageMaker"), POLICIES, "may *"
+    ),
     Mutant(
         "managed-policy",
         MANAGED,
@@ -124,14 +148,25 @@ MUTANTS = (
         MANAGED,
         put(ROLE, f"{TRUST}/Principal", {"AWS": "arn:aws:iam::999999999999:root"}, "sagemaker.amazonaws.com"),
         TRUSTED,
+        "may be assumed by",
     ),
     Mutant(
         "confused-deputy-ecs", SELF, drop(ROLE, f"{TRUST}/Condition", "ecs-tasks"), TRUSTED, "another account"
     ),
     Mutant(
-        "confused-deputy-sagemaker", MANAGED, drop(ROLE, f"{TRUST}/Condition", "SageMaker pulls"), TRUSTED
+        "confused-deputy-sagemaker",
+        MANAGED,
+        drop(ROLE, f"{TRUST}/Condition", "SageMaker pulls"),
+        TRUSTED,
+        "another account",
     ),
-    Mutant("confused-deputy-flow-logs", SELF, drop(ROLE, f"{TRUST}/Condition", "vpc-flow-logs"), TRUSTED),
+    Mutant(
+        "confused-deputy-flow-logs",
+        SELF,
+        drop(ROLE, f"{TRUST}/Condition", "vpc-flow-logs"),
+        TRUSTED,
+        "another account",
+    ),
     Mutant(
         "endpoint-without-policy",
         SELF,
@@ -172,12 +207,19 @@ MUTANTS = (
         ROTATES,
         "other accounts",
     ),
-    Mutant("key-for-everybody", SELF, put(KEY, "Properties/KeyPolicy/Statement/0/Principal", "*"), ROTATES),
+    Mutant(
+        "key-for-everybody",
+        SELF,
+        put(KEY, "Properties/KeyPolicy/Statement/0/Principal", "*"),
+        ROTATES,
+        "serves everybody",
+    ),
     Mutant(
         "public-acls",
         SELF,
         put(BUCKET, "Properties/PublicAccessBlockConfiguration/BlockPublicAcls", False),
         CLOSED,
+        "BlockPublicAcls is off",
     ),
     Mutant(
         "public-policy", SELF, drop(BUCKET, "Properties/PublicAccessBlockConfiguration"), CLOSED, "is off"
@@ -206,6 +248,7 @@ MUTANTS = (
         SELF,
         put("AWS::ApiGateway::RestApi", "Properties/ApiKeySourceType", "AUTHORIZER"),
         CALLERS,
+        "not read from the header",
     ),
     Mutant(
         "plan-without-rate",
@@ -230,7 +273,13 @@ MUTANTS = (
         "bodies are written",
     ),
     Mutant("no-tracing", SELF, put(STAGE, "Properties/TracingEnabled", False), TRACED, "not traced"),
-    Mutant("no-execution-log", SELF, put(STAGE, "Properties/MethodSettings/0/LoggingLevel", "OFF"), TRACED),
+    Mutant(
+        "no-execution-log",
+        SELF,
+        put(STAGE, "Properties/MethodSettings/0/LoggingLevel", "OFF"),
+        TRACED,
+        "errors are not logged",
+    ),
     Mutant(
         "no-metrics",
         SELF,
@@ -244,12 +293,14 @@ MUTANTS = (
         MANAGED,
         drop("AWS::Lambda::Function", "Properties/TracingConfig", "carries"),
         TRACED,
+        "is not traced",
     ),
     Mutant(
         "function-own-log",
         MANAGED,
         drop("AWS::Lambda::Function", "Properties/LoggingConfig", "carries"),
         TRACED,
+        "a log group of its own making",
     ),
     Mutant(
         "balancer-without-log",
@@ -294,7 +345,11 @@ MUTANTS = (
     ),
     Mutant("model-outside-the-vpc", MANAGED, drop(MODEL, "Properties/VpcConfig"), LEAST, "through the VPC"),
     Mutant(
-        "volume-without-key", MANAGED, drop("AWS::SageMaker::EndpointConfig", "Properties/KmsKeyId"), LEAST
+        "volume-without-key",
+        MANAGED,
+        drop("AWS::SageMaker::EndpointConfig", "Properties/KmsKeyId"),
+        LEAST,
+        "volumes are not encrypted",
     ),
     Mutant(
         "function-outside-the-vpc",
@@ -330,6 +385,7 @@ MUTANTS = (
             "strictest",
         ),
         BALANCED,
+        "desync mitigation",
     ),
     Mutant(
         "invalid-headers-pass",

@@ -29,7 +29,7 @@ FIRST = "what_is_needed_exists_first"
 
 MUTANTS = (
     Mutant("one-task", SELF, put(CAPACITY, "Properties/MinCapacity", 1), ZONES, "one replica"),
-    Mutant("no-task", SELF, put(CAPACITY, "Properties/MinCapacity", 0), ZONES),
+    Mutant("no-task", SELF, put(CAPACITY, "Properties/MinCapacity", 0), ZONES, "one replica"),
     Mutant(
         "nothing-to-scale-to",
         MANAGED,
@@ -46,22 +46,30 @@ MUTANTS = (
     ),
     Mutant("one-subnet", SELF, remove("AWS::EC2::Subnet", "isolated-2"), ZONES, "one zone"),
     Mutant("balancer-in-one-subnet", SELF, drop(BALANCER, "Properties/Subnets/1"), ZONES, "in one subnet"),
-    Mutant("link-in-one-subnet", SELF, drop("AWS::ApiGatewayV2::VpcLink", "Properties/SubnetIds/1"), ZONES),
+    Mutant(
+        "link-in-one-subnet",
+        SELF,
+        drop("AWS::ApiGatewayV2::VpcLink", "Properties/SubnetIds/1"),
+        ZONES,
+        "in one subnet",
+    ),
     Mutant(
         "tasks-in-one-subnet",
         SELF,
         drop(SERVICE, "Properties/NetworkConfiguration/AwsvpcConfiguration/Subnets/1"),
         ZONES,
+        "in one subnet",
     ),
     Mutant(
         "instances-in-one-subnet",
         MANAGED,
         drop("AWS::SageMaker::Model", "Properties/VpcConfig/Subnets/1"),
         ZONES,
+        "in one subnet",
     ),
     Mutant("no-scaling-on-concurrency", SELF, remove(POLICY, "concurrency"), LOAD, "concurrency"),
     Mutant("no-scaling-on-cpu", SELF, remove(POLICY, "CPUUtilization"), LOAD, "CPU"),
-    Mutant("no-scaling-of-instances", MANAGED, remove(POLICY), LOAD),
+    Mutant("no-scaling-of-instances", MANAGED, remove(POLICY), LOAD, "nothing scales on concurrency"),
     Mutant(
         "never-scales-in", MANAGED, put(POLICY, f"{TRACKING}/DisableScaleIn", True), LOAD, "never scales in"
     ),
@@ -73,7 +81,13 @@ MUTANTS = (
         DEPLOYS,
         "takes tasks away",
     ),
-    Mutant("no-room-for-successors", SELF, put(SERVICE, f"{DEPLOYMENT}/MaximumPercent", 100), DEPLOYS),
+    Mutant(
+        "no-room-for-successors",
+        SELF,
+        put(SERVICE, f"{DEPLOYMENT}/MaximumPercent", 100),
+        DEPLOYS,
+        "before their successors serve",
+    ),
     Mutant(
         "no-circuit-breaker",
         SELF,
@@ -120,7 +134,11 @@ MUTANTS = (
         "loading counts",
     ),
     Mutant(
-        "check-longer-than-interval", SELF, put(TARGETS, "Properties/HealthCheckTimeoutSeconds", 10), HEALTH
+        "check-longer-than-interval",
+        SELF,
+        put(TARGETS, "Properties/HealthCheckTimeoutSeconds", 10),
+        HEALTH,
+        "longer than the interval",
     ),
     Mutant(
         "targets-by-instance", SELF, put(TARGETS, "Properties/TargetType", "instance"), HEALTH, "by address"
@@ -174,6 +192,7 @@ MUTANTS = (
         SELF,
         put(BALANCER, "Properties/LoadBalancerAttributes/Key=idle_timeout.timeout_seconds/Value", "120"),
         ORDER,
+        "idle time-out of 120 s",
     ),
     Mutant(
         "function-outlasts-the-api",
@@ -187,6 +206,7 @@ MUTANTS = (
         MANAGED,
         put(FUNCTION, "Properties/Environment/Variables/READ_TIMEOUT_SECONDS", "30", "carries"),
         ORDER,
+        "not in order",
     ),
     Mutant(
         "throttled-without-retry-after",
