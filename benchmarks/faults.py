@@ -30,16 +30,18 @@ CALL_SECONDS = 0.02
 RATE = 25.0  # requests a second: an eighth of what the replicas can take
 BEFORE, AFTER, LONGEST = 2.0, 3.0, 90.0  # seconds of load before the fault, after the recovery, and in all
 LATE = 1.0
+STOPPED = 35.0
 HEADER = ["", "requests", "right", "late", "refused", "lost", "wrong", "lost as", "recovered after s"]
 
-Fault = Callable[[Deployment, str], None]
+# Does it, and returns the id of the replica that has to be replaced, if one has.
+Fault = Callable[[Deployment, str], str]
 
 
 # -------------------------------------------------------------------------------------------- the faults
 
 
-def _processes(deployment: Deployment, architecture: str) -> list[psutil.Process]:
-    """One replica's processes: the supervisor first, then its workers."""
+def _processes(deployment: Deployment, architecture: str) -> tuple[str, list[psutil.Process]]:
+    """One replica, and its processes: the supervisor first, then its workers."""
     replica = deployment.workload(architecture)["replicas"][0]
     root = psutil.Process(replica["pid"])
     everything = [root, *root.children(recursive=True)]
@@ -48,56 +50,72 @@ def _processes(deployment: Deployment, architecture: str) -> list[psutil.Process
     pids = {one.pid for one in servers if "python" in Path(one.exe()).name}
     servers = [one for one in servers if one.pid in pids]
     first = next(one for one in servers if one.ppid() not in pids)
-    return [first, *(one for one in servers if one.ppid() == first.pid)]
+    return replica["id"], [first, *(one for one in servers if one.ppid() == first.pid)]
 
 
-def kill_replica(deployment: Deployment, architecture: str) -> None:
-    replica = deployment.workload(architecture)["replicas"][0]["id"]
+def kill_replica(deployment: Deployment, architecture: str) -> str:
+    replica: str = deployment.workload(architecture)["replicas"][0]["id"]
     deployment.session(f"session.inject(api.KillReplica(replica={replica!r}))")
+    return replica
 
 
-def kill_worker(deployment: Deployment, architecture: str) -> None:
-    _processes(deployment, architecture)[1].send_signal(signal.SIGKILL)
+def kill_worker(deployment: Deployment, architecture: str) -> str:
+    _, processes = _processes(deployment, architecture)
+    processes[1].send_signal(signal.SIGKILL)
+    return ""
 
 
-def kill_supervisor(deployment: Deployment, architecture: str) -> None:
-    _processes(deployment, architecture)[0].send_signal(signal.SIGKILL)
+def kill_supervisor(deployment: Deployment, architecture: str) -> str:
+    replica, processes = _processes(deployment, architecture)
+    processes[0].send_signal(signal.SIGKILL)
+    return replica
 
 
-def stop_replica(deployment: Deployment, architecture: str) -> None:
-    for process in _processes(deployment, architecture):
+def stop_replica(deployment: Deployment, architecture: str) -> str:
+    """For longer than the API waits. ECS has replaced it by then; a SageMaker endpoint only goes round it."""
+    _, processes = _processes(deployment, architecture)
+    for process in processes:
         process.send_signal(signal.SIGSTOP)
+    time.sleep(STOPPED)
+    for process in processes:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.send_signal(signal.SIGCONT)
+    return ""
 
 
-def add_latency(deployment: Deployment, architecture: str) -> None:
+def add_latency(deployment: Deployment, architecture: str) -> str:
     name = deployment.workload(architecture)["name"]
     deployment.session(f"session.inject(api.Latency(workload={name!r}, seconds=0.5))")
     time.sleep(3)
     deployment.session("session.clear_faults()")
+    return ""
 
 
-def fail_health_checks(deployment: Deployment, architecture: str) -> None:
+def fail_health_checks(deployment: Deployment, architecture: str) -> str:
     replica = deployment.workload(architecture)["replicas"][0]["id"]
     deployment.session(f"session.inject(api.FailHealthChecks(replica={replica!r}))")
     time.sleep(5)
     deployment.session("session.clear_faults()")
+    return ""
 
 
-def deploy(deployment: Deployment, architecture: str) -> None:
+def deploy(deployment: Deployment, architecture: str) -> str:
     _change(deployment)
     deployment.run("up", deployment.name, "--architecture", architecture, "--detach", "--json")
+    return ""
 
 
-def deploy_poisoned(deployment: Deployment, architecture: str) -> None:
+def deploy_poisoned(deployment: Deployment, architecture: str) -> str:
     name = deployment.workload(architecture)["name"]
     deployment.session(f"session.inject(api.PoisonDeploys(workload={name!r}))")
     _change(deployment)
     with contextlib.suppress(SystemExit):  # it has to fail
         deployment.run("up", deployment.name, "--architecture", architecture, "--detach", "--json")
     deployment.session("session.clear_faults()")
+    return ""
 
 
-def scale_in(deployment: Deployment, architecture: str) -> None:
+def scale_in(deployment: Deployment, architecture: str) -> str:
     """One target of the load balancer is taken away; it is back at the end."""
     spec = deployment.project / "deployments" / f"{deployment.name}.yaml"
     text = spec.read_text(encoding="utf-8")
@@ -106,11 +124,13 @@ def scale_in(deployment: Deployment, architecture: str) -> None:
             re.sub(r"(min|max)_replicas: \d", rf"\1_replicas: {replicas}", text), encoding="utf-8"
         )
         deployment.run("up", deployment.name, "--architecture", architecture, "--detach", "--json")
+    return ""
 
 
-def kill_function(deployment: Deployment, architecture: str) -> None:
+def kill_function(deployment: Deployment, architecture: str) -> str:
     environments = deployment.workload(architecture, "lambda-function")["replicas"]
     psutil.Process(environments[0]["pid"]).send_signal(signal.SIGKILL)
+    return ""
 
 
 def _change(deployment: Deployment) -> None:
@@ -183,20 +203,23 @@ async def measure(deployment: Deployment, architecture: str, fault: Fault, seed:
     load = asyncio.create_task(offer(address, RATE, LONGEST, seed, over))
     await asyncio.sleep(BEFORE)
     began = time.monotonic()
-    await asyncio.to_thread(fault, deployment, architecture)
-    recovered = await asyncio.to_thread(_recover, deployment, architecture, began)
+    victim = await asyncio.to_thread(fault, deployment, architecture)
+    recovered = await asyncio.to_thread(_recover, deployment, architecture, victim, began)
     await asyncio.sleep(AFTER)
     over.set()
     return Outcome(await load, recovered)
 
 
-def _recover(deployment: Deployment, architecture: str, began: float) -> float | None:
-    """When every replica has been healthy for a second; None where that takes too long."""
+def _recover(deployment: Deployment, architecture: str, victim: str, began: float) -> float | None:
+    """When all replicas but the victim have been healthy for a second; None where that takes too long."""
     healthy_since = None
     while time.monotonic() - began < LONGEST - BEFORE - AFTER:
         workload = deployment.workload(architecture)
-        states = [one["state"] for one in workload["replicas"]]
-        if workload["state"] == "stable" and states.count("healthy") == len(states) == workload["desired"]:
+        states = [one["state"] for one in workload["replicas"] if one["id"] != victim]
+        if (
+            workload["state"] == "stable"
+            and states.count("healthy") == len(workload["replicas"]) == workload["desired"]
+        ):
             healthy_since = healthy_since or time.monotonic()
             if time.monotonic() - healthy_since > 1:
                 return healthy_since - began
