@@ -28,7 +28,7 @@ from benchmarks.serve import machine, markdown
 
 CALL_SECONDS = 0.02
 RATE = 25.0  # requests a second: an eighth of what the replicas can take
-BEFORE, AFTER, LONGEST = 2.0, 3.0, 90.0  # seconds of load before the fault, after the recovery, and in all
+BEFORE, AFTER, LONGEST = 2.0, 3.0, 240.0  # seconds of load before the fault, after the recovery, and in all
 LATE = 1.0
 STOPPED = 35.0
 HEADER = ["", "requests", "right", "late", "refused", "lost", "wrong", "lost as", "recovered after s"]
