@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Iterable, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import Any
 from urllib.parse import unquote
 
@@ -133,12 +133,28 @@ SERVICES = (
 
 
 def read(account: Account) -> Topology:
-    """Read the whole account in parallel. Raises ReadError where the control plane refuses a call."""
+    """Read the whole account in parallel. Raises ReadError where the control plane refuses a call.
+
+    Stacks change while it is read. What needs other resources (services, functions, endpoints, APIs) is read
+    before what it needs: whatever is found here has everything that it was created after.
+    """
     for service in SERVICES:  # boto3 makes clients on one thread only
         account.client(service)
     later = account.pool.submit
-    subnets = later(_subnets, account)
+    skeleton = Topology(region=account.region, subnets=_subnets(account))
+    network: Callable[..., NetworkInterface] = skeleton.interface
+    services = later(_services, account, network)
+    functions = later(_functions, account, network)
+    endpoints = later(_endpoints, account, network)
     parts: dict[str, Future[Any]] = {
+        "apis": later(_apis, account),
+        "usage_plans": later(_usage_plans, account),
+        "scalable_targets": later(_scalable_targets, account),
+        "scaling_policies": later(_scaling_policies, account),
+    }
+    first: list[Future[Any]] = [services, functions, endpoints, *parts.values()]
+    wait(first)
+    parts |= {
         "stacks": later(_stacks, account),
         "security_groups": later(_security_groups, account),
         "route_tables": later(_route_tables, account),
@@ -147,20 +163,11 @@ def read(account: Account) -> Topology:
         "roles": later(_roles, account),
         "buckets": later(_buckets, account),
         "keys": later(_keys, account),
-        "apis": later(_apis, account),
         "api_keys": later(_api_keys, account),
-        "usage_plans": later(_usage_plans, account),
         "vpc_links": later(_vpc_links, account),
         "load_balancers": later(_load_balancers, account),
         "target_groups": later(_target_groups, account),
-        "scalable_targets": later(_scalable_targets, account),
-        "scaling_policies": later(_scaling_policies, account),
     }
-    skeleton = Topology(region=account.region, subnets=subnets.result())
-    network: Callable[..., NetworkInterface] = skeleton.interface
-    services = later(_services, account, network)
-    functions = later(_functions, account, network)
-    endpoints = later(_endpoints, account, network)
     caller = account.client("sts").get_caller_identity()
     done = {name: part.result() for name, part in parts.items()}
     done["stacks"], owners = done["stacks"]
