@@ -42,8 +42,12 @@ def test_the_outputs_of_a_stack(account: AwsAccount) -> None:
 
 def test_what_a_stack_will_leave_has_its_physical_names(account: AwsAccount) -> None:
     resources = {"Logs": {"Type": "AWS::S3::Bucket", "DeletionPolicy": "Retain"}}
-    boto3.client("cloudformation", REGION).create_stack(
+    cloudformation = boto3.client("cloudformation", REGION)
+    cloudformation.create_stack(
         StackName="churn-self-hosted", TemplateBody=json.dumps({"Resources": resources})
+    )
+    cloudformation.get_waiter("stack_create_complete").wait(
+        StackName="churn-self-hosted", WaiterConfig={"Delay": 1, "MaxAttempts": 30}
     )
     (bucket,) = boto3.client("s3", REGION).list_buckets()["Buckets"]
     (left,) = account.leftovers("churn-self-hosted")

@@ -8,6 +8,7 @@ import os
 import shutil
 import signal
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -104,7 +105,15 @@ def test_ctrl_c_in_mid_deploy_stops_the_cdk_cli_and_everything_else(
     assert (ran.code, cloud.running, cdk.stopped) == (130, False, True)
 
 
-def test_ctrl_c_cancels_a_start_that_does_not_end(cli, cloud: FakeCloud) -> None:
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """SIGINT raises KeyboardInterrupt, which a test process of its own may have switched off."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def test_ctrl_c_cancels_a_start_that_does_not_end(cli, cloud: FakeCloud, interruptible: None) -> None:
     cloud.never_starts = True
 
     def interrupt() -> None:

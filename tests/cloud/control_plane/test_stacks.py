@@ -237,16 +237,10 @@ def test_a_nested_stack_that_fails_names_its_own_cause(account: Account) -> None
     )
 
 
-def test_a_custom_resource_is_left_out_and_listed(account: Account) -> None:
-    account.create(
-        "custom",
-        {
-            "A": {"Type": "AWS::CloudFormation::CustomResource", "Properties": {"ServiceToken": "arn:x"}},
-            "B": {"Type": "Custom::Thing", "Properties": {"ServiceToken": "arn:x"}},
-        },
-    )
-    listed = {one.logical_id for one in account.control_plane.unemulated(REGION) if one.stack == "custom"}
-    assert listed == {"A", "B"}
+def test_a_custom_resource_that_no_function_answers_is_refused_by_name(account: Account) -> None:
+    thing = {"Type": "Custom::Thing", "Properties": {"ServiceToken": "arn:aws:sns:eu-west-1:1:topic"}}
+    reasons = account.refuse("custom", {"Thing": thing})
+    assert "custom resources are answered by Lambda functions here" in reasons["Thing"]
 
 
 def test_others_can_read_while_a_stack_is_made(account: Account) -> None:
