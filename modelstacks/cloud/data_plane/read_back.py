@@ -412,6 +412,8 @@ def _apis(account: Account) -> tuple[RestApi, ...]:
 
     def api(item: Mapping[str, Any]) -> RestApi:
         id = item["id"]  # noqa: A001  AWS's own word
+        # Before the resources: a deployment that is found here is found with everything it was made after.
+        stages = gateway.get_stages(restApiId=id)["item"]
         resources = account.pages("apigateway", "get_resources", "items", restApiId=id, embed=["methods"])
         validators = {
             found["id"]: RequestValidator(
@@ -462,7 +464,7 @@ def _apis(account: Account) -> tuple[RestApi, ...]:
                         and limits.get("throttlingBurstLimit") is not None
                     },
                 )
-                for stage in gateway.get_stages(restApiId=id)["item"]
+                for stage in stages
             },
         )
 
