@@ -68,7 +68,8 @@ class StateDirectory:
         self.daemon_log = self.root / "daemon.log"
         self.control_plane_log = self.root / "control-plane.log"
         self.logs = self.root / "logs"
-        self.work = self.root / "work"
+        # Of its own: core/packaging.py unpacks into "work", and may be at it while a run ends or begins.
+        self.work = self.root / "unpacked"
         self.sockets = _sockets(self.root)
 
     def prepare(self) -> None:

@@ -182,6 +182,15 @@ class TestEnding:
             assert not list((tmp_path / ".modelstacks").rglob("weights"))
 
 
+def test_a_run_that_ends_leaves_alone_what_is_being_packaged(tmp_path: Path) -> None:
+    state = StateDirectory(tmp_path)
+    state.prepare()
+    packaged = tmp_path / ".modelstacks" / "work" / "a-model"
+    packaged.mkdir(parents=True)
+    state.forget()
+    assert packaged.is_dir()
+
+
 class TestWhatGoesWrong:
     def test_what_nobody_foresaw_is_said_with_the_place_to_read_on(self, tmp_path: Path) -> None:
         state = StateDirectory(tmp_path)
