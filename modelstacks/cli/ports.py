@@ -12,6 +12,7 @@ from modelstacks.adapters.sandbox import choose, wish
 from modelstacks.adapters.scanner import PickleScanner
 from modelstacks.adapters.secrets import SecretsManager
 from modelstacks.adapters.serving_environment import ImageStore, serving_python
+from modelstacks.core import bundle
 from modelstacks.core.ports import Ports
 
 __all__ = ["image_store", "real_ports"]
@@ -31,7 +32,7 @@ def real_ports(project: Path) -> Ports:
         secrets=SecretsManager(),
         images=SageMakerImages(),
         inspector=ModelServerInspector(
-            lambda wanted: serving_python(store, project / "serving", wanted), lambda: choose(wish())
+            lambda wanted: serving_python(store, bundle.serving(), wanted), lambda: choose(wish())
         ),
         scanner=PickleScanner(),
     )

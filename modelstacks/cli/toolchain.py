@@ -10,6 +10,7 @@ from modelstacks.adapters.cdk_toolchain import CdkToolchain, EmulatedAccount, Re
 from modelstacks.cli.ports import image_store
 from modelstacks.cli.synthesis import fingerprint, forget, recall, remember
 from modelstacks.cloud.docker import write_launcher
+from modelstacks.core import bundle
 
 if TYPE_CHECKING:
     from modelstacks.cli.bench import Event
@@ -62,7 +63,7 @@ class CdkCli:
 
     def prepare(self, images: Sequence[Mapping[str, str]], note: Event) -> None:
         for arguments in images:
-            self._images.build(self._project / "serving", arguments, note=note)
+            self._images.build(bundle.serving(), arguments, note=note)
 
     def deploy_into_aws(self, arguments: Sequence[str]) -> int:
         return self._toolchain.run_in_aws("deploy", arguments)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from aws_cdk import Aws
 from aws_cdk import aws_kms as kms
 from aws_cdk import aws_lambda as lambda_
 from aws_cdk import aws_s3_assets as s3_assets
 from constructs import Construct
 
+from modelstacks.core import bundle
 from modelstacks.core.contract import Route, answer_seconds
 from stacks.constructs.iam import allow, service_role
 from stacks.constructs.interfaces import function_interfaces
@@ -20,7 +19,7 @@ from stacks.constructs.rest_api import Integration
 
 __all__ = ["EndpointFunction", "Timeouts"]
 
-CODE = Path(__file__).parents[2] / "lambda" / "invoke"
+CODE = bundle.functions() / "invoke"
 
 
 class Timeouts:

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from aws_cdk import CfnResource
 from aws_cdk import aws_kms as kms
 from aws_cdk import aws_lambda as lambda_
 from aws_cdk import aws_s3_assets as s3_assets
 from constructs import Construct
 
+from modelstacks.core import bundle
 from stacks.constructs.iam import allow, service_role
 from stacks.constructs.logs import log_group
 from stacks.constructs.serving_image import ServingImage
 
 __all__ = ["ImageCheck"]
 
-CODE = Path(__file__).parents[2] / "lambda" / "check_image"
+CODE = bundle.functions() / "check_image"
 SECONDS = 60  # one call of ECR and one answer
 
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Literal
 
 from aws_cdk import aws_ecr_assets as ecr_assets
 from constructs import Construct
 
+from modelstacks.core import bundle
 from stacks.constructs.iam import Statement, allow
 
 __all__ = ["ServingImage"]
@@ -18,7 +18,7 @@ __all__ = ["ServingImage"]
 # that the CDK CLI can tag and push it; `oci-mediatypes=false` makes the manifest Docker's own, schema 2.
 # Attestations, which need an OCI index, are switched off by the CDK CLI (BUILDX_NO_DEFAULT_ATTESTATIONS).
 OUTPUTS = ("type=docker,oci-mediatypes=false",)
-SERVING = Path(__file__).parents[2] / "serving"
+SERVING = bundle.serving()
 
 
 class ServingImage(Construct):
