@@ -45,8 +45,8 @@ def main() -> int:
 
 
 def _plans(context: Mapping[str, Any]) -> list[Plan]:
-    from modelstacks.core.deployments import find_specs, load_plans
     from modelstacks.core.errors import UsageError, did_you_mean
+    from modelstacks.core.plan.deployments import find_specs, load_plans
 
     known: tuple[Selection, ...] = ("spec", "both", "self-hosted", "managed")
     word = str(context.get("architecture", "spec"))

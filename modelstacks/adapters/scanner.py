@@ -14,7 +14,7 @@ from typing import IO
 
 from modelstacks.adapters.pickles.containers import Stream, SuspectError, streams
 from modelstacks.adapters.pickles.machine import MalformedError, follow
-from modelstacks.core.model_files import open_file
+from modelstacks.core.artifact.model_files import open_file
 
 __all__ = ["PickleScanner"]
 

@@ -13,8 +13,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, Self, TypeVar
 
+from modelstacks.cli.console.terminal import Terminal
 from modelstacks.cli.project import find_project
-from modelstacks.cli.terminal import Terminal
 from modelstacks.core.errors import EnvironmentFault
 
 if TYPE_CHECKING:

@@ -19,8 +19,8 @@ from typer import Argument, Context, Option, Typer
 
 from modelstacks import __version__
 from modelstacks.cli.bench import Bench, missing_package
+from modelstacks.cli.console.terminal import one_line
 from modelstacks.cli.project import deployment_names, find_project
-from modelstacks.cli.terminal import one_line
 from modelstacks.core.errors import EnvironmentFault, ModelstacksError, UsageError
 
 __all__ = ["app", "main", "run"]
@@ -131,7 +131,7 @@ def init(
     architecture: Annotated[OneArchitecture, Option("--architecture", "-a")] = OneArchitecture.self_hosted,
 ) -> None:
     """Write a commented spec to start from."""
-    from modelstacks.cli import init as command
+    from modelstacks.cli.commands import init as command
 
     command.run(ctx.obj, source=source, name=name, architecture=architecture.value)
 
@@ -142,7 +142,7 @@ def validate(ctx: Context, specs: SpecsArgument = None, json: JsonOption = False
 
     Each with file, line, field, what it got, what is allowed, and a suggestion.
     """
-    from modelstacks.cli import validate as command
+    from modelstacks.cli.commands import validate as command
 
     return command.run(ctx.obj, specs or [], as_json=json)
 
@@ -153,7 +153,7 @@ def lock(ctx: Context, specs: SpecsArgument = None, json: JsonOption = False) ->
 
     Revisions, checksums, framework, signature, licence, images: NAME.lock.json, to be committed.
     """
-    from modelstacks.cli import lock as command
+    from modelstacks.cli.commands import lock as command
 
     command.run(ctx.obj, specs or [], as_json=json)
 
@@ -166,7 +166,7 @@ def plan(
     json: JsonOption = False,
 ) -> int:
     """Show what would be deployed."""
-    from modelstacks.cli import plan as command
+    from modelstacks.cli.commands import plan as command
 
     return command.run(ctx.obj, specs or [], architecture=architecture.value, as_json=json)
 
@@ -195,7 +195,7 @@ def up(
 
     The real CDK CLI deploys the very template that AWS would get; Ctrl-C stops everything.
     """
-    from modelstacks.cli import up as command
+    from modelstacks.cli.commands import up as command
 
     command.run(ctx.obj, specs or [], architecture=architecture.value, detach=detach, port=port, as_json=json)
 
@@ -203,7 +203,7 @@ def up(
 @app.command()
 def status(ctx: Context, json: JsonOption = False) -> None:
     """Show what runs: APIs, keys, replicas and their health."""
-    from modelstacks.cli import status as command
+    from modelstacks.cli.commands import status as command
 
     command.run(ctx.obj, as_json=json)
 
@@ -228,7 +228,7 @@ def invoke(
     json: JsonOption = False,
 ) -> None:
     """Send one request to a deployment and print its answer."""
-    from modelstacks.cli import invoke as command
+    from modelstacks.cli.commands import invoke as command
 
     command.run(
         ctx.obj,
@@ -266,7 +266,7 @@ def verify(
 
     Predictions, content types, protocol, limits, access, overload: the same questions here and in AWS.
     """
-    from modelstacks.cli import verify as command
+    from modelstacks.cli.commands import verify as command
 
     chosen = architecture.value if architecture else None
     command.run(ctx.obj, name, command.Options(aws, chosen, data, record, overload, json))
@@ -287,7 +287,7 @@ def logs(
     json: JsonOption = False,
 ) -> None:
     """Print the replicas' own lines, and why one died."""
-    from modelstacks.cli import logs as command
+    from modelstacks.cli.commands import logs as command
 
     command.run(
         ctx.obj,
@@ -309,7 +309,7 @@ def down(
     json: JsonOption = False,
 ) -> None:
     """Stop the embedded cloud, and clean up after a crash."""
-    from modelstacks.cli import down as command
+    from modelstacks.cli.commands import down as command
 
     command.run(ctx.obj, purge=purge, as_json=json)
 
@@ -324,7 +324,7 @@ def deploy(
 
     Arguments after -- go to the CDK CLI as they are.
     """
-    from modelstacks.cli import deploy as command
+    from modelstacks.cli.commands import deploy as command
 
     command.run(ctx.obj, specs or [], architecture=architecture.value)
 
@@ -343,7 +343,7 @@ def destroy(
 
     With --aws, arguments after -- go to the CDK CLI as they are.
     """
-    from modelstacks.cli import destroy as command
+    from modelstacks.cli.commands import destroy as command
 
     command.run(ctx.obj, specs, architecture=architecture.value, aws=aws)
 
@@ -357,7 +357,7 @@ def doctor(
     json: JsonOption = False,
 ) -> None:
     """Check what this machine lacks, and how to fix it."""
-    from modelstacks.cli import doctor as command
+    from modelstacks.cli.commands import doctor as command
 
     command.run(ctx.obj, aws=aws, as_json=json)
 
@@ -368,7 +368,7 @@ def env(ctx: Context, json: JsonOption = False) -> None:
 
     With them, `cdk deploy --all` and boto3 meet the embedded cloud.
     """
-    from modelstacks.cli import env as command
+    from modelstacks.cli.commands import env as command
 
     command.run(ctx.obj, as_json=json)
 
@@ -382,7 +382,7 @@ def demo(
 
     Held-out rows go through both APIs; what comes back is compared with the trainer's own predictions.
     """
-    from modelstacks.cli import demo as command
+    from modelstacks.cli.commands import demo as command
 
     command.run(ctx.obj, once=once)
 
@@ -392,7 +392,7 @@ def package(
     ctx: Context, lock_file: Annotated[Path, Argument(metavar="LOCKFILE", help="a .lock.json file")]
 ) -> None:
     """Print the path of a locked model's archive. CDK's asset publishing runs this."""
-    from modelstacks.cli import package as command
+    from modelstacks.cli.commands import package as command
 
     command.run(ctx.obj, lock_file)
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from modelstacks.adapters.cdk_toolchain import CdkToolchain, EmulatedAccount, ResourceEvent, stack_names
 from modelstacks.cli.ports import image_store
 from modelstacks.cli.synthesis import fingerprint, forget, recall, remember
-from modelstacks.cloud.docker import write_launcher
+from modelstacks.cloud.host.docker import write_launcher
 from modelstacks.core import bundle
 
 if TYPE_CHECKING:

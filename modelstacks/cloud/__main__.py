@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from modelstacks.cloud.daemon import main
+from modelstacks.cloud.daemon.daemon import main
 
 if __name__ == "__main__":
     sys.exit(main(sys.argv[1:]))

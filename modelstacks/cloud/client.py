@@ -26,7 +26,7 @@ import httpx
 from pydantic import TypeAdapter
 
 from modelstacks.cloud.api import Fault, LogLine, Settings, Status
-from modelstacks.cloud.state import StateDirectory, end_processes, process_of
+from modelstacks.cloud.daemon.state import StateDirectory, end_processes, process_of
 from modelstacks.core.errors import EnvironmentFault, UsageError
 
 __all__ = ["Session", "attach", "clean", "running", "start"]

@@ -10,8 +10,8 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from modelstacks.core.features import features_page
-from modelstacks.core.validation import json_schema
+from modelstacks.core.plan.features import features_page
+from modelstacks.core.spec.validation import json_schema
 
 __all__ = ["pages", "write"]
 

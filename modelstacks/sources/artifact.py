@@ -7,16 +7,16 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from modelstacks.core.archive import file_sha256
+from modelstacks.core.artifact.archive import file_sha256
+from modelstacks.core.artifact.formats import select
+from modelstacks.core.artifact.model_files import FileTree, open_file, pin
+from modelstacks.core.artifact.unpacking import unpack
 from modelstacks.core.errors import Invalid, UsageError, did_you_mean
-from modelstacks.core.formats import select
-from modelstacks.core.licences import card_license
 from modelstacks.core.lock import LockedFile, LockedModel, files_revision
-from modelstacks.core.model_files import FileTree, open_file, pin
+from modelstacks.core.lock.licences import card_license
 from modelstacks.core.ports import ObjectVersion
 from modelstacks.core.registry import Doubt, Pinned, Source, Workplace
 from modelstacks.core.spec import SourceSpec
-from modelstacks.core.unpacking import unpack
 
 S3 = "s3://"
 LONGEST_CARD = 1 << 20  # bytes of a README.md that are searched for front matter

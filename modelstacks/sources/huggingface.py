@@ -11,11 +11,11 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from modelstacks.core.archive import file_sha256
+from modelstacks.core.artifact.archive import file_sha256
+from modelstacks.core.artifact.model_files import FileTree
 from modelstacks.core.base import Strict, text
 from modelstacks.core.errors import EnvironmentFault, UsageError
 from modelstacks.core.lock import LockedFile, LockedModel
-from modelstacks.core.model_files import FileTree
 from modelstacks.core.ports import HubFile, HubModel
 from modelstacks.core.registry import Pinned, Source, Workplace
 from modelstacks.core.spec import SourceSpec

@@ -12,7 +12,7 @@ from support.project import Project, new_project
 from support.sandboxes import MECHANISMS, engines, opened
 
 from modelstacks.adapters.inspector import ModelServerInspector
-from modelstacks.core.locking import LockOutcome, lock
+from modelstacks.core.lock.locking import LockOutcome, lock
 from modelstacks.core.ports import Ports
 
 CHURN = Path(__file__).parents[2] / "model_artifacts/churn-xgboost/model.json"

@@ -13,7 +13,7 @@ import pytest
 from moto import mock_aws
 
 from modelstacks.adapters.serving_environment import ImageStore
-from modelstacks.cloud.docker import IMAGES_VARIABLE, main, resolve, write_launcher
+from modelstacks.cloud.host.docker import IMAGES_VARIABLE, main, resolve, write_launcher
 from modelstacks.core.errors import EnvironmentFault, UsageError
 
 DOCKERFILE = """\

@@ -13,9 +13,9 @@ import pytest
 from support.bench import ROOT, FakeCdk, FakeCloud, Result, Server, both, ports
 
 from modelstacks.cli.bench import Bench
+from modelstacks.cli.console.terminal import Terminal
 from modelstacks.cli.main import main
-from modelstacks.cli.terminal import Terminal
-from modelstacks.core.locking import lock
+from modelstacks.core.lock.locking import lock
 
 
 @pytest.fixture

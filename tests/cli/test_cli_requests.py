@@ -11,8 +11,8 @@ from support.bench import api
 
 from modelstacks.cli.requests import LONGEST_BODY, curl_lines, example_body
 from modelstacks.cloud.api import Credentials
-from modelstacks.core.deployments import load_plans
 from modelstacks.core.plan import Plan
+from modelstacks.core.plan.deployments import load_plans
 from modelstacks.core.signature import Signature, Tensor
 
 ROOT = Path(__file__).resolve().parents[2]

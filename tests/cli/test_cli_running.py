@@ -12,8 +12,8 @@ from moto import mock_aws
 from support.bench import FakeCdk, FakeCloud, Server, api, both, replica, status_of, workload
 
 from modelstacks.cli.bench import Bench
+from modelstacks.cli.console.terminal import Terminal
 from modelstacks.cli.main import main
-from modelstacks.cli.terminal import Terminal
 from modelstacks.cloud.api import LogLine, Refusal, Stack
 from modelstacks.core.errors import EnvironmentFault
 

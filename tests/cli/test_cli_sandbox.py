@@ -11,8 +11,8 @@ from support.bench import FakeCdk, FakeCloud, Result, both, ports
 
 from modelstacks.adapters.sandbox import Sandbox, choose, wish
 from modelstacks.cli.bench import Bench
+from modelstacks.cli.console.terminal import Terminal
 from modelstacks.cli.main import main
-from modelstacks.cli.terminal import Terminal
 
 THERE = Sandbox("landlock", abi=7, filters=True)
 NONE = Sandbox("none", lacking="bubblewrap: bwrap is not installed; landlock: the kernel has no Landlock")

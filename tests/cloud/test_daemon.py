@@ -21,7 +21,7 @@ import pytest
 
 from modelstacks.cloud import client
 from modelstacks.cloud.api import KillReplica
-from modelstacks.cloud.state import MARKER, State, StateDirectory, process_of
+from modelstacks.cloud.daemon.state import MARKER, State, StateDirectory, process_of
 from modelstacks.core.errors import EnvironmentFault, UsageError
 
 
@@ -270,7 +270,7 @@ class TestWhatGoesWrong:
         full = Path("/dev/full")
         if not full.exists():
             pytest.skip("this system has no /dev/full")
-        from modelstacks.cloud.state import disk_fault
+        from modelstacks.cloud.daemon.state import disk_fault
 
         with pytest.raises(OSError) as caught, full.open("wb", buffering=0) as file:
             file.write(b"x")

@@ -25,7 +25,7 @@ from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 
 from modelstacks.cloud import client
-from modelstacks.cloud.state import State, StateDirectory
+from modelstacks.cloud.daemon.state import State, StateDirectory
 
 TEMPLATE = json.dumps(
     {

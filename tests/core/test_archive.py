@@ -13,10 +13,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from modelstacks.core.archive import file_sha256, write_archive
+from modelstacks.core.artifact.archive import file_sha256, write_archive
+from modelstacks.core.artifact.model_files import FileTree, name_fault
+from modelstacks.core.artifact.unpacking import unpack
 from modelstacks.core.errors import UsageError
-from modelstacks.core.model_files import FileTree, name_fault
-from modelstacks.core.unpacking import unpack
 
 NAMES = st.text(st.characters(codec="utf-8", categories=("Ll", "Nd")), min_size=1, max_size=12)
 FILES = st.dictionaries(

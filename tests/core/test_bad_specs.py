@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from modelstacks.core.errors import SpecInvalid
-from modelstacks.core.validation import read_spec
+from modelstacks.core.spec.validation import read_spec
 
 BAD_SPECS = sorted((Path(__file__).parent / "bad_specs").glob("*.yaml"))
 

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from support.project import MODEL, XGBOOST, Project
 
-from modelstacks.core.deployments import find_specs, load_plans
 from modelstacks.core.errors import LockInvalid, SpecInvalid, UsageError
 from modelstacks.core.plan import Plan
+from modelstacks.core.plan.deployments import find_specs, load_plans
 
 
 def test_all_of_deployments_is_meant_by_default(project: Project) -> None:

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from modelstacks.core.documents import load_document
 from modelstacks.core.errors import SpecInvalid
+from modelstacks.core.spec.documents import load_document
 
 KEYS = st.text(st.characters(codec="ascii", categories=("Ll", "Lu", "Nd")), min_size=1, max_size=8)
 SCALARS = (

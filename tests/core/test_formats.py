@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from modelstacks.core.artifact.formats import FORMATS, detect, select, sniff
 from modelstacks.core.errors import UsageError
-from modelstacks.core.formats import FORMATS, detect, select, sniff
 
 ARTIFACTS = Path(__file__).parents[2] / "model_artifacts"
 

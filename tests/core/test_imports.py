@@ -27,7 +27,7 @@ def modules_after(code: str) -> set[str]:
 def test_checking_a_spec_imports_nothing_heavy() -> None:
     loaded = modules_after(
         "from pathlib import Path\n"
-        "from modelstacks.core.validation import read_spec\n"
+        "from modelstacks.core.spec.validation import read_spec\n"
         "read_spec(Path('deployments/churn.yaml'))"
     )
     assert loaded & set(HEAVY) == set()
@@ -37,7 +37,7 @@ def test_making_plans_imports_nothing_heavy() -> None:
     """app.py does this before it imports aws_cdk."""
     loaded = modules_after(
         "from pathlib import Path\n"
-        "from modelstacks.core.deployments import find_specs, load_plans\n"
+        "from modelstacks.core.plan.deployments import find_specs, load_plans\n"
         "load_plans(find_specs(Path.cwd()), 'both', Path.cwd())"
     )
     assert loaded & set(HEAVY) == set()

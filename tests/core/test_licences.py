@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from modelstacks.core.errors import UsageError
-from modelstacks.core.licences import card_license, settle
+from modelstacks.core.lock.licences import card_license, settle
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from support.project import MODEL, Project
 
 from modelstacks.core.errors import EnvironmentFault, LockInvalid
 from modelstacks.core.lock import lock_path, model_digest, read_lock
-from modelstacks.core.validation import read_spec
+from modelstacks.core.spec.validation import read_spec
 
 
 def test_a_lock_lies_beside_its_spec() -> None:

@@ -11,11 +11,11 @@ import pytest
 from support.ports import CLASSIFIER
 from support.project import MODEL, XGBOOST, Project
 
-from modelstacks.core.archive import file_sha256
-from modelstacks.core.deployments import load_plans
+from modelstacks.core.artifact.archive import file_sha256
+from modelstacks.core.artifact.packaging import archive_path
 from modelstacks.core.errors import SpecInvalid, UsageError
 from modelstacks.core.lock import read_lock
-from modelstacks.core.packaging import archive_path
+from modelstacks.core.plan.deployments import load_plans
 
 ONNX = Path(__file__).parents[2] / "model_artifacts/digits-onnx/model.onnx"
 
@@ -75,7 +75,7 @@ def test_the_inspector_is_shown_what_the_archive_holds(project: Project) -> None
 
 
 def test_each_step_is_reported_before_it_begins(project: Project) -> None:
-    from modelstacks.core.locking import lock
+    from modelstacks.core.lock.locking import lock
 
     said: list[str] = []
     lock(project.spec(), project.folder, project.ports.ports(), report=said.append)

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from modelstacks.core.artifact.model_files import FileTree, name_fault, open_file, pin, walk
 from modelstacks.core.errors import UsageError
-from modelstacks.core.model_files import FileTree, name_fault, open_file, pin, walk
 
 
 @pytest.fixture

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from support.project import XGBOOST, Project
 
-from modelstacks.core.archive import file_sha256
+from modelstacks.core.artifact.archive import file_sha256
+from modelstacks.core.artifact.packaging import package
 from modelstacks.core.errors import EnvironmentFault, LockInvalid
 from modelstacks.core.lock import Lock, write_lock
-from modelstacks.core.packaging import package
 
 
 @pytest.fixture

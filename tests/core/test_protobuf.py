@@ -8,7 +8,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from modelstacks.core.protobuf import MOST_FIELDS, ONNX_MESSAGES, MalformedError, external_data, is_onnx
+from modelstacks.core.artifact.protobuf import (
+    MOST_FIELDS,
+    ONNX_MESSAGES,
+    MalformedError,
+    external_data,
+    is_onnx,
+)
 
 DIGITS = Path(__file__).parents[2] / "model_artifacts/digits-onnx/model.onnx"
 

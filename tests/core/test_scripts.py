@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from support.project import Project
 
-from modelstacks.core.scripts import INSTALLED, missing_requirements
+from modelstacks.core.artifact.scripts import INSTALLED, missing_requirements
 
 SERVING = Path(__file__).parents[2] / "serving"
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from model_server.engines import sklearn as engine
 
-from modelstacks.core.skops_types import LIBRARIES, foreign_types, is_library_type, schema_types
+from modelstacks.core.artifact.skops_types import LIBRARIES, foreign_types, is_library_type, schema_types
 
 WINE = Path(__file__).parents[2] / "model_artifacts/wine-kmeans/model.skops"
 

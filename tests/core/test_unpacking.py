@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from modelstacks.core.artifact.unpacking import Bounds, unpack
 from modelstacks.core.errors import UsageError
-from modelstacks.core.unpacking import Bounds, unpack
 
 
 def pack(path: Path, *members: tuple[str, bytes] | tarfile.TarInfo) -> Path:

@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from pydantic_core.core_schema import ErrorType
 from support.project import Project
 
-from modelstacks.core.documents import load_document
 from modelstacks.core.errors import SpecInvalid, did_you_mean
 from modelstacks.core.reference import pages
-from modelstacks.core.validation import json_schema, read_spec, read_specs
+from modelstacks.core.spec.documents import load_document
+from modelstacks.core.spec.validation import json_schema, read_spec, read_specs
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = sorted((ROOT / "deployments").glob("*.yaml"))
@@ -136,7 +136,7 @@ def test_any_value_anywhere_is_valid_or_a_fault_in_our_words(
 
 def test_no_error_type_of_pydantic_is_without_words(monkeypatch: pytest.MonkeyPatch) -> None:
     """Those that no field raises today have one too: a new field must not bring pydantic's to a user."""
-    from modelstacks.core import validation
+    from modelstacks.core.spec import validation
 
     document = load_document(EXAMPLES[0])
     for kind in get_args(ErrorType):

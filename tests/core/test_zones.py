@@ -10,8 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from modelstacks.core import zones
-from modelstacks.core.spec import Network, subnet_index
+from modelstacks.core.spec import Network, subnet_index, zones
 
 TABLE = Path(zones.__file__).parent / "data" / "vpc_link_zones.json"
 

@@ -26,7 +26,7 @@ from modelstacks.adapters.inspector import ModelServerInspector
 from modelstacks.adapters.sandbox import choose
 from modelstacks.adapters.scanner import PickleScanner
 from modelstacks.core.errors import UsageError
-from modelstacks.core.locking import LockOutcome, lock
+from modelstacks.core.lock.locking import LockOutcome, lock
 from modelstacks.core.ports import ModelInspector, Ports
 
 CASES = cases()

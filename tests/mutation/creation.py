@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from modelstacks.cloud.control_plane.schemas import schema_of
+from modelstacks.cloud.cloudformation.schemas import schema_of
 
 REGION = "us-east-1"
 

@@ -17,7 +17,7 @@ from support.cdk import CONTEXT, Template, use_own_node
 from support.control_plane import Account
 from support.plans import make
 
-from modelstacks.cloud.control_plane.process import start
+from modelstacks.cloud.account.process import start
 
 _numbers = itertools.count(1)
 

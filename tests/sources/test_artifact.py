@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 from support.project import XGBOOST, Project
 
-from modelstacks.core.deployments import load_plans
+from modelstacks.core.artifact.model_files import MOST_FILES
+from modelstacks.core.artifact.packaging import package
 from modelstacks.core.errors import LockInvalid, UsageError
 from modelstacks.core.lock import files_revision
-from modelstacks.core.model_files import MOST_FILES
-from modelstacks.core.packaging import package
+from modelstacks.core.plan.deployments import load_plans
 
 
 def tar_gz(**files: bytes) -> bytes:

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 import yaml
 
-from modelstacks.core.features import DESCRIPTIONS, asked, refusals
 from modelstacks.core.plan import make_plan
+from modelstacks.core.plan.features import DESCRIPTIONS, asked, refusals
 from modelstacks.core.registry import FEATURES, Source, Target, sources, spec_type, targets
-from modelstacks.core.validation import read_spec
+from modelstacks.core.spec.validation import read_spec
 
 DOCS = Path(__file__).parents[2] / "docs"
 SOURCES = list(sources().values())

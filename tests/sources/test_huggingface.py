@@ -18,10 +18,10 @@ from support.ports import MemoryHub, MemoryPorts
 from support.tiny_models import CLASSIFIER, ENCODER, GENERATOR
 
 from modelstacks.adapters.huggingface_hub import HuggingFaceHub
-from modelstacks.core.deployments import load_plans
+from modelstacks.core.artifact.packaging import package
 from modelstacks.core.errors import EnvironmentFault, UsageError
-from modelstacks.core.locking import lock
-from modelstacks.core.packaging import package
+from modelstacks.core.lock.locking import lock
+from modelstacks.core.plan.deployments import load_plans
 from modelstacks.core.ports import Inspection, Ports
 from modelstacks.core.registry import Pinned, Workplace
 from modelstacks.core.signature import Signature

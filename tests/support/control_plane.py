@@ -13,16 +13,16 @@ from typing import Any
 
 import boto3
 
+from modelstacks.cloud.account.client import ENDPOINT, Connection
+from modelstacks.cloud.account.process import ControlPlane
 from modelstacks.cloud.api import Credentials
-from modelstacks.cloud.control_plane.client import ENDPOINT, Connection
-from modelstacks.cloud.control_plane.process import ControlPlane
-from modelstacks.cloud.data_plane.context import Context
-from modelstacks.cloud.data_plane.gateway import FrontDoor
-from modelstacks.cloud.data_plane.read_back import Account as ReadBack
-from modelstacks.cloud.data_plane.replicas import Registry
-from modelstacks.cloud.data_plane.wire import listen
-from modelstacks.cloud.docker import resolve
-from modelstacks.cloud.state import StateDirectory
+from modelstacks.cloud.context import Context
+from modelstacks.cloud.daemon.state import StateDirectory
+from modelstacks.cloud.host.docker import resolve
+from modelstacks.cloud.host.replicas import Registry
+from modelstacks.cloud.host.wire import listen
+from modelstacks.cloud.network.gateway import FrontDoor
+from modelstacks.cloud.read_back import Account as ReadBack
 
 REGION = "eu-west-1"  # not the default one: what is hard-wired to us-east-1 shows
 

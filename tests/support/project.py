@@ -8,7 +8,7 @@ from pathlib import Path
 
 from support.ports import MemoryPorts
 
-from modelstacks.core.locking import LockOutcome, lock
+from modelstacks.core.lock.locking import LockOutcome, lock
 
 XGBOOST = b'{"learner": {}, "version": [3, 2, 0]}'  # what the format is told by
 MODEL = "model: {source: artifact, path: models/churn, license: MIT}\n"

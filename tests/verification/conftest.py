@@ -12,8 +12,8 @@ from support.bench import ROOT
 from support.contract_api import KEY, LIMIT, Asked, Contract
 
 from modelstacks.adapters.deployed_api import DeployedApi
-from modelstacks.core.deployments import load_plans
 from modelstacks.core.plan import Plan
+from modelstacks.core.plan.deployments import load_plans
 from modelstacks.verification.rows import read_rows
 from modelstacks.verification.subject import Subject
 

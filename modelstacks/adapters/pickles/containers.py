@@ -23,8 +23,8 @@ from typing import IO, Any
 
 from modelstacks.adapters.pickles.machine import Loader, MalformedError
 from modelstacks.adapters.pickles.policy import shown, uses
+from modelstacks.core.artifact.skops_types import SCHEMA, is_library_type, schema_types
 from modelstacks.core.errors import UsageError
-from modelstacks.core.skops_types import SCHEMA, is_library_type, schema_types
 
 __all__ = ["Stream", "SuspectError", "streams"]
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from support.control_plane import Account
 
-from modelstacks.cloud.control_plane.process import ControlPlane, start
+from modelstacks.cloud.account.process import ControlPlane, start
 
 
 @pytest.fixture(scope="session")

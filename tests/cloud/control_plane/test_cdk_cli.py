@@ -17,8 +17,8 @@ from support.control_plane import Account, Endpoint
 
 from modelstacks.adapters.cdk_toolchain import CdkToolchain, EmulatedAccount, ResourceEvent
 from modelstacks.adapters.serving_environment import ImageStore
-from modelstacks.cloud.control_plane.process import ControlPlane
-from modelstacks.cloud.docker import write_launcher
+from modelstacks.cloud.account.process import ControlPlane
+from modelstacks.cloud.host.docker import write_launcher
 from modelstacks.core.errors import DeploymentFailed
 
 pytestmark = pytest.mark.e2e

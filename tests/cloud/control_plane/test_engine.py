@@ -6,16 +6,16 @@ from typing import Any
 
 import pytest
 
-from modelstacks.cloud.control_plane.engine import Engine, OperationFailedError, StackResources
-from modelstacks.cloud.control_plane.resource import (
+from modelstacks.cloud.cloudformation.engine import Engine, OperationFailedError, StackResources
+from modelstacks.cloud.cloudformation.resource import (
     Properties,
     Provisioned,
     Request,
     ResourceError,
     ResourceType,
 )
-from modelstacks.cloud.control_plane.schedule import InterruptedByUserError
-from modelstacks.cloud.control_plane.template import TemplateError
+from modelstacks.cloud.cloudformation.schedule import InterruptedByUserError
+from modelstacks.cloud.cloudformation.template import TemplateError
 
 
 class Thing(ResourceType):

@@ -15,8 +15,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from modelstacks.cloud.control_plane.client import Connection
-from modelstacks.cloud.control_plane.process import start
+from modelstacks.cloud.account.client import Connection
+from modelstacks.cloud.account.process import start
 from modelstacks.core.errors import EnvironmentFault
 
 
@@ -78,7 +78,7 @@ def test_motos_own_interface_is_switched_off(folder: Path, tmp_path: Path) -> No
 def test_it_dies_with_its_parent(folder: Path, tmp_path: Path) -> None:
     program = (
         "import signal; from pathlib import Path; "
-        "from modelstacks.cloud.control_plane.process import start; "
+        "from modelstacks.cloud.account.process import start; "
         f"print(start(Path({str(folder)!r}), log=Path({str(tmp_path / 'log')!r})).pid, flush=True); "
         "signal.pause()"
     )

@@ -11,8 +11,8 @@ import pytest
 from botocore.exceptions import ClientError
 from support.control_plane import REGION, Account
 
-from modelstacks.cloud.control_plane.resource import emulated_types
-from modelstacks.cloud.control_plane.schemas import Schema, SchemasMissingError, find, schema_of
+from modelstacks.cloud.cloudformation.resource import emulated_types
+from modelstacks.cloud.cloudformation.schemas import Schema, SchemasMissingError, find, schema_of
 
 
 def schema(type_name: str) -> Schema:
@@ -243,7 +243,7 @@ def test_a_type_that_the_region_does_not_have_is_refused_before_anything_is_made
 
 def test_cfn_lint_itself_is_never_imported() -> None:
     program = (
-        "import sys; from modelstacks.cloud.control_plane.schemas import schema_of; "
+        "import sys; from modelstacks.cloud.cloudformation.schemas import schema_of; "
         "schema_of('AWS::Logs::LogGroup', 'eu-west-1').violations({'RetentionInDays': 8}); "
         "sys.exit('cfnlint' in sys.modules)"
     )

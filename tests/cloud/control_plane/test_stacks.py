@@ -8,7 +8,7 @@ import pytest
 from botocore.exceptions import ClientError
 from support.control_plane import REGION, Account
 
-from modelstacks.cloud.control_plane.client import ENDPOINT, Unemulated
+from modelstacks.cloud.account.client import ENDPOINT, Unemulated
 
 
 def parameter(name: str, value: object = "1") -> dict[str, object]:

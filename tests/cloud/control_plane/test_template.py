@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modelstacks.cloud.control_plane.template import (
+from modelstacks.cloud.cloudformation.template import (
     NO_VALUE,
     TemplateError,
     condition_holds,

@@ -20,13 +20,13 @@ import httpx
 import pytest
 
 from modelstacks.cloud import api
-from modelstacks.cloud.control_plane import process as control_plane
-from modelstacks.cloud.data_plane.context import Context
-from modelstacks.cloud.data_plane.plane import DataPlane
-from modelstacks.cloud.data_plane.read_back import Account
-from modelstacks.cloud.data_plane.replicas import Registry
-from modelstacks.cloud.data_plane.wire import listen
-from modelstacks.cloud.state import StateDirectory
+from modelstacks.cloud.account import process as control_plane
+from modelstacks.cloud.context import Context
+from modelstacks.cloud.daemon.plane import DataPlane
+from modelstacks.cloud.daemon.state import StateDirectory
+from modelstacks.cloud.host.replicas import Registry
+from modelstacks.cloud.host.wire import listen
+from modelstacks.cloud.read_back import Account
 
 FIXTURES = Path(__file__).parent / "fixtures"
 IMAGE = "example/container:1"

@@ -8,10 +8,10 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 from modelstacks.cloud import api
-from modelstacks.cloud.data_plane.api_gateway import ApiGateways
-from modelstacks.cloud.data_plane.context import Context, Reasons
-from modelstacks.cloud.data_plane.faults import Traffic
-from modelstacks.cloud.data_plane.topology import (
+from modelstacks.cloud.context import Context, Reasons
+from modelstacks.cloud.host.wire import Pool, Request, Response
+from modelstacks.cloud.services.apigateway.runtime import ApiGateways
+from modelstacks.cloud.topology import (
     Integration,
     Listener,
     LoadBalancer,
@@ -21,7 +21,7 @@ from modelstacks.cloud.data_plane.topology import (
     Stage,
     Topology,
 )
-from modelstacks.cloud.data_plane.wire import Pool, Request, Response
+from modelstacks.cloud.workloads.faults import Traffic
 
 BALANCER = LoadBalancer("arn:lb", "lb", "lb.example", "internet-facing", "application", "", (), (), 60)
 GET = Integration("HTTP_PROXY", "GET", "http://lb.example/ping", "", "", "arn:lb", {}, 29000, False, "", "")

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from modelstacks.cloud.data_plane.api_gateway import listener_of
-from modelstacks.cloud.data_plane.topology import Integration, Listener, LoadBalancer, Topology
+from modelstacks.cloud.services.apigateway.runtime import listener_of
+from modelstacks.cloud.topology import Integration, Listener, LoadBalancer, Topology
 
 BALANCER = LoadBalancer("arn:lb", "lb", "Internal-1.elb.example", "internal", "application", "", (), (), 60)
 OTHER = LoadBalancer("arn:other", "other", "other.elb.example", "internal", "application", "", (), (), 60)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from modelstacks.cloud.data_plane.api_gateway import _match
-from modelstacks.cloud.data_plane.topology import Method, Resource
+from modelstacks.cloud.services.apigateway.runtime import _match
+from modelstacks.cloud.topology import Method, Resource
 
 
 def resource(path: str, *methods: str) -> Resource:

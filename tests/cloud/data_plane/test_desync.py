@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from modelstacks.cloud.data_plane.desync import Class, classify, refusal
-from modelstacks.cloud.data_plane.wire import Headers, Request
+from modelstacks.cloud.host.wire import Headers, Request
+from modelstacks.cloud.services.elbv2.desync import Class, classify, refusal
 
 PLAIN: Headers = [("Host", "alb.internal"), ("Content-Type", "application/json")]
 

@@ -6,9 +6,9 @@ import json
 
 import pytest
 
-from modelstacks.cloud.data_plane.gateway_responses import GatewayError, answer
-from modelstacks.cloud.data_plane.topology import GatewayResponse
-from modelstacks.cloud.data_plane.wire import Response
+from modelstacks.cloud.host.wire import Response
+from modelstacks.cloud.services.apigateway.gateway_responses import GatewayError, answer
+from modelstacks.cloud.topology import GatewayResponse
 
 THROTTLED = GatewayError(429, "TooManyRequestsException", 'Too "many" Requests')
 PROBLEM = (

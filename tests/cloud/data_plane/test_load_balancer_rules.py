@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from modelstacks.cloud.data_plane.load_balancer import _applies, _matches, _transformed
-from modelstacks.cloud.data_plane.topology import ListenerRule
-from modelstacks.cloud.data_plane.wire import Request
+from modelstacks.cloud.host.wire import Request
+from modelstacks.cloud.services.elbv2.runtime import _applies, _matches, _transformed
+from modelstacks.cloud.topology import ListenerRule
 
 
 def rule(*conditions: dict[str, Any], transforms: tuple[dict[str, Any], ...] = ()) -> ListenerRule:

@@ -13,7 +13,7 @@ import pytest
 from botocore.exceptions import ClientError
 
 from modelstacks.cloud import api
-from modelstacks.cloud.data_plane import lambda_
+from modelstacks.cloud.services.lambda_ import runtime as lambda_
 
 
 def post(cloud: Any, body: str, path: str = "/anything", **headers: str) -> httpx.Response:

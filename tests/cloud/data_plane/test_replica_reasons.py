@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from modelstacks.cloud.data_plane.replicas import Replica
+from modelstacks.cloud.host.replicas import Replica
 
 
 def test_a_health_check_of_a_dead_replica_does_not_replace_its_last_words(tmp_path: Path) -> None:

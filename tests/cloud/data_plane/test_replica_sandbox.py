@@ -15,10 +15,10 @@ import psutil
 import pytest
 from support.sandboxes import MECHANISMS, environment, sandbox
 
-from modelstacks.cloud.data_plane.containers import run_container
-from modelstacks.cloud.data_plane.context import Context
-from modelstacks.cloud.data_plane.replicas import Registry, Replica
-from modelstacks.cloud.state import MARKER, StateDirectory
+from modelstacks.cloud.context import Context
+from modelstacks.cloud.daemon.state import MARKER, StateDirectory
+from modelstacks.cloud.host.containers import run_container
+from modelstacks.cloud.host.replicas import Registry, Replica
 
 #: Tries what a hostile model would, and writes what came of it to its log.
 PROBE = """

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from modelstacks.cloud.data_plane.rolling import Limits, Moves, Tasks, next_moves
-from modelstacks.cloud.data_plane.topology import CircuitBreaker
+from modelstacks.cloud.topology import CircuitBreaker
+from modelstacks.cloud.workloads.rolling import Limits, Moves, Tasks, next_moves
 
 NOBODY = Tasks(0, 0)
 

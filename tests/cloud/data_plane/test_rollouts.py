@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from modelstacks.cloud import api
-from modelstacks.cloud.data_plane.sagemaker import StartFailedError
+from modelstacks.cloud.services.sagemaker.runtime import StartFailedError
 
 JSON = {"content-type": "application/json"}
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from modelstacks.cloud.data_plane.scaling import Readings, measure
-from modelstacks.cloud.data_plane.topology import MetricQuery, ScalingPolicy
+from modelstacks.cloud.topology import MetricQuery, ScalingPolicy
+from modelstacks.cloud.workloads.scaling import Readings, measure
 
 BUSY = Readings(period=3.0, requests=600, seconds=30.0, healthy=2)
 QUIET = Readings(period=3.0, requests=0, seconds=0.0, healthy=2)

@@ -18,9 +18,9 @@ from botocore.awsrequest import AWSRequest
 from botocore.config import Config
 from botocore.credentials import Credentials
 
-from modelstacks.cloud.control_plane.credentials import AccessKey
-from modelstacks.cloud.data_plane.signatures import Fault, Refusal, read, verify
-from modelstacks.cloud.data_plane.wire import Request
+from modelstacks.cloud.account.credentials import AccessKey
+from modelstacks.cloud.account.signatures import Fault, Refusal, read, verify
+from modelstacks.cloud.host.wire import Request
 
 REGION = "us-east-1"
 KEY = AccessKey("AKIAEXAMPLE", "secret")

@@ -7,8 +7,8 @@ from datetime import UTC, datetime
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modelstacks.cloud.data_plane.topology import Throttle, UsagePlan
-from modelstacks.cloud.data_plane.usage import Meter
+from modelstacks.cloud.services.apigateway.usage import Meter
+from modelstacks.cloud.topology import Throttle, UsagePlan
 
 
 class Clock:

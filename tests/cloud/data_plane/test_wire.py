@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
 
-from modelstacks.cloud.data_plane.wire import (
+from modelstacks.cloud.host.wire import (
     UNLIMITED,
     ConnectionLost,
     Limits,

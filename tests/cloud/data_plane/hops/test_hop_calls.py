@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from modelstacks.cloud.data_plane.hops.calls import ApiCall, Caller, describe, image_pull, may_call
-from modelstacks.cloud.data_plane.topology import Bucket, Key, Policy, Role, Topology
+from modelstacks.cloud.network.calls import ApiCall, Caller, describe, image_pull, may_call
+from modelstacks.cloud.topology import Bucket, Key, Policy, Role, Topology
 
 ACCOUNT = "123456789012"
 ROLE = f"arn:aws:iam::{ACCOUNT}:role/Task"

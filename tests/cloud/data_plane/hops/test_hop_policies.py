@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modelstacks.cloud.data_plane.hops.policies import (
+from modelstacks.cloud.network.policies import (
     Call,
     Decision,
     UnsupportedError,
@@ -16,7 +16,7 @@ from modelstacks.cloud.data_plane.hops.policies import (
     evaluate,
     trusts,
 )
-from modelstacks.cloud.data_plane.topology import Policy, Role
+from modelstacks.cloud.topology import Policy, Role
 
 ACCOUNT = "123456789012"
 ENDPOINT = f"arn:aws:sagemaker:us-east-1:{ACCOUNT}:endpoint/churn"

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from modelstacks.cloud.data_plane.hops import Refused
-from modelstacks.cloud.data_plane.hops.routes import Path, reach
-from modelstacks.cloud.data_plane.topology import (
+from modelstacks.cloud.network import Refused
+from modelstacks.cloud.network.routes import Path, reach
+from modelstacks.cloud.topology import (
     Route,
     RouteTable,
     Rule,

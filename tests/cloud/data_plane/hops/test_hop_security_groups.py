@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from modelstacks.cloud.data_plane.hops.security_groups import connect, leave
-from modelstacks.cloud.data_plane.topology import NetworkInterface, Rule, SecurityGroup, Topology
+from modelstacks.cloud.network.security_groups import connect, leave
+from modelstacks.cloud.topology import NetworkInterface, Rule, SecurityGroup, Topology
 
 BALANCER = NetworkInterface("load balancer lb", "vpc-1", ("subnet-a",), ("sg-lb",), ("10.0.0.4", "10.0.1.4"))
 TASK = NetworkInterface("service churn", "vpc-1", ("subnet-a",), ("sg-task",), ("10.0.0.9",))

@@ -1,0 +1,1 @@
+"""CloudFormation: from a template to resources. The engine knows no service."""

@@ -1,1 +1,0 @@
-"""The emulated resource types, one file a service; each is found by being here."""

@@ -1,0 +1,126 @@
+"""Runs a container as a process: the image's program, the template's environment, a folder for its files.
+
+Ports: a replica listens on a free port of this machine, and the data plane remembers the port on which the
+container would have listened. A target group or an endpoint that asks for another port is refused, as the
+connection would be.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from modelstacks.adapters.sandbox import Policy, interpreter_paths, package_paths
+from modelstacks.cloud.context import Context
+from modelstacks.cloud.daemon.state import disk_fault
+from modelstacks.cloud.host.replicas import (
+    REPLICA_LIMITS,
+    ImageEnvironment,
+    Replica,
+    command_of,
+    free_port,
+    log_path,
+)
+
+__all__ = ["DEFAULT_MODEL_DIR", "run_container"]
+
+DEFAULT_PORT = 8080
+DEFAULT_MODEL_DIR = "/opt/ml/model"
+POISON = "poisoned by an injected fault"
+
+
+async def run_container(
+    context: Context,
+    *,
+    kind: str,
+    workload: str,
+    image: ImageEnvironment,
+    entrypoint: Sequence[str],
+    arguments: Sequence[str],
+    environment: Mapping[str, str],
+    log_group: str,
+    log_stream: str,
+    on_end: Callable[[Replica], None],
+    model_directory: Path | None = None,
+) -> Replica:
+    """Start a container. `{id}` in the log stream becomes the replica's id.
+
+    `model_directory` stands for the mounted model; without one the container finds an empty folder of its
+    own where MODEL_SERVER_MODEL_DIR points. Raises EnvironmentFault where the disk is full.
+    """
+    replica = Replica(
+        kind=kind,
+        workload=workload,
+        log_group=log_group,
+        log_stream=log_stream,
+        log=Path(),
+        port=free_port(),
+        container_port=_listens_on(image, environment),
+    )
+    replica.log = log_path(context.state.logs, log_group, replica.log_stream)
+    files = context.state.work / "replicas" / replica.id
+    named = (variables.get("MODEL_SERVER_MODEL_DIR") for variables in (environment, image.env))
+    inside = next(filter(None, named), DEFAULT_MODEL_DIR)
+    model = model_directory or files / inside.lstrip("/")
+    try:
+        model.mkdir(parents=True, exist_ok=True)
+        files.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise disk_fault(error, files) from error
+
+    def ended(one: Replica) -> None:
+        context.pool.forget(one.port or 0)
+        shutil.rmtree(files, ignore_errors=True)
+        on_end(one)
+
+    variables = {
+        **environment,
+        "MODEL_SERVER_HOST": "127.0.0.1",
+        "MODEL_SERVER_PORT": str(replica.port),
+        "MODEL_SERVER_MODEL_DIR": str(model),
+    }
+    if "SAGEMAKER_BIND_TO_PORT" in variables:
+        variables["SAGEMAKER_BIND_TO_PORT"] = str(replica.port)
+    if context.faults.poisoned(workload):
+        entrypoint, arguments = ("sh", "-c"), (f"echo {POISON} >&2; exit 1",)
+    command = command_of(
+        image,
+        entrypoint=entrypoint,
+        arguments=arguments,
+        environment=variables,
+        directory=files,
+        policy=Policy(
+            readable=_visible(image, model_directory),
+            writable=(files,),
+            network="loopback",
+            listen=(replica.port or 0,),
+            connect=_gateway_ports(environment),
+            forks=True,
+            limits=REPLICA_LIMITS,
+        ),
+    )
+    await context.registry.start(replica, command, ended)
+    return replica
+
+
+def _visible(image: ImageEnvironment, model: Path | None) -> tuple[Path, ...]:
+    """What a container finds in its image, and the model that is mounted into it."""
+    python = Path(image.python)
+    found = [image.root, *interpreter_paths(python), *package_paths(python)]
+    return tuple([*found, model] if model is not None else found)
+
+
+def _gateway_ports(environment: Mapping[str, str]) -> tuple[int, ...]:
+    """The port of the replica's own way to AWS, which is all that it may connect to."""
+    port = urlsplit(environment.get("AWS_ENDPOINT_URL", "")).port
+    return (port,) if port is not None else ()
+
+
+def _listens_on(image: ImageEnvironment, environment: Mapping[str, str]) -> int:
+    for variables in (environment, image.env):
+        for name in ("SAGEMAKER_BIND_TO_PORT", "MODEL_SERVER_PORT"):
+            if variables.get(name, "").isdigit():
+                return int(variables[name])
+    return image.exposed_port or DEFAULT_PORT

@@ -1,0 +1,320 @@
+"""Replicas: the processes that stand for tasks, instances and Lambda execution environments.
+
+Each has a process group and a log file of its own, and dies with the daemon. It runs in a sandbox: it sees
+its image, its own folder and its model, and reaches its own gateway. Its environment is built from nothing:
+what the template does not give, it does not have.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import secrets
+import shutil
+import signal
+import socket
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, Protocol
+
+from modelstacks.adapters.sandbox import Limits, Policy, Sandbox, choose, machine_memory, signal_of, wish
+from modelstacks.cloud import api
+from modelstacks.cloud.daemon.state import MARKER, disk_fault
+
+__all__ = [
+    "MARKER",
+    "ImageEnvironment",
+    "Registry",
+    "Replica",
+    "State",
+    "free_port",
+    "log_path",
+    "root_cause",
+]
+
+State = Literal["starting", "healthy", "unhealthy", "draining", "stopped", "failed"]
+
+# Enough for any server, and few enough that a fork bomb leaves the machine usable. How much memory and time a
+# replica may take is the template's, which the embedded cloud does not enforce.
+REPLICA_LIMITS = Limits(memory=machine_memory(), open_files=65_536, processes=16_384)
+KEPT = 500  # replicas remembered
+TAIL = 16_384  # bytes of a log in which the root cause is looked for
+
+
+class ImageEnvironment(Protocol):
+    """A container image, installed as a folder on this machine (see docker.py)."""
+
+    @property
+    def root(self) -> Path:
+        """The folder."""
+
+    @property
+    def python(self) -> Path:
+        """Its interpreter; programs are looked for beside it."""
+
+    @property
+    def entrypoint(self) -> Sequence[str]:
+        """ENTRYPOINT."""
+
+    @property
+    def cmd(self) -> Sequence[str]:
+        """CMD."""
+
+    @property
+    def env(self) -> Mapping[str, str]:
+        """ENV."""
+
+    @property
+    def exposed_port(self) -> int | None:
+        """EXPOSE."""
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """What to run."""
+
+    argv: tuple[str, ...]
+    environment: Mapping[str, str]
+    directory: Path
+    policy: Policy  # what it may see and reach
+
+
+class Replica:
+    """One process, from its start to its end. It is never started again: a successor is another replica."""
+
+    def __init__(
+        self,
+        *,
+        kind: str,
+        workload: str,
+        log_group: str,
+        log_stream: str,
+        log: Path,
+        port: int | None = None,
+        container_port: int | None = None,
+    ) -> None:
+        self.id = f"{workload}-{secrets.token_hex(4)}"
+        self.kind, self.workload = kind, workload
+        self.log_group, self.log_stream, self.log = log_group, log_stream.replace("{id}", self.id), log
+        self.port, self.container_port = port, container_port
+        self.state: State = "starting"
+        self.reason: str | None = None
+        self.exit_code: int | None = None
+        self._process: asyncio.subprocess.Process | None = None
+        self._program_is_inner = False
+        self.ended = asyncio.Event()
+
+    @property
+    def pid(self) -> int | None:
+        """The process, while it runs."""
+        return self._process.pid if self._process is not None and not self.ended.is_set() else None
+
+    @property
+    def alive(self) -> bool:
+        """Whether the process runs."""
+        return self.pid is not None
+
+    async def start(self, command: Command, sandbox: Sandbox, on_end: Callable[[Replica], None]) -> None:
+        """Start the process in the sandbox; `on_end` is called once, when it has ended for whatever reason.
+
+        Raises EnvironmentFault where the log cannot be written.
+        """
+        try:
+            self.log.parent.mkdir(parents=True, exist_ok=True)
+            output = self.log.open("ab")
+        except OSError as error:
+            raise disk_fault(error, self.log) from error
+        # By this mark a later run finds the process. bwrap carries it; without bwrap the program itself does.
+        mark = {MARKER: os.environ.get(MARKER, "")}
+        inside = command.environment if sandbox.kind == "bubblewrap" else {**command.environment, **mark}
+        self._program_is_inner = sandbox.kind == "bubblewrap"
+        with (
+            output,
+            sandbox.prepared(command.policy, command.argv, inside, command.directory) as ready,
+        ):
+            self._process = await asyncio.create_subprocess_exec(
+                *ready.argv,
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                env={**ready.environment, **mark},
+                cwd=command.directory,
+                pass_fds=ready.descriptors,
+                start_new_session=True,
+            )
+        self._watch = asyncio.create_task(self._wait(on_end), name=f"watch {self.id}")
+
+    async def _wait(self, on_end: Callable[[Replica], None]) -> None:
+        assert self._process is not None
+        code = await self._process.wait()
+        ended_by = signal_of(code) if self._program_is_inner else None  # bwrap reports it as 128 + signal
+        self.exit_code = -ended_by if ended_by else code
+        self._signal(signal.SIGKILL)  # workers that outlived their parent
+        self.ended.set()
+        if self.state != "draining":
+            self.state = "failed"
+            self.reason = self._last_words()
+        else:
+            self.state = "stopped"
+        on_end(self)
+
+    def _last_words(self) -> str:
+        code = self.exit_code or 0
+        how = f"killed by {signal.Signals(-code).name}" if code < 0 else f"exited with code {code}"
+        cause = root_cause(self.log)
+        return f"{how}: {cause}" if cause else how
+
+    def observed(self, reason: str | None) -> None:
+        """Keep what a health check met; of a dead replica, its last words say more."""
+        if self.alive:
+            self.reason = reason
+
+    async def stop(self, grace: float) -> None:
+        """SIGTERM, then after `grace` seconds SIGKILL, to the whole process group."""
+        if self._process is None or self.ended.is_set():
+            return
+        self.state = "draining"
+        self._signal(signal.SIGTERM)
+        try:
+            await asyncio.wait_for(self.ended.wait(), grace)
+        except TimeoutError:
+            self._signal(signal.SIGKILL)
+            await self.ended.wait()
+
+    def kill(self) -> None:
+        """SIGKILL, as the out-of-memory killer would."""
+        self._signal(signal.SIGKILL)
+
+    def _signal(self, number: signal.Signals) -> None:
+        if self._process is not None:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(self._process.pid, number)
+
+    def describe(self) -> api.Replica:
+        """For `status`."""
+        return api.Replica(
+            id=self.id,
+            pid=self.pid,
+            state=self.state,
+            port=self.port,
+            container_port=self.container_port,
+            log_group=self.log_group,
+            log_stream=self.log_stream,
+            log_path=str(self.log),
+            reason=self.reason,
+        )
+
+
+class Registry:
+    """Every replica there is, so that a fault finds its target and a shutdown leaves nothing behind."""
+
+    def __init__(self, logs: Path, changed: Callable[[], None], sandbox: Sandbox | None = None) -> None:
+        self.logs = logs
+        self.sandbox = sandbox or choose(wish())
+        self._changed = changed
+        self._replicas: dict[str, Replica] = {}
+        self.history: deque[Replica] = deque(maxlen=KEPT)  # the dead too: their logs are still asked for
+
+    def __iter__(self) -> Iterator[Replica]:
+        return iter(list(self._replicas.values()))
+
+    def find(self, name: str) -> Replica | None:
+        """A live replica by its id."""
+        return self._replicas.get(name)
+
+    async def start(self, replica: Replica, command: Command, on_end: Callable[[Replica], None]) -> None:
+        """Start a replica and keep track of it until it ends."""
+
+        def ended(one: Replica) -> None:
+            self._replicas.pop(one.id, None)
+            on_end(one)
+            self._changed()
+
+        self._replicas[replica.id] = replica
+        self.history.append(replica)
+        try:
+            await replica.start(command, self.sandbox, ended)
+        except BaseException:
+            self._replicas.pop(replica.id, None)
+            raise
+        self._changed()
+
+    async def stop_all(self, grace: float) -> None:
+        """Stop everything at once."""
+        await asyncio.gather(*(replica.stop(grace) for replica in self))
+
+
+def command_of(
+    image: ImageEnvironment,
+    *,
+    entrypoint: Sequence[str],
+    arguments: Sequence[str],
+    environment: Mapping[str, str],
+    directory: Path,
+    policy: Policy,
+) -> Command:
+    """The process that a container runtime would start from an image.
+
+    Programs are looked for in the image first. Nothing of the caller's own environment is passed on.
+    """
+    programs = str(Path(image.python).parent)
+    base = {
+        "PATH": f"{programs}:/usr/local/bin:/usr/bin:/bin",
+        "HOME": str(directory),
+        "TMPDIR": str(directory),
+        "LANG": "C.UTF-8",
+        "PYTHONUNBUFFERED": "1",
+    }
+    argv = [*entrypoint, *arguments]
+    program = shutil.which(argv[0], path=base["PATH"]) or argv[0]
+    path = base["PATH"]
+    variables = {**base, **image.env, **environment}
+    variables["PATH"] = path  # an image's PATH names folders of the image
+    return Command((program, *argv[1:]), variables, directory, policy)
+
+
+def free_port() -> int:
+    """A port that nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def log_path(logs: Path, group: str, stream: str) -> Path:
+    """Where a log stream lies: a folder a log group."""
+    parts = [part for part in f"{group}/{stream}".split("/") if part not in ("", ".", "..")]
+    return logs.joinpath(*parts[:-1], parts[-1] + ".log")
+
+
+def root_cause(log: Path) -> str:
+    """The line that says why a process died: its last error, or its last line where that is no log entry.
+
+    Empty where all it said is that things are well: it was killed from outside.
+    """
+    try:
+        with log.open("rb") as file:
+            file.seek(0, os.SEEK_END)
+            file.seek(max(0, file.tell() - TAIL))
+            lines = [line.strip() for line in file.read().decode("utf-8", "replace").splitlines()]
+    except OSError:
+        return ""
+    lines = [line for line in lines if line]
+    for line in reversed(lines):
+        with contextlib.suppress(ValueError):
+            entry = json.loads(line)
+            if isinstance(entry, dict) and str(entry.get("level", "")).lower() in (
+                "error",
+                "critical",
+                "fatal",
+            ):
+                return str(entry.get("message", line))
+    if not lines:
+        return ""
+    with contextlib.suppress(ValueError):
+        if isinstance(json.loads(lines[-1]), dict):
+            return ""
+    return lines[-1]

@@ -1,0 +1,1 @@
+"""CloudFormation resources of its own: nested stacks and custom resources."""

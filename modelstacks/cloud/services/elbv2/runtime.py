@@ -1,0 +1,449 @@
+"""Application Load Balancers: listeners, rules, health checks, targets.
+
+An internal load balancer has no port on this machine: what reaches it comes through a VPC link, in this
+process. Health checks run as the target group says, but SPEEDUP times as often. As in AWS, a target needs
+one good check to start with, a target group without any healthy target fails open, and one without targets
+answers 503.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fnmatch
+import ipaddress
+import itertools
+import re
+import secrets
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from modelstacks.cloud.context import SPEEDUP, Context
+from modelstacks.cloud.host.replicas import Replica
+from modelstacks.cloud.host.wire import ConnectionLost, Headers, Request, Response, without
+from modelstacks.cloud.network import Refused, security_groups
+from modelstacks.cloud.services.elbv2 import desync
+from modelstacks.cloud.topology import (
+    Listener,
+    ListenerRule,
+    LoadBalancer,
+    NetworkInterface,
+    TargetGroup,
+)
+
+__all__ = ["LoadBalancers", "Target"]
+
+CONNECT_SECONDS = 10.0
+SHORTEST_INTERVAL = 0.1  # seconds, after the speed-up
+
+
+@dataclass(eq=False)
+class Target:
+    """A replica in a target group, at the port that the template names."""
+
+    replica: Replica
+    workload: str
+    interface: NetworkInterface
+    port: int
+    latency: Callable[[], float]
+    grace: float = 0.0  # seconds that the service gives a task to come up, as deployed
+    since: float = field(default_factory=time.monotonic)
+    state: Literal["initial", "healthy", "unhealthy", "draining"] = "initial"
+    why: str = "no health check was answered yet"
+    lasting: bool = False  # it failed its last health check for a reason that waiting does not change
+    in_flight: int = 0
+    good: int = 0
+    bad: int = 0
+    refused: Refused | None = None  # what stops the load balancer from reaching it
+    checker: asyncio.Task[None] | None = field(default=None, repr=False)
+
+
+class _UnhealthyError(Exception):
+    """A health check failed. `lasting`: for a reason that time does not mend."""
+
+    def __init__(self, why: str, *, lasting: bool = False) -> None:
+        super().__init__(why)
+        self.lasting = lasting
+
+
+class LoadBalancers:
+    """Every load balancer of the account, and who stands behind it."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._targets: dict[str, list[Target]] = {}  # by target group ARN
+        self._turn = itertools.count()
+        self.absence: Callable[[str], str] = lambda _: ""  # why a target group is empty, if anybody knows
+
+    # --- targets ----------------------------------------------------------------------------------
+
+    def register(self, group_arn: str, target: Target) -> None:
+        """Put a target into its group and start checking its health."""
+        self._targets.setdefault(group_arn, []).append(target)
+        target.checker = asyncio.create_task(self._check_health(group_arn, target))
+
+    async def deregister(self, group_arn: str, target: Target) -> None:
+        """No new requests; return when those in flight are done or the deregistration delay is over."""
+        if target.state != "draining":
+            target.state = "draining"
+            if target.checker is not None:
+                target.checker.cancel()
+            group = self._context.topology.target_groups.get(group_arn)
+            delay = group.deregistration_delay if group else 0.0
+            deadline = time.monotonic() + max(delay, 0.05)
+            while target.in_flight and time.monotonic() < deadline:  # noqa: ASYNC110  rare and short
+                await asyncio.sleep(0.01)
+        with contextlib.suppress(ValueError):
+            self._targets.get(group_arn, []).remove(target)
+
+    async def close(self) -> None:
+        """Stop checking."""
+        targets = itertools.chain(*self._targets.values())
+        checkers = [target.checker for target in targets if target.checker is not None]
+        for checker in checkers:
+            checker.cancel()
+        await asyncio.gather(*checkers, return_exceptions=True)
+
+    def seen(self, group_arns: Sequence[str]) -> tuple[int, float]:
+        """How many requests target groups have been given, and the seconds that these took."""
+        groups = [self._context.topology.target_groups.get(arn) for arn in group_arns]
+        counted = [self._context.traffic.seen(f"target group {group.name}") for group in groups if group]
+        return sum(requests for requests, _ in counted), sum(seconds for _, seconds in counted)
+
+    async def _check_health(self, group_arn: str, target: Target) -> None:
+        while target.state != "draining":
+            group = self._context.topology.target_groups.get(group_arn)
+            if group is None:
+                return
+            before = target.state
+            try:
+                await self._probe(group, target)
+            except _UnhealthyError as error:
+                target.why, target.good, target.bad = str(error), 0, target.bad + 1
+                target.lasting = error.lasting
+                target.replica.observed(target.why)
+                # Loading a model takes as long here as in AWS, so a target that is coming up has its time
+                # unscaled, unless it failed for a reason that time does not mend.
+                patience = target.grace + group.unhealthy_count * group.health_interval
+                coming_up = target.state == "initial" and time.monotonic() - target.since < patience
+                if target.bad >= group.unhealthy_count and (error.lasting or not coming_up):
+                    target.state = "unhealthy"
+            else:
+                target.good, target.bad = target.good + 1, 0
+                if target.state == "initial" or target.good >= group.healthy_count:
+                    target.state, target.why = "healthy", ""
+                    target.replica.observed(None)
+            if target.replica.alive and target.replica.state in ("starting", "healthy", "unhealthy"):
+                target.replica.state = "starting" if target.state == "initial" else target.state
+            if target.state != before:
+                self._context.changed()
+            interval = group.health_interval / SPEEDUP
+            # A target that is coming up is looked at more often: nobody likes to wait.
+            pause = interval if target.state != "initial" else min(interval, 0.25)
+            await asyncio.sleep(max(pause, SHORTEST_INTERVAL))
+
+    async def _probe(self, group: TargetGroup, target: Target) -> None:
+        """One health check. Raises _UnhealthyError."""
+        port = target.port if group.health_port == "traffic-port" else int(group.health_port)
+        target.refused = self._refused_way(group, target, port)
+        if target.refused is not None:
+            self._context.refuse(target.refused)
+            raise _UnhealthyError(target.refused.reason, lasting=True)
+        if self._context.faults.fails_health_checks(target.replica.id):
+            raise _UnhealthyError(f"GET {group.health_path} answered 503 (an injected fault)", lasting=True)
+        listens = target.replica.container_port
+        if port != listens:
+            raise _UnhealthyError(
+                f"connection refused on port {port}: the container listens on {listens}", lasting=True
+            )
+        path, _, query = group.health_path.partition("?")
+        headers = [("Host", target.interface.addresses[0] if target.interface.addresses else "target"),
+                   ("User-Agent", "ELB-HealthChecker/2.0")]  # fmt: skip
+        try:
+            async with asyncio.timeout(group.health_timeout):
+                answer = await self._context.pool.send(
+                    Request("GET", path, query, headers),
+                    target.replica.port or 0,
+                    timeout=group.health_timeout,
+                )
+                await answer.read()
+        except TimeoutError as error:
+            text = f"GET {group.health_path} timed out after {group.health_timeout:g} s"
+            raise _UnhealthyError(text) from error
+        except ConnectionLost as error:
+            raise _UnhealthyError(f"GET {group.health_path}: {error}") from error
+        if not _matches(group.matcher, answer.status):
+            text = (
+                f"GET {group.health_path} answered {answer.status}, the target group expects {group.matcher}"
+            )
+            raise _UnhealthyError(text, lasting=answer.status < 500)
+
+    def _refused_way(self, group: TargetGroup, target: Target, port: int) -> Refused | None:
+        """The first load balancer in front of a target group that cannot reach the target."""
+        topology = self._context.topology
+        for listener in topology.listeners.values():
+            if any(group.arn in _forwarded(rule) for rule in listener.rules):
+                balancer = topology.load_balancers[listener.load_balancer_arn]
+                if refused := security_groups.connect(
+                    topology, self._interface(balancer), target.interface, port
+                ):
+                    return refused
+        return None
+
+    def _interface(self, balancer: LoadBalancer) -> NetworkInterface:
+        return self._context.topology.interface(
+            f"load balancer {balancer.name}", balancer.subnet_ids, balancer.security_group_ids, index=1
+        )
+
+    # --- requests ---------------------------------------------------------------------------------
+
+    async def serve(self, listener: Listener, request: Request) -> Response:
+        """Answer a request that has reached a listener."""
+        balancer = self._context.topology.load_balancers[listener.load_balancer_arn]
+        hop = f"load balancer {balancer.name}"
+        with self._context.traffic.passing(hop) as counter:
+            if why := desync.refusal(balancer.desync_mode, request):
+                self._context.refuse(Refused(hop, why))
+                return _page(400, "Bad Request", why)
+            try:
+                response = await self._obey(balancer, listener, request)
+            except re.error as error:
+                counter.errors += 1
+                why = f"a rule of the listener on port {listener.port} has an invalid pattern: {error}"
+                return _page(500, "Internal Server Error", why)
+            counter.errors += response.status >= 500
+            return response
+
+    async def _obey(self, balancer: LoadBalancer, listener: Listener, request: Request) -> Response:
+        rule = next((one for one in listener.rules if _applies(one, request)), None)
+        if rule is None:
+            why = f"the listener on port {listener.port} has no rule for {request.path}"
+            return _page(503, "Service Temporarily Unavailable", why)
+        return await self._act(balancer, rule, request)
+
+    async def _act(self, balancer: LoadBalancer, rule: ListenerRule, request: Request) -> Response:
+        for action in sorted(rule.actions, key=lambda one: int(one.get("Order", 1))):
+            match action["Type"]:
+                case "fixed-response":
+                    fixed = action["FixedResponseConfig"]
+                    kind = fixed.get("ContentType", "text/plain")
+                    body = str(fixed.get("MessageBody", "")).encode()
+                    return Response(int(fixed["StatusCode"]), [("content-type", kind)], body)
+                case "redirect":
+                    return _redirect(action["RedirectConfig"], request)
+                case "forward":
+                    arns = _forwarded(rule)
+                    group = self._context.topology.target_groups.get(arns[0]) if arns else None
+                    if group is None:
+                        why = "the rule's target group does not exist, or has no weight"
+                        return _page(503, "Service Temporarily Unavailable", why)
+                    return await self._forward(balancer, group, _transformed(rule, request))
+                case other:
+                    message = f"the embedded cloud's load balancer has no {other} action"
+                    return Response(501, [("content-type", "text/plain")], message.encode())
+        return _page(503, "Service Temporarily Unavailable", "the rule has no action that answers")
+
+    async def _forward(self, balancer: LoadBalancer, group: TargetGroup, request: Request) -> Response:
+        with self._context.traffic.passing(f"target group {group.name}") as counter:
+            target = self._choose(group)
+            if target is None:
+                why = self.absence(group.arn) or f"target group {group.name} has no registered targets"
+                counter.errors += 1
+                return _page(503, "Service Temporarily Unavailable", why)
+            hop = f"load balancer {balancer.name} -> {target.interface.what}"
+            if refused := security_groups.connect(
+                self._context.topology, self._interface(balancer), target.interface, target.port
+            ):
+                self._context.refuse(refused)
+                return _page(504, "Gateway Time-out", str(refused))
+            if target.port != target.replica.container_port:
+                listens = target.replica.container_port
+                why = f"{hop}: connection refused on port {target.port}: the container listens on {listens}"
+                return _page(502, "Bad Gateway", why)
+            return await self._send(balancer, target, request)
+
+    def _choose(self, group: TargetGroup) -> Target | None:
+        registered = [one for one in self._targets.get(group.arn, ()) if one.state != "draining"]
+        healthy = [one for one in registered if one.state == "healthy"]
+        choice = healthy or registered  # nobody is healthy: fail open, as ALB does
+        if not choice:
+            return None
+        if group.least_outstanding:
+            return min(choice, key=lambda one: one.in_flight)
+        return choice[next(self._turn) % len(choice)]
+
+    async def _send(self, balancer: LoadBalancer, target: Target, request: Request) -> Response:
+        forwarded = Request(request.method, request.path, request.query, _headers(request), request.body)
+        target.in_flight += 1
+        try:
+            if delay := target.latency():
+                await asyncio.sleep(delay)
+            answer = await self._context.pool.send(
+                forwarded,
+                target.replica.port or 0,
+                connect_timeout=CONNECT_SECONDS,
+                timeout=balancer.idle_timeout,
+            )
+        except TimeoutError:
+            target.in_flight -= 1
+            why = f"{target.interface.what} did not answer within {balancer.idle_timeout:g} s"
+            return _page(504, "Gateway Time-out", why)
+        except ConnectionLost as error:
+            target.in_flight -= 1
+            return _page(502, "Bad Gateway", f"{target.interface.what} ({target.replica.id}): {error}")
+        except BaseException:
+            target.in_flight -= 1
+            raise
+        return Response(answer.status, without(answer.headers), _counted(answer.body, target))
+
+
+def _counted(body: Any, target: Target) -> Any:
+    """The body's pieces; the request counts as in flight until the last of them."""
+
+    async def pieces() -> Any:
+        try:
+            async for piece in body:
+                yield piece
+        finally:
+            target.in_flight -= 1
+
+    return pieces()
+
+
+def _forwarded(rule: ListenerRule) -> list[str]:
+    """The target groups that a rule forwards to, the heaviest first."""
+    found: list[tuple[int, str]] = []
+    for action in rule.actions:
+        if action["Type"] != "forward":
+            continue
+        many = (action.get("ForwardConfig") or {}).get("TargetGroups") or []
+        found += [(int(one.get("Weight", 1)), one["TargetGroupArn"]) for one in many]
+        if not many and action.get("TargetGroupArn"):
+            found.append((1, action["TargetGroupArn"]))
+    return [arn for weight, arn in sorted(found, key=lambda pair: -pair[0]) if weight > 0]
+
+
+def _applies(rule: ListenerRule, request: Request) -> bool:
+    """Whether every condition of a rule holds; the default rule has none."""
+    return rule.priority is None or all(_condition(one, request) for one in rule.conditions)
+
+
+def _condition(condition: Mapping[str, Any], request: Request) -> bool:
+    name = condition["Field"]
+    if name == "path-pattern":
+        config = condition.get("PathPatternConfig") or {}
+        values = config.get("Values") or condition.get("Values") or []
+        return any(_like(request.path, value) for value in values) or any(
+            re.search(value, request.path) for value in config.get("RegexValues") or []
+        )
+    if name == "host-header":
+        host = (request.header("host") or "").partition(":")[0].lower()
+        values = (condition.get("HostHeaderConfig") or {}).get("Values") or condition.get("Values") or []
+        return any(_like(host, value.lower()) for value in values)
+    if name == "http-request-method":
+        return request.method in condition["HttpRequestMethodConfig"]["Values"]
+    if name == "http-header":
+        config = condition["HttpHeaderConfig"]
+        got = request.header(config["HttpHeaderName"].lower()) or ""
+        return any(_like(got.lower(), value.lower()) for value in config["Values"])
+    if name == "query-string":
+        pairs = [pair.partition("=")[::2] for pair in request.query.split("&") if pair]
+        return any(
+            any(_like(value, wanted["Value"]) and wanted.get("Key") in (None, key) for key, value in pairs)
+            for wanted in condition["QueryStringConfig"]["Values"]
+        )
+    if name == "source-ip":
+        return any(
+            ipaddress.ip_address(request.client) in ipaddress.ip_network(value, strict=False)
+            for value in condition["SourceIpConfig"]["Values"]
+        )
+    return False
+
+
+def _like(value: str, pattern: str) -> bool:
+    """ALB's wildcards: * and ?; brackets are ordinary characters."""
+    return fnmatch.fnmatchcase(value, pattern.replace("[", "[[]"))
+
+
+def _transformed(rule: ListenerRule, request: Request) -> Request:
+    """Apply a rule's transforms: url-rewrite changes path and query, host-header-rewrite the host."""
+    for transform in rule.transforms:
+        if transform["Type"] == "url-rewrite":
+            target = _rewritten(request.target, transform["UrlRewriteConfig"]["Rewrites"])
+            path, _, query = target.partition("?")
+            request = Request(request.method, path, query, request.headers, request.body, request.client)
+        elif transform["Type"] == "host-header-rewrite":
+            host = _rewritten(request.header("host") or "", transform["HostHeaderRewriteConfig"]["Rewrites"])
+            headers = [(key, value) for key, value in request.headers if key.lower() != "host"]
+            request = Request(
+                request.method,
+                request.path,
+                request.query,
+                [("Host", host), *headers],
+                request.body,
+                request.client,
+            )
+    return request
+
+
+def _rewritten(value: str, rewrites: list[Mapping[str, str]]) -> str:
+    for rewrite in rewrites:
+        groups = re.sub(r"\$(\d)", r"\\g<\1>", rewrite["Replace"].replace("\\", r"\\"))
+        value, changed = re.subn(rewrite["Regex"], groups, value, count=1)
+        if changed:
+            break
+    return value
+
+
+def _headers(request: Request) -> Headers:
+    headers = without(request.headers)
+    known = {key.lower(): value for key, value in headers}
+    chain = ", ".join(filter(None, (known.get("x-forwarded-for"), request.client)))
+    kept = without(headers, "x-forwarded-for", "x-forwarded-port", "x-forwarded-proto")
+    kept += [("X-Forwarded-For", chain), ("X-Forwarded-Proto", known.get("x-forwarded-proto", "http")),
+             ("X-Forwarded-Port", known.get("x-forwarded-port", "80"))]  # fmt: skip
+    if "x-amzn-trace-id" not in known:
+        kept.append(("X-Amzn-Trace-Id", f"Root=1-{int(time.time()):08x}-{secrets.token_hex(12)}"))
+    return kept
+
+
+def _redirect(config: Mapping[str, Any], request: Request) -> Response:
+    host = (request.header("host") or "").partition(":")[0]
+    values = {"#{host}": host, "#{path}": request.path.lstrip("/"), "#{query}": request.query,
+              "#{port}": "80", "#{protocol}": "http"}  # fmt: skip
+
+    def filled(text: str) -> str:
+        for name, value in values.items():
+            text = text.replace(name, value)
+        return text
+
+    protocol, port = (
+        filled(config.get("Protocol", "#{protocol}")).lower(),
+        filled(config.get("Port", "#{port}")),
+    )
+    path, query = filled(config.get("Path", "/#{path}")), filled(config.get("Query", "#{query}"))
+    location = f"{protocol}://{filled(config.get('Host', '#{host}'))}:{port}{path}" + (
+        f"?{query}" if query else ""
+    )
+    return Response(int(config["StatusCode"].removeprefix("HTTP_")), [("location", location)])
+
+
+def _page(status: int, text: str, why: str = "") -> Response:
+    """ALB's own error page; the header says what AWS would leave to the access log."""
+    page = (
+        f"<html>\r\n<head><title>{status} {text}</title></head>\r\n<body>\r\n<center><h1>{status} {text}</h1>"
+    )
+    headers: Headers = [("server", "awselb/2.0"), ("content-type", "text/html")]
+    if why:
+        headers.append(("x-modelstacks-reason", " ".join(why.split())))
+    return Response(status, headers, f"{page}</center>\r\n</body>\r\n</html>\r\n".encode())
+
+
+def _matches(matcher: str, status: int) -> bool:
+    for part in matcher.split(","):
+        low, _, high = part.strip().partition("-")
+        if int(low) <= status <= int(high or low):
+            return True
+    return False

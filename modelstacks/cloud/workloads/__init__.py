@@ -1,0 +1,1 @@
+"""Replicas of every kind: rollout, replacement, scaling, and the faults that can be injected."""

@@ -1,0 +1,27 @@
+"""The lock: every fact that can change, found by `modelstacks lock` and pinned in a file."""
+
+from modelstacks.core.lock.file import (
+    Archive,
+    Lock,
+    LockedFile,
+    LockedModel,
+    files_revision,
+    lock_path,
+    model_digest,
+    read_lock,
+    seal,
+    write_lock,
+)
+
+__all__ = [
+    "Archive",
+    "Lock",
+    "LockedFile",
+    "LockedModel",
+    "files_revision",
+    "lock_path",
+    "model_digest",
+    "read_lock",
+    "seal",
+    "write_lock",
+]
