@@ -1,13 +1,18 @@
 """The HTTP contract that every deployment answers, and the settings that reach its model server.
 
-This is the one list from which the API's routes are made in both architectures; serving/ implements it on the
-other side without importing it, and tests compare the two.
+The routes are data, serving/model_server/routes.json: both architectures' REST API is made from it here;
+the model server derives its dispatch, its metrics and /openapi.json from it. Neither imports the other.
 """
 
 from __future__ import annotations
 
+import json
+from collections.abc import Collection
 from dataclasses import dataclass
-from typing import Literal
+from functools import cache
+from typing import Any, Literal
+
+from modelstacks.core.bundle import serving
 
 __all__ = [
     "API_PAYLOAD",
@@ -22,7 +27,9 @@ __all__ = [
     "Route",
     "answer_bytes",
     "answer_seconds",
+    "groups",
     "image_arguments",
+    "routes",
 ]
 
 STAGE = "live"
@@ -67,6 +74,9 @@ def answer_bytes(max_body_bytes: int) -> int:
     return LAMBDA_BODY if max_body_bytes <= LAMBDA_BODY else API_PAYLOAD
 
 
+COMMON = "common"  # the group that every API has
+
+
 @dataclass(frozen=True, slots=True)
 class Route:
     """One method on one path; `{name}` is a path parameter. A request without one of `headers` is refused."""
@@ -77,6 +87,9 @@ class Route:
     headers: tuple[str, ...] = ()
     # Headers that the API sets for what is behind it, each from a variable of API Gateway's `$context`.
     context: tuple[tuple[str, str], ...] = ()
+    group: str = "common"
+    operation: str = ""  # the id in /openapi.json
+    streams: bool = False  # the answer may be sent in chunks while it is made
 
     @property
     def parameters(self) -> tuple[str, ...]:
@@ -84,22 +97,40 @@ class Route:
         return tuple(part[1:-1] for part in self.path.split("/") if part.startswith("{"))
 
 
-PREDICTIVE_ROUTES: tuple[Route, ...] = (
-    Route("GET", "/ping", "200 when the model is ready, 503 while it loads or drains"),
-    Route("POST", "/invocations", "predict, in the content type of the request", headers=("Content-Type",)),
-    Route("GET", "/v2", "Open Inference Protocol: server metadata"),
-    Route("GET", "/v2/health/live", "Open Inference Protocol: liveness"),
-    Route("GET", "/v2/health/ready", "Open Inference Protocol: readiness"),
-    Route("GET", "/v2/models/{model}", "Open Inference Protocol: model metadata"),
-    Route("GET", "/v2/models/{model}/ready", "Open Inference Protocol: model readiness"),
-    Route("POST", "/v2/models/{model}/infer", "Open Inference Protocol: predict, JSON or binary tensors"),
-    Route(
-        "GET",
-        "/openapi.json",
-        "the API's own schema, made from the model's signature",
-        context=(("x-api-domain", "domainName"), ("x-api-path", "path")),
-    ),
-)
+@cache
+def _routes_file() -> dict[str, Any]:
+    content: dict[str, Any] = json.loads((serving() / "model_server" / "routes.json").read_bytes())
+    return content
+
+
+def groups() -> dict[str, str]:
+    """The groups of routes that a deployment can choose, and what each is for."""
+    return {name: about for name, about in _routes_file()["groups"].items() if name != COMMON}
+
+
+def routes(chosen: Collection[str]) -> tuple[Route, ...]:
+    """The API's routes for these groups, with those that every API has, in the list's order.
+
+    >>> [f"{route.method} {route.path}" for route in routes(["predictive"])][:2]
+    ['GET /ping', 'POST /invocations']
+    """
+    return tuple(
+        Route(
+            method=entry["method"],
+            path=entry["path"],
+            summary=entry["summary"],
+            headers=tuple(entry.get("headers", ())),
+            context=tuple(entry.get("context", {}).items()),
+            group=entry["group"],
+            operation=entry["operation"],
+            streams=entry.get("streams", False),
+        )
+        for entry in _routes_file()["routes"]
+        if entry.get("public", True) and entry["group"] in {COMMON, *chosen}
+    )
+
+
+PREDICTIVE_ROUTES: tuple[Route, ...] = routes(["predictive"])
 
 TORCH_VERSION = "2.13.0"
 

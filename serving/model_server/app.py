@@ -1,10 +1,10 @@
-"""The application: which handler answers which route, before the model is loaded and after."""
+"""The application: dispatches each request to its route's handler, before the model is loaded and after."""
 
 from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Callable
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 from urllib.parse import quote, unquote
@@ -18,35 +18,48 @@ from model_server.jobs import fail
 from model_server.large_bodies import LargeBodies
 from model_server.openapi import describe, public_address
 from model_server.problems import ProblemError
-from model_server.protocols.invocations import Invocations, RawInvocations
-from model_server.protocols.open_inference import VERSION, Infer, model_metadata, server_metadata
+from model_server.protocols import handlers
+from model_server.protocols.open_inference import server_metadata
 from model_server.protocols.tunnel import HEADER, open_tunnel
+from model_server.routes import ROUTES, open_routes
+from model_server.served import Handler, ServedModel
 from model_server.settings import Settings
-from model_server.validation import InputReader
 
-Handler = Callable[[Request], None]
+OPERATIONS = frozenset(route.operation for route in ROUTES)
 JSON = b"application/json"
 
 
 class Application:
-    """Routes by method and path in one look-up; a path not found as it was sent is looked at with care."""
+    """Dispatches requests by method and path in one look-up; then by the decoded path."""
 
     def __init__(self, settings: Settings, counters: metrics.WorkerMetrics) -> None:
         self._settings, self._counters = settings, counters
+        self._declared = {route.operation: route for route in open_routes(settings.groups)}
         self._routes: dict[bytes, tuple[Handler, int]] = {}
         self._methods: dict[str, list[str]] = {}  # path -> its methods, for 405
+        self._opened: set[str] = set()  # operations that have a handler
+        self._waiting = {
+            path
+            for route in self._declared.values()
+            if route.waits
+            for path in route.paths(settings.model_name)
+        }
         self.server: Server | None = None
         self.ready = False
         self.batcher: Batcher | None = None
-        self._add("GET", "/ping", self._ping)
-        self._add("GET", "/v2/health/live", lambda request: request.respond(200, JSON, b'{"live":true}'))
-        self._add("GET", "/v2/health/ready", self._ping)
-        self._add("GET", "/v2", _constant(server_metadata()))
-        self._add("GET", "/metrics", self._metrics)
+        self._open(
+            {
+                "ready": self._ping,
+                "serverLive": _constant({"live": True}),
+                "serverReady": self._ping,
+                "serverMetadata": _constant(server_metadata()),
+                "metrics": self._metrics,
+            }
+        )
 
     def install(self, engine: Engine, loop: asyncio.AbstractEventLoop, warm_up_seconds: float) -> None:
-        """The model is loaded and has answered once: its routes open."""
-        settings, model = self._settings, self._settings.model_name
+        """Opens the routes of a model that is loaded and has answered once."""
+        settings = self._settings
         batcher = Batcher(
             engine,
             loop,
@@ -60,20 +73,14 @@ class Application:
         if not isinstance(engine, RawEngine):  # which has not been asked yet
             batcher.learn(batcher.size_of(engine.example(), 1), warm_up_seconds)
         self.batcher = batcher
-        if isinstance(engine, RawEngine):
-            self._add("POST", "/invocations", RawInvocations(engine, batcher, settings.max_body_bytes))
-        else:
-            large_bodies = LargeBodies(loop, batcher, self._counters, max_queue=settings.max_queue)
-            reader = InputReader(engine.signature, nan=settings.nan == "allow")
-            limit = settings.max_body_bytes
-            infer = Infer(engine, model, reader, batcher, large_bodies, limit)
-            metadata = _constant(model_metadata(engine, model))
-            self._add("POST", "/invocations", Invocations(engine, reader, batcher, large_bodies, limit))
-            for prefix in (f"/v2/models/{model}", f"/v2/models/{model}/versions/{VERSION}"):
-                self._add("GET", prefix, metadata, "/v2/models/{model}")
-                self._add("GET", f"{prefix}/ready", self._ping, "/v2/models/{model}/ready")
-                self._add("POST", f"{prefix}/infer", infer, "/v2/models/{model}/infer")
-        self._add("GET", "/openapi.json", partial(_openapi, describe(engine, model, settings.api_auth)))
+        large_bodies = LargeBodies(loop, batcher, self._counters, max_queue=settings.max_queue)
+        self._open(handlers(ServedModel(engine, settings, batcher, large_bodies, self._ping)))
+        # Last, since it describes what is open.
+        described = [
+            route for route in self._declared.values() if route.operation in {*self._opened, "openapi"}
+        ]
+        document = describe(engine, settings.model_name, settings.api_auth, described)
+        self._open({"openapi": partial(_openapi, document)})
         self.ready = True
 
     def __call__(self, request: Request) -> None:
@@ -94,11 +101,20 @@ class Application:
         except Exception as error:  # every request gets an answer
             fail(request, error)
 
-    def _add(self, method: str, path: str, handler: Handler, label: str = "") -> None:
-        route = metrics.ROUTES.index(label or path)
-        for verb in (method, "HEAD") if method == "GET" else (method,):
-            self._routes[f"{verb}{quote(path)}".encode()] = handler, route
-            self._methods.setdefault(path, []).append(verb)
+    def _open(self, offered: Mapping[str, Handler]) -> None:
+        """Registers handlers by operation id. Those of a group that is not open are left out."""
+        for operation, handler in offered.items():
+            route = self._declared.get(operation)
+            if route is None:
+                if operation not in OPERATIONS:
+                    raise LookupError(f"routes.json has no operation {operation!r}")
+                continue
+            self._opened.add(operation)
+            label = metrics.PATHS.index(route.path)
+            for path in route.paths(self._settings.model_name):
+                for verb in (route.method, "HEAD") if route.method == "GET" else (route.method,):
+                    self._routes[f"{verb}{quote(path)}".encode()] = handler, label
+                    self._methods.setdefault(path, []).append(verb)
 
     def _find(self, request: Request) -> tuple[Handler, int]:
         """A path with a query, an escape or a host before it; or the reason why there is none."""
@@ -119,7 +135,7 @@ class Application:
             raise ProblemError(
                 405, f"{method} is not allowed for {path}; allowed: {allowed}", headers={"allow": allowed}
             )
-        if not self.ready:
+        if not self.ready and path in self._waiting:
             raise _not_ready()
         raise ProblemError(404, f"there is no {path}; /openapi.json names every route")
 

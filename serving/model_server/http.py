@@ -33,7 +33,7 @@ MAX_HELD_BODIES = 16  # of the largest size allowed, or as many bytes of smaller
 MAX_PIPELINED = 32  # requests of one connection that wait for an earlier answer before reading pauses
 LINGER_SECONDS = 2.0
 
-OTHER = metrics.ROUTES.index("other")
+OTHER = metrics.PATHS.index("other")
 _STATUS_LINES = {
     status: f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\n".encode() for status in metrics.STATUSES
 }

@@ -10,20 +10,10 @@ import mmap
 from bisect import bisect_left
 from collections.abc import Sequence
 
-ROUTES = (
-    "/invocations",
-    "/v2/models/{model}/infer",
-    "/ping",
-    "/v2",
-    "/v2/health/live",
-    "/v2/health/ready",
-    "/v2/models/{model}",
-    "/v2/models/{model}/ready",
-    "/metrics",
-    "/openapi.json",
-    "other",
-)
-STATUSES = (200, 400, 404, 405, 406, 408, 413, 414, 415, 417, 422, 429, 431, 500, 501, 503)
+from model_server.routes import ROUTES
+
+PATHS = (*dict.fromkeys(route.path for route in ROUTES), "other")  # the values of the label `route`
+STATUSES = (200, 400, 404, 405, 406, 408, 413, 414, 415, 417, 422, 429, 431, 500, 501, 503, 504)
 SECONDS = (
     0.0001,
     0.00025,
@@ -50,7 +40,7 @@ _STATUS = {status: index for index, status in enumerate(STATUSES)}
 _PER_ROUTE = len(STATUSES) + len(SECONDS) + 2  # statuses, buckets with the last open, sum
 
 # Where things are in a slot.
-_ROUTES_END = len(ROUTES) * _PER_ROUTE
+_ROUTES_END = len(PATHS) * _PER_ROUTE
 _BATCH = _ROUTES_END  # buckets with the last open, sum of rows, batches
 _BATCH_SUM = _BATCH + len(SIZES) + 1
 QUEUE_DEPTH = _BATCH_SUM + 1
@@ -122,7 +112,7 @@ def render(shared: SharedMetrics) -> bytes:
         lines.extend((f"# HELP {name} {text}", f"# TYPE {name} {kind}", *samples))
 
     requests, latencies = [], []
-    for index, route in enumerate(ROUTES):
+    for index, route in enumerate(PATHS):
         at = index * _PER_ROUTE
         for offset, status in enumerate(STATUSES):
             count = shared.sum(at + offset)

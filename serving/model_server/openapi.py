@@ -1,14 +1,16 @@
-"""/openapi.json: the API of one model, from its signature."""
+"""/openapi.json: the API of one model, from the open routes and the model's signature."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from model_server import __version__
 from model_server.codecs import DECODERS, ENCODERS
 from model_server.engines import Engine, RawEngine
 from model_server.http import Request
+from model_server.routes import Route
 from model_server.signature import Signature, Tensor
 
 _JSON_TYPES: dict[str, dict[str, Any]] = {
@@ -19,50 +21,31 @@ _DOMAIN = re.compile(r"[A-Za-z0-9.-]{1,253}(:\d{1,5})?")
 _PATH = re.compile(r"[A-Za-z0-9/._~-]{1,512}")
 PROBLEM = {"$ref": "#/components/schemas/Problem"}
 FAILURES = {
-    "400": "The request cannot be read.",
-    "403": "No valid key or signature, no permission to call this route, or no such route.",
-    "406": "No answer in a media type that Accept names.",
-    "413": "The body is too large.",
-    "415": "The body's media type or encoding is not read here.",
-    "422": "The body does not fit the model's signature, and `errors` names field and row; or the answer "
+    400: "The request cannot be read.",
+    403: "No valid key or signature, no permission to call this route, or no such route.",
+    406: "No answer in a media type that Accept names.",
+    413: "The body is too large.",
+    415: "The body's media type or encoding is not read here.",
+    422: "The body does not fit the model's signature, and `errors` names field and row; or the answer "
     "would be too large.",
-    "429": "Too many requests; try again after Retry-After seconds.",
-    "500": "The model failed.",
-    "502": "The servers behind the API failed.",
-    "503": "The model is loading or the server is about to stop; try again after Retry-After seconds.",
-    "504": "No answer in time.",
+    429: "Too many requests; try again after Retry-After seconds.",
+    500: "The model failed.",
+    502: "The servers behind the API failed.",
+    503: "The model is loading or the server is about to stop; try again after Retry-After seconds.",
+    504: "No answer in time.",
 }
-OF_PREDICTIONS = ("400", "406", "413", "415", "422", "429", "500", "503")
-OF_THE_API = ("400", "403", "413", "429", "500", "502", "503", "504")  # in front of every route
+OF_THE_API = (400, 403, 413, 429, 500, 502, 503, 504)  # in front of every route
 WAIT = {"description": "Seconds to wait before another try.", "schema": {"type": "integer", "minimum": 0}}
 
 
-def describe(engine: Engine, name: str, api_auth: str) -> dict[str, Any]:
-    """The document, but for the API's address. `api_auth`: as in Settings."""
-    signature = engine.signature
-    paths: dict[str, Any] = {
-        "/ping": _get("ready", "Whether the model answers.", {"type": "object"}, failures=("503",)),
-        "/invocations": {"post": _invocations(engine)},
-        "/v2": _get("serverMetadata", "The server and its extensions.", {"type": "object"}),
-        "/v2/health/live": _get("serverLive", "Whether the process runs.", {"type": "object"}),
-        "/v2/health/ready": _get(
-            "serverReady", "Whether the model answers.", {"type": "object"}, failures=("503",)
-        ),
-        "/openapi.json": _get("openapi", "This document.", {"type": "object"}),
-    }
-    if not isinstance(engine, RawEngine):
-        model = f"/v2/models/{name}"
-        paths[model] = _get(
-            "modelMetadata", "Inputs and outputs.", {"$ref": "#/components/schemas/ModelMetadata"}
-        )
-        paths[f"{model}/ready"] = _get(
-            "modelReady", "Whether the model answers.", {"type": "object"}, failures=("503",)
-        )
-        paths[f"{model}/infer"] = {"post": _infer()}
-    if api_auth:
-        for operations in paths.values():
-            for operation in operations.values():
-                operation["responses"] = _failures(OF_THE_API) | operation["responses"]
+def describe(engine: Engine, name: str, api_auth: str, routes: Sequence[Route]) -> dict[str, Any]:
+    """The document for these routes, without the API's address. `api_auth`: as in Settings."""
+    contents = _contents(engine)
+    paths: dict[str, Any] = {}
+    for route in routes:
+        if route.public:
+            path = route.path.replace("{model}", name)
+            paths.setdefault(path, {})[route.method.lower()] = _operation(route, contents, api_auth)
     return {
         "openapi": "3.1.0",
         "info": {
@@ -71,7 +54,7 @@ def describe(engine: Engine, name: str, api_auth: str) -> dict[str, Any]:
             "description": f"A {engine.task} model, run by {engine.framework} {engine.framework_version}.",
         },
         "paths": paths,
-        "components": {"schemas": _schemas(engine, signature), **_security_schemes(api_auth)},
+        "components": {"schemas": _schemas(engine, engine.signature), **_security_schemes(api_auth)},
         **({"security": [{api_auth: []}]} if api_auth else {}),
     }
 
@@ -105,76 +88,66 @@ def _security_schemes(api_auth: str) -> dict[str, Any]:
     return {"securitySchemes": {api_auth: scheme}}
 
 
-def _get(
-    operation: str, summary: str, schema: dict[str, Any], failures: tuple[str, ...] = ()
-) -> dict[str, Any]:
-    responses: dict[str, Any] = {
-        "200": {"description": summary, "content": {"application/json": {"schema": schema}}}
+def _operation(route: Route, contents: Mapping[str, Any], api_auth: str) -> dict[str, Any]:
+    failures = _failures(OF_THE_API if api_auth else ()) | _failures(route.failures)
+    answer = {"description": route.summary, "content": _content(route.response, contents)}
+    described: dict[str, Any] = {
+        "operationId": route.operation,
+        "summary": route.summary,
+        "responses": failures | {"200": answer},
     }
-    return {
-        "get": {"operationId": operation, "summary": summary, "responses": responses | _failures(failures)}
-    }
+    if route.request is not None:
+        described["requestBody"] = {"required": True, "content": _content(route.request, contents)}
+    return described
 
 
-def _failures(statuses: tuple[str, ...]) -> dict[str, Any]:
+def _content(body: str | Mapping[str, Any], contents: Mapping[str, Any]) -> Any:
+    """A body by media type: what a route names, or the JSON schema that it has instead of a name."""
+    return contents[body] if isinstance(body, str) else {"application/json": {"schema": dict(body)}}
+
+
+def _failures(statuses: Iterable[int]) -> dict[str, Any]:
     return {
-        status: {
+        str(status): {
             "description": FAILURES[status],
             "content": {"application/problem+json": {"schema": PROBLEM}},
-            **({"headers": {"Retry-After": WAIT}} if status in ("429", "503") else {}),
+            **({"headers": {"Retry-After": WAIT}} if status in (429, 503) else {}),
         }
         for status in statuses
     }
 
 
-def _invocations(engine: Engine) -> dict[str, Any]:
+def _contents(engine: Engine) -> dict[str, Any]:
+    """The bodies that routes name in `request` and `response`, each by media type."""
     if isinstance(engine, RawEngine):
         anything: dict[str, Any] = {"*/*": {"schema": {}}}
-        return {
-            "operationId": "invoke",
-            "summary": "A prediction, by the model's own code.",
-            "requestBody": {"required": True, "content": anything},
-            "responses": {"200": {"description": "The answer.", "content": anything}}
-            | _failures(OF_PREDICTIONS),
-        }
+        return {"Object": _json({"type": "object"}), "Invocation": anything, "Predictions": anything}
     binary = {"schema": {"type": "string", "format": "binary", "minLength": 1}}
     text = {"schema": {"type": "string", "minLength": 1}}
     takes_images = engine.signature.inputs[0].image is not None
-    bodies = {
+    requests = {
         media: binary if "x-np" in media or "image" in media or "octet" in media else text
         for media in DECODERS
         if takes_images or not ("image" in media or "octet" in media)
     }
-    bodies["application/json"] = {"schema": {"$ref": "#/components/schemas/Invocation"}}
     answers = {media: binary if "x-np" in media else text for media in ENCODERS}
-    answers["application/json"] = {"schema": {"$ref": "#/components/schemas/Predictions"}}
+    tensors = {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}
     return {
-        "operationId": "invoke",
-        "summary": "Predictions, an entry a row.",
-        "requestBody": {"required": True, "content": bodies},
-        "responses": {"200": {"description": "Predictions.", "content": answers}} | _failures(OF_PREDICTIONS),
+        "Object": _json({"type": "object"}),
+        "Invocation": requests | _json(_component("Invocation")),
+        "Predictions": answers | _json(_component("Predictions")),
+        "ModelMetadata": _json(_component("ModelMetadata")),
+        "InferRequest": _json(_component("InferRequest")),
+        "InferResponse": _json(_component("InferResponse")) | tensors,
     }
 
 
-def _infer() -> dict[str, Any]:
-    return {
-        "operationId": "infer",
-        "summary": "Open Inference Protocol v2.",
-        "requestBody": {
-            "required": True,
-            "content": {"application/json": {"schema": {"$ref": "#/components/schemas/InferRequest"}}},
-        },
-        "responses": {
-            "200": {
-                "description": "Output tensors.",
-                "content": {
-                    "application/json": {"schema": {"$ref": "#/components/schemas/InferResponse"}},
-                    "application/octet-stream": {"schema": {"type": "string", "format": "binary"}},
-                },
-            }
-        }
-        | _failures(tuple(status for status in OF_PREDICTIONS if status != "406")),
-    }
+def _json(schema: dict[str, Any]) -> dict[str, Any]:
+    return {"application/json": {"schema": schema}}
+
+
+def _component(name: str) -> dict[str, Any]:
+    return {"$ref": f"#/components/schemas/{name}"}
 
 
 def _schemas(engine: Engine, signature: Signature) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from model_server.problems import ModelRefusedError
+from model_server.routes import CONTRACTS
 
 PREFIX = "MODEL_SERVER_"
 
@@ -40,12 +41,18 @@ class Settings:
     )
     drain_seconds: float = 25.0  # after SIGTERM; less than ECS's and SageMaker's 30 s
     nan: str = "allow"
+    contracts: str = "predictive"  # groups of routes.json that are open, separated by commas
     trust_code: bool = False
     tunnel: bool = (
         False  # SageMaker is in front: a header names the route, and callers cannot reach the server
     )
     api_auth: str = ""  # how callers of the API in front show who they are: api-key, iam; empty: not at all
     log_level: str = "info"
+
+    @property
+    def groups(self) -> tuple[str, ...]:
+        """The names in `contracts`."""
+        return tuple(name for part in self.contracts.split(",") if (name := part.strip()))
 
     def __post_init__(self) -> None:
         rules = [
@@ -64,6 +71,11 @@ class Settings:
             (self.keep_alive_seconds > 0, "keep_alive_seconds", "more than 0"),
             (self.drain_seconds >= 0, "drain_seconds", "0 or more"),
             (self.nan in ("allow", "refuse"), "nan", "allow, refuse"),
+            (
+                bool(self.groups) and set(self.groups) <= set(CONTRACTS),
+                "contracts",
+                f"{', '.join(CONTRACTS)}; several are separated by commas",
+            ),
             (self.api_auth in ("", "api-key", "iam"), "api_auth", "api-key, iam"),
             (self.log_level in LOG_LEVELS, "log_level", ", ".join(LOG_LEVELS)),
             (

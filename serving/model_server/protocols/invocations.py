@@ -11,9 +11,19 @@ from model_server.engines import Engine, RawEngine, Tensors, part
 from model_server.http import Request
 from model_server.jobs import Render, RequestJob
 from model_server.large_bodies import LARGE_BODY, LargeBodies
+from model_server.served import Handler, ServedModel
 from model_server.validation import InputReader
 
 MAX_CACHED = 256
+
+
+def handlers(model: ServedModel) -> dict[str, Handler]:
+    """What POST /invocations is answered by."""
+    if isinstance(model.engine, RawEngine):
+        return {"invoke": RawInvocations(model.engine, model.batcher, model.max_body)}
+    return {
+        "invoke": Invocations(model.engine, model.reader, model.batcher, model.large_bodies, model.max_body)
+    }
 
 
 class Invocations:

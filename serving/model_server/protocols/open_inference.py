@@ -13,17 +13,31 @@ from model_server import __version__
 from model_server.batching import Batcher
 from model_server.codecs import dumps, holds_booleans, load_json
 from model_server.encodings import decoded, is_encoded
-from model_server.engines import Engine, Tensors, part
+from model_server.engines import Engine, RawEngine, Tensors, part
 from model_server.http import Request
 from model_server.jobs import RequestJob
 from model_server.large_bodies import LARGE_BODY, LargeBodies
 from model_server.problems import Fault, ProblemError, invalid, malformed
+from model_server.served import Handler, ServedModel
 from model_server.signature import DTYPES, Tensor
 from model_server.validation import Array, InputReader, datatype_of
 
 VERSION = "1"  # the server holds one revision of one model
 JSON = b"application/json"
 BINARY = b"application/octet-stream"
+
+
+def handlers(model: ServedModel) -> dict[str, Handler]:
+    """The protocol's operations on the model; an engine that reads bodies itself has none of them."""
+    engine = model.engine
+    if isinstance(engine, RawEngine):
+        return {}
+    metadata = dumps(model_metadata(engine, model.name))
+    return {
+        "modelMetadata": lambda request: request.respond(200, JSON, metadata),
+        "modelReady": model.ready,
+        "infer": Infer(engine, model.name, model.reader, model.batcher, model.large_bodies, model.max_body),
+    }
 
 
 def server_metadata() -> dict[str, Any]:

@@ -14,6 +14,7 @@ from urllib.parse import unquote_to_bytes
 
 from model_server.http import Request, valid_id
 from model_server.problems import ProblemError
+from model_server.routes import ROUTES
 
 HEADER = b"x-amzn-sagemaker-custom-attributes"
 ROUTE = b"modelstacks-route"
@@ -22,6 +23,7 @@ CARRIED = (b"inference-header-content-length", b"content-encoding", b"x-api-doma
 # SageMaker wants a body of every invocation: whether the caller sent none.
 EMPTY = b"modelstacks-body"
 METHODS = (b"GET", b"POST")
+PRIVATE = frozenset(path.encode() for route in ROUTES if not route.public for path in route.paths(""))
 
 
 def _path(target: bytes) -> bytes:
@@ -36,7 +38,7 @@ def open_tunnel(request: Request) -> bool:
         return False
     method, _, target = attributes[ROUTE].partition(b" ")
     target = target.strip()
-    if method not in METHODS or not target.startswith(b"/") or _path(target) == b"/metrics":
+    if method not in METHODS or not target.startswith(b"/") or _path(target) in PRIVATE:
         raise ProblemError(404, "the tunnelled route must be `<GET or POST> <path>`, with a path of the API")
     request.headers = dict(request.headers)  # others may share them
     identity = attributes.get(b"request-id", b"")
