@@ -1,5 +1,4 @@
-"""The managed architecture's front: carries a request of the REST API to a SageMaker endpoint, and its answer
-back.
+"""Carries requests of the managed architecture's REST API to a SageMaker endpoint, and the answers back.
 
 SageMaker hands a container POST /invocations and nothing else, so every other route of the contract travels
 inside an invocation, named in the custom attributes (docs/contract.md). What the model server answers, errors

@@ -109,8 +109,9 @@ class ImageStore:
         return self._read_names(self._manifests).get(name, "")
 
     def resolve(self, name: str) -> ImageEnvironment:
-        """The image behind a name: an ECR URI, a local tag, a digest. Raises EnvironmentFault where there
-        is none.
+        """The image behind a name: an ECR URI, a local tag, or a digest.
+
+        Raises EnvironmentFault where there is none.
         """
         if _AWS_IMAGE.match(name):
             raise EnvironmentFault(
@@ -142,8 +143,9 @@ class ImageStore:
         )
 
     def _install(self, context: Path, recipe: Recipe, image: Path) -> None:
-        """Into the final folder, since a virtual environment does not like to be moved; image.json makes it
-        count.
+        """Install in the final folder, since a virtual environment cannot be moved.
+
+        The image counts as built once image.json is there.
         """
         shutil.rmtree(image, ignore_errors=True)
         prefix = image / recipe.installation.prefix.lstrip("/")
@@ -262,8 +264,9 @@ _PASSED_ON = (
 
 
 def serving_python(store: ImageStore, serving: Path, arguments: Mapping[str, str]) -> Path:
-    """The interpreter of the serving image with these build arguments, built if need be: what
-    `modelstacks lock` inspects with.
+    """The interpreter of the serving image with these build arguments, which is built if it is not there.
+
+    `modelstacks lock` inspects models with it.
     """
     return store.build(serving, arguments).python
 
@@ -276,9 +279,7 @@ def _uv() -> dict[str, str]:
 
 
 def _digest(context: Path, dockerfile: str, recipe: Recipe) -> str:
-    """What the image is made from, as a sha256: instructions, arguments, copied files, interpreter,
-    machine.
-    """
+    """The sha256 of all that the image is made from: recipe, copied files, interpreter, machine."""
     digest = hashlib.sha256()
     for part in (dockerfile, repr(recipe), sys.version, platform.machine()):
         digest.update(part.encode() + b"\0")

@@ -77,8 +77,11 @@ class ServiceTimes:
 
 
 class Ledger(Protocol):
-    """The debts of a replica's workers. Their connections share the load unevenly: what overloads one of them
-    is seen by all, or those that get just as much as they can take would have a burst's queue for good."""
+    """The debts of a replica's workers.
+
+    Their connections share the load unevenly: what overloads one of them is seen by all, or those that get
+    just as much as they can take would have a burst's queue for good.
+    """
 
     def owe(self, seconds: float) -> None:
         """This worker's debt, from now on."""
@@ -98,8 +101,13 @@ class Admission:
     def __init__(
         self, ledger: Ledger, *, target: float = 0.0, company: float = 0.0, shared: bool = False
     ) -> None:
-        """`target`: the delay allowed under lasting overload; 0 derives it from the calls. `company`: seconds
-        that a batch waits to be filled even on an idle engine. `shared`: requests share calls."""
+        """Start without a debt.
+
+        Args:
+            target: the delay in seconds allowed under lasting overload; 0 derives it from the calls.
+            company: seconds that a batch waits to be filled even on an idle engine.
+            shared: whether requests share calls.
+        """
         self._ledger = ledger
         self._target = target
         self._target_calls = TARGET_SHARED_CALLS if shared else TARGET_CALLS

@@ -348,8 +348,11 @@ class Batcher:
             self._count(job)
 
     def _shed(self, now: float) -> None:
-        """Refuses, before the engine works for them, those whose caller has given up and, where a burst has
-        turned out to be an overload, those that have waited for too long already."""
+        """Refuses late jobs before the engine works for them.
+
+        These are jobs whose caller has given up and, where a burst has turned out to be an overload, those
+        that have waited for too long already.
+        """
         waiting, admission = self._queue, self._admission
         while waiting and not (job := waiting[0]).gone:
             alone = self._times.estimate(self.size_of(job.inputs, job.rows))

@@ -59,8 +59,10 @@ def keep_memory() -> None:
 
 
 def offer_to_oom_killer() -> None:
-    """Where memory runs out the kernel takes a worker, which is started again, and not the supervisor: all of
-    a container's processes end with its first."""
+    """Where memory runs out, the kernel kills a worker, which is started again, and not the supervisor.
+
+    All of a container's processes end with its first.
+    """
     with suppress(OSError):  # another system than Linux, or a sandbox
         Path("/proc/self/oom_score_adj").write_text("500", encoding="ascii")
 

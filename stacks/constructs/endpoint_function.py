@@ -23,8 +23,7 @@ CODE = bundle.functions() / "invoke"
 
 
 class Timeouts:
-    """Who gives up when: the SageMaker client first, then Lambda, then API Gateway, so that each can still
-    say why.
+    """Who gives up when: the SageMaker client, then Lambda, then API Gateway, so that each can say why.
 
     >>> Timeouts(29).client_seconds, Timeouts(29).function_seconds
     (27, 28)

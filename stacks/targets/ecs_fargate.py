@@ -266,10 +266,10 @@ def _autoscale(scope: Construct, plan: Plan, front: PrivateIntegration, resource
 def _concurrency_per_task(
     front: PrivateIntegration,
 ) -> list[scaling.CfnScalingPolicy.TargetTrackingMetricDataQueryProperty]:
-    """Requests in flight per task, by Little's law: arrivals a second times seconds each, shared by healthy
-    tasks.
+    """Scale on the requests in flight per task.
 
-    A load balancer counts requests and times them but publishes no concurrency of its own.
+    Little's law gives them: arrivals a second times seconds each, divided by the healthy tasks. A load
+    balancer counts requests and times them but publishes no concurrency of its own.
     """
     policy = scaling.CfnScalingPolicy
     dimensions = [

@@ -91,9 +91,7 @@ def test_the_service_waits_for_everything_that_its_tasks_need(self_hosted: Templ
 def test_another_archive_leaves_the_old_ones_grant_and_the_way_to_it(
     self_hosted: Template, tmp_path: Path
 ) -> None:
-    """Old and new tasks start side by side: each archive has a policy of its own, the endpoint's fits
-    both.
-    """
+    """Old and new tasks start side by side: each archive has its own policy, the endpoint's fits both."""
     plan = make("self-hosted")
     newer = plan.model_copy(update={"model": plan.model.model_copy(update={"archive_sha256": "b" * 64})})
     new = synth([newer], tmp_path)[newer.stack_name]

@@ -1,7 +1,4 @@
-"""In-memory ports:
-
-what `lock` and `package` meet in tests in place of hubs, S3, Secrets Manager and engines.
-"""
+"""In-memory ports, which stand in for hubs, S3, Secrets Manager and engines in tests."""
 
 from __future__ import annotations
 

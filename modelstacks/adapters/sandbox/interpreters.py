@@ -1,6 +1,4 @@
-"""The files that a Python interpreter needs to start: found by looking, since a sandbox must know them
-beforehand.
-"""
+"""Finds the files that a Python interpreter needs to start: a sandbox has to be given them in advance."""
 
 from __future__ import annotations
 
@@ -16,8 +14,10 @@ _PARTS = ("lib", "lib64", "pyvenv.cfg")
 
 
 def interpreter_paths(python: Path) -> tuple[Path, ...]:
-    """The interpreter, each one that it links to, the one that a virtual environment was made from; and of
-    each, its libraries. A file that is no interpreter needs itself only.
+    """Every file that this interpreter needs to start.
+
+    These are the interpreter, each one that it links to, the one that its virtual environment was made from,
+    and the libraries of all of them. A file that is not an interpreter needs only itself.
     """
     found: dict[Path, None] = {}
     programs = [python]
@@ -34,9 +34,7 @@ def interpreter_paths(python: Path) -> tuple[Path, ...]:
 
 
 def package_paths(python: Path) -> tuple[Path, ...]:
-    """The folders that a virtual environment's .pth files add to sys.path, as an editable installation
-    does.
-    """
+    """The folders that a virtual environment's .pth files add to sys.path, as editable installations do."""
     return tuple(
         Path(line)
         for file in python.parent.parent.glob("lib/python3*/site-packages/*.pth")

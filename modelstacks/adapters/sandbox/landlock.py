@@ -1,5 +1,4 @@
-"""Landlock: a process gives up its access to files, ports and other processes, by rules that name what it
-keeps.
+"""Landlock: a process gives up its access to files, ports and other processes, except what rules allow.
 
 Each version of the kernel's interface (ABI) handles more. What an older one leaves open is closed by the
 seccomp filter where that can tell, and is named in docs/embedded-cloud.md where it cannot.
@@ -46,9 +45,7 @@ DEVICES = ("/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom")
 
 @dataclass(frozen=True, slots=True)
 class Ruleset:
-    """What launch.py hands to the kernel: the rights that are given up, and the rules that keep some of
-    them.
-    """
+    """What launch.py passes to the kernel: the rights that are given up, and rules that keep some of them."""
 
     files: int
     network: int

@@ -34,16 +34,19 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """What a process sees and reaches. Nothing else of this machine is visible to it where the mechanism
-    can hide it.
+    """What a process can see and reach.
+
+    Nothing else of this machine is visible to it where the mechanism can hide it.
 
     Args:
-        readable: files and folders, as they are named here. The system's libraries are always readable.
+        readable: files and folders, by their paths on this machine. The system's libraries are always
+            readable.
         writable: folders.
-        scratch: an empty folder that it may write to; what it writes is lost where the mechanism can
-            arrange that. network: "none", or "loopback": it may listen on `listen` and connect to `connect`
-            of 127.0.0.1. forks: whether it may start other processes. Without that it can leave none
-            behind.
+        scratch: an empty folder that it may write to; what it writes is discarded where the mechanism
+            allows that.
+        network: "none", or "loopback": it may listen on the ports `listen` and connect to the ports
+            `connect` of 127.0.0.1.
+        forks: whether it may start other processes. A process that may not cannot leave any behind.
     """
 
     readable: tuple[Path, ...] = ()
@@ -57,8 +60,9 @@ class Policy:
 
 
 def machine_memory() -> int:
-    """The bytes that one sandboxed process may use: three quarters of what this machine or its container
-    has.
+    """The memory that one sandboxed process may use, in bytes.
+
+    It is three quarters of what this machine or its container has.
     """
     total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     try:

@@ -24,7 +24,9 @@ _SIGNALLED = 128  # bwrap and shells report a signal as an exit code above this
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """How a program ended. `signal` is set where one ended it; `timed_out` where we did, for taking too
+    """How a program ended.
+
+    `signal` is the signal that ended it, if one did; `timed_out` is set where it was killed for taking too
     long.
     """
 

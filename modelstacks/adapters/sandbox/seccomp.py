@@ -88,8 +88,9 @@ _MISSING = frozenset({"clone3", "io_uring_setup", "io_uring_enter", "io_uring_re
 
 @dataclass(frozen=True, slots=True)
 class _Step:
-    """Load an argument's low 32 bits, mask them, compare; `stay` is the outcome for which the refusal goes
-    on.
+    """One test of a system call's argument: its low 32 bits are masked and compared.
+
+    `stay` is the outcome for which the refusal is considered further.
     """
 
     argument: int

@@ -22,8 +22,9 @@ def install() -> None:
 
 
 def afterwards(responses: Any, action: str) -> Callable[[Callable[[Any, Any], Any]], None]:
-    """Decorator: call the function with moto's response object and answer after `action`; what it returns
-    is the answer.
+    """Decorator: after `action`, call the function with moto's response object and its answer.
+
+    What the function returns is the answer.
     """
 
     def install_around(function: Callable[[Any, Any], Any]) -> None:
@@ -38,8 +39,9 @@ def afterwards(responses: Any, action: str) -> Callable[[Callable[[Any, Any], An
 
 
 def beforehand(responses: Any, action: str) -> Callable[[Callable[[Any], None]], None]:
-    """Decorator: call the function with moto's response object before `action`; what it raises is the
-    answer.
+    """Decorator: before `action`, call the function with moto's response object.
+
+    What the function raises is the answer.
     """
 
     def install_around(function: Callable[[Any], None]) -> None:

@@ -142,9 +142,7 @@ def _listening(path: Path) -> socket.socket:
 
 
 def _environment() -> dict[str, str]:
-    """The caller's environment less what would point the server's own AWS clients, or moto, somewhere
-    else.
-    """
+    """The caller's environment without the variables that configure AWS clients or moto."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "MOTO_"))}
     root = str(Path(__file__).resolve().parents[3])
     path = os.pathsep.join(part for part in (root, os.environ.get("PYTHONPATH", "")) if part)

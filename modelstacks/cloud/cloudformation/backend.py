@@ -72,9 +72,7 @@ def install() -> None:
 
 
 def unemulated(account: str, region: str) -> dict[str, list[dict[str, str]]]:
-    """Stack name -> the resources that were accepted and that nothing emulates, `[{"type",
-    "logical_id"}]`.
-    """
+    """The resources that were accepted and are not emulated, as `{stack: [{"type", "logical_id"}]}`."""
     backend = cloudformation_backends[account][region]
     return {
         stack.name: [
@@ -312,8 +310,9 @@ class _ChangeSet:
         self.status_reason = _NO_CHANGES if same else None
 
     def answers_to(self, name: str, stack: str | None) -> bool:
-        """Whether this is the change set of that ARN, or of that name on that stack (given by name or
-        ARN).
+        """Whether this change set has that ARN, or that name on that stack.
+
+        The stack is given by its name or its ARN.
         """
         on_stack = stack is None or stack in (self.stack_name, self.stack_id)
         return name == self.change_set_id or (name == self.change_set_name and on_stack)

@@ -37,8 +37,9 @@ logger = logging.getLogger(__name__)
 
 
 class OperationFailedError(Exception):
-    """A stack operation did not succeed; it has been rolled back. The message is the stack's status
-    reason.
+    """A stack operation did not succeed, and has been rolled back.
+
+    The message is the stack's status reason.
     """
 
 
@@ -439,8 +440,9 @@ class Engine:
         return pending
 
     def _delete_all(self, stack: StackResources, logical_ids: list[str]) -> list[str]:
-        """Delete these, last made first; what fails for a dependency's sake is tried again. Returns what is
-        left.
+        """Delete these, last made first, and return those that are left.
+
+        A deletion that fails because something depends on the resource is tried again.
         """
         waiting = list(reversed(logical_ids))
         while waiting:

@@ -87,8 +87,7 @@ class Request:
     def call(
         self, service: str, operation: str, properties: Mapping[str, Any] | None = None, /, **more: Any
     ) -> Any:
-        """Call `operation` (the API's name: "CreateVpcLink") with properties spelt as CloudFormation spells
-        them.
+        """Call an API's operation (such as "CreateVpcLink") with properties in CloudFormation's spelling.
 
         `more` is spelt as the API spells it, and wins. A property that the operation does not know is
         refused.
@@ -131,8 +130,9 @@ class ResourceType:
         raise NotImplementedError
 
     def update(self, request: Request, current: Provisioned, before: Properties) -> Provisioned | None:
-        """Change the resource from `before` to the request's properties, in place; None asks for a
-        replacement.
+        """Change the resource in place, from `before` to the request's properties.
+
+        None asks for a replacement.
         """
         return None
 

@@ -12,8 +12,9 @@ __all__ = ["coerced", "is_a", "matches", "values_at"]
 
 
 def coerced(value: Any, schema: Any, root: Mapping[str, Any]) -> Any:
-    """The value with scalars in the types that the schema wants: CloudFormation takes "80" for 80 and 80 for
-    "80".
+    """The value with its scalars converted to the schema's types.
+
+    CloudFormation accepts "80" for 80 and 80 for "80".
     """
     schema = _resolved(schema, root)
     kinds = schema.get("type", ())
@@ -112,8 +113,9 @@ def values_at(value: Any, path: tuple[str, ...]) -> Iterator[Any]:
 
 @cache
 def _compiled(pattern: str) -> Any:
-    """A compiled ECMAScript pattern. Python's own `re` knows no \\p{L}; a pattern that nothing reads matches
-    all.
+    """A compiled ECMAScript pattern.
+
+    Python's own `re` does not know \\p{L}. A pattern that cannot be compiled matches everything.
     """
     try:
         return re.compile(pattern)

@@ -103,7 +103,7 @@ def files_revision(files: Iterable[LockedFile]) -> str:
 
 
 def lock_path(spec_path: Path) -> Path:
-    """deployments/churn.yaml -> deployments/churn.lock.json"""
+    """The lock's path: deployments/churn.yaml -> deployments/churn.lock.json."""
     return spec_path.with_name(spec_path.stem + ".lock.json")
 
 

@@ -70,9 +70,9 @@ class SourceSpec(Strict):
 
 
 class TargetSpec(Strict):
-    """The `self-hosted` or `managed` block
+    """The `self-hosted` or `managed` block.
 
-    each target extends it with its own fields and narrows `target` to its name.
+    Each target extends it with its own fields and narrows `target` to its name.
     """
 
     target: str

@@ -274,9 +274,7 @@ class ApiKey(ResourceType):
 
 @provides("AWS::ApiGateway::UsagePlan")
 class UsagePlan(ResourceType):
-    """A usage plan: throttle and quota of the callers whose keys belong to it, on the stages that it
-    names.
-    """
+    """A usage plan: throttle and quota of the callers whose keys belong to it, on the stages it names."""
 
     def create(self, request: Request) -> Provisioned:
         plan_id = request.call(
@@ -342,8 +340,9 @@ class UsagePlanKey(ResourceType):
 
 @provides("AWS::ApiGateway::Account")
 class Account(ResourceType):
-    """The role with which API Gateway writes logs: one setting of the whole account, so deleting it leaves
-    it.
+    """The role with which API Gateway writes logs.
+
+    It is a setting of the whole account, so that deleting the resource does not remove it.
     """
 
     def create(self, request: Request) -> Provisioned:

@@ -52,8 +52,9 @@ def _permission(rule: Mapping[str, Any]) -> dict[str, Any]:
 
 @provides("AWS::EC2::SecurityGroup")
 class SecurityGroup(ResourceType):
-    """A security group, with the rules written into it. Stating any egress removes the default, which
-    allows all.
+    """A security group, with the rules that its properties state.
+
+    A stated egress rule replaces the default one, which allows everything.
     """
 
     immutable: ClassVar = frozenset({"GroupName", "GroupDescription", "VpcId"})

@@ -164,8 +164,10 @@ class _FunctionState:
 
 
 def _over_the_limit(state: _FunctionState) -> str:
-    """Lambda's reason to throttle one more invocation; empty where it may run. No invocation ever waits for
-    another in AWS: a queue here would hide an overload from whoever answers it behind the function."""
+    """Lambda's reason to throttle one more invocation; empty where it may run.
+
+    In AWS no invocation waits for another. A queue here would hide an overload from the caller.
+    """
     reserved = state.function.reserved_concurrency
     if reserved is not None and state.running >= reserved:
         return "ReservedFunctionConcurrentInvocationLimitExceeded"
@@ -527,9 +529,7 @@ def _unpack(function: Function, archive: bytes, directory: Path) -> None:
 
 
 def _runtime_packages(directory: Path) -> Path:
-    """A folder with what Lambda's Python runtime brings: its client and boto3, linked from our own
-    packages.
-    """
+    """A folder with what Lambda's Python runtime contains: its client and boto3, linked from our packages."""
     if directory.exists():
         shutil.rmtree(directory)
     directory.mkdir(parents=True)

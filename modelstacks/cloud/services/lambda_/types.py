@@ -27,8 +27,9 @@ def _tags(properties: Properties) -> dict[str, str]:
 
 
 def _code(request: Request) -> dict[str, Any]:
-    """The code as the API takes it; inline code becomes a zip with one index file, as CloudFormation makes
-    it.
+    """The code as the API takes it.
+
+    Inline code becomes a zip with one index file, as CloudFormation makes it.
     """
     code = request.properties["Code"]
     if "ZipFile" not in code:

@@ -246,8 +246,9 @@ class Endpoints:
             ) from None
 
     async def _model_data(self, model: Model) -> Path | None:
-        """The model's data, fetched from S3 with its role through its VPC and unpacked; shared by its
-        instances.
+        """The model's data, fetched from S3 with its role through its VPC, and unpacked.
+
+        Its instances share it.
         """
         if not model.data_uri:
             return None
