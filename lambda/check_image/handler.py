@@ -1,7 +1,7 @@
-"""A CloudFormation custom resource: the container image in ECR has a manifest that SageMaker accepts.
+"""A CloudFormation custom resource that checks that SageMaker accepts the manifest of an image in ECR.
 
-SageMaker takes Docker's manifest (schema 2) and refuses OCI's when a model or an endpoint is made, with a
-message that does not say how the image came to have it. This check runs before, and does.
+SageMaker accepts Docker's manifest (schema 2). It refuses OCI's when a model or an endpoint is created, with
+a message that does not say how the image got it. This check runs before that and says so.
 
     ResourceProperties: RepositoryName, ImageTag
 """
@@ -23,11 +23,11 @@ logger.setLevel(logging.INFO)
 
 
 class UnacceptableImage(Exception):
-    """The image is not there, or SageMaker would refuse it. The message is for whoever deploys."""
+    """The image does not exist, or SageMaker would refuse it. The message is for the person who deploys."""
 
 
 def handle(event: dict[str, Any], context: Any, *, ecr: Any = None) -> None:
-    """Check the image on Create and Update, and tell CloudFormation; there is nothing to delete."""
+    """Check the image on Create and Update, and answer CloudFormation; there is nothing to delete."""
     properties = event["ResourceProperties"]
     reason = ""
     if event["RequestType"] != "Delete":

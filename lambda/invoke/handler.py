@@ -1,8 +1,8 @@
 """Carries requests of the managed architecture's REST API to a SageMaker endpoint, and the answers back.
 
-SageMaker hands a container POST /invocations and nothing else, so every other route of the contract travels
-inside an invocation, named in the custom attributes (docs/contract.md). What the model server answers, errors
-included, comes back as it is; what goes wrong on the way becomes a problem+json that says so.
+SageMaker sends a container only POST /invocations, so every other route of the contract is carried inside an
+invocation and named in its custom attributes (docs/contract.md). The model server's answers, errors included,
+are returned unchanged; a failure on the way becomes a problem+json with the reason.
 """
 
 from __future__ import annotations
@@ -40,9 +40,9 @@ Answer = dict[str, Any]
 MAX_RESPONSE_BYTES = 6 * 1024 * 1024 - 16 * 1024
 
 
-# A caller's own request id goes into attributes and logs: nothing in it may end an attribute or a line.
+# A caller's own request id goes into attributes and logs: it must not be able to end an attribute or a line.
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:=+/@~-]{1,128}")
-# Names and headers beyond this length are wrong in any case; SageMaker takes 1,024 bytes of attributes.
+# Longer names and headers are wrong in any case; SageMaker accepts 1,024 bytes of attributes.
 _MAX_NAME, _MAX_HEADER = 256, 64
 # SageMaker's API requires a body; the attribute modelstacks-body=none tells the server that there was none.
 _NO_BODY = b"{}"
@@ -83,10 +83,10 @@ SERVICE = "sagemaker-runtime"
 
 
 class OneService(Loader):  # type: ignore[misc]  # botocore is untyped
-    """botocore's descriptions of services, of which one is wanted: no look into the other folders."""
+    """Loads the description of one service, without searching botocore's folders for the others."""
 
     def list_available_services(self, type_name: str) -> list[str]:  # noqa: ARG002  botocore's signature
-        """The services that there are."""
+        """The one service."""
         return [SERVICE]
 
 
@@ -188,11 +188,11 @@ class Invoker:
 def _path(event: Event) -> str:
     """The contract's path that was asked for, percent-encoded: it can end no attribute and begin no other.
 
-    From the resource, not from the event's own path, in front of which a custom domain puts its base path.
+    It is built from the resource, since a custom domain puts its base path before the event's own path.
     """
     path = str(event["resource"])
     for name, value in (event.get("pathParameters") or {}).items():
-        # Whether API Gateway decodes parameters is not documented: from either form comes the same.
+        # Whether API Gateway decodes parameters is not documented: both forms give the same result.
         text = quote(unquote(value), safe="")
         if len(text) > _MAX_NAME:
             raise Problem(404, "Not Found", f"there is no {name} {text[:_MAX_NAME]}...")
@@ -201,7 +201,7 @@ def _path(event: Event) -> str:
 
 
 def _ascii(value: str) -> str:
-    """A media type as SageMaker takes it. One that this changes is none that the model server knows."""
+    """A media type in the characters that SageMaker accepts; the model server knows none with others."""
     return value.encode("ascii", "replace").decode()[:_MAX_NAME]
 
 
@@ -220,8 +220,7 @@ def _body(event: Event, limit: int) -> bytes:
     return body
 
 
-# SageMaker's own refusals: code, or status -> (status, title, detail). What is not here is a fault of the
-# service: 502.
+# SageMaker's own refusals: code, or status -> (status, title, detail). Any other is a fault of the service.
 _THROTTLED = (429, "Too Many Requests", "the endpoint is throttled; try again")
 _NO_CAPACITY = (503, "Service Unavailable", "the endpoint has no free capacity; try again")
 _REFUSALS: dict[str | int, tuple[int, str, str]] = {
@@ -253,7 +252,7 @@ def _refused(error: ClientError, request_id: str) -> Answer:
 
 
 def _passed_on(status: int, message: str, request_id: str) -> Answer:
-    """The model server's own error. SageMaker keeps its body and loses its headers."""
+    """The model server's own error: SageMaker keeps its body and drops its headers."""
     headers = {"Content-Type": "text/plain; charset=utf-8", "X-Request-Id": request_id}
     with suppress(ValueError):
         document = json.loads(message)
@@ -297,10 +296,10 @@ def _answer(status: int, body: bytes, headers: dict[str, str]) -> Answer:
             "Unprocessable Content",
             f"the answer has {len(body)} bytes, more than Lambda can return; send fewer rows at once",
         )
-    # Always base64: API Gateway takes it off again, and bytes stay bytes.
+    # Always base64, which API Gateway decodes, so that any bytes are returned unchanged.
     return {"statusCode": status, "headers": headers, "body": encoded, "isBase64Encoded": True}
 
 
 _environment = Environment.read(os.environ)
-# Made once, at cold start, where Lambda lends a whole CPU.
+# Created once, at cold start, when Lambda provides a whole CPU.
 handle = Invoker(_environment, make_client(_environment))

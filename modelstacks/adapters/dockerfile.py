@@ -1,8 +1,7 @@
-"""Dockerfiles: read one, and say what building it with given arguments comes to. Pure.
+"""Reads a Dockerfile and works out what building it with given arguments would produce. Pure.
 
-Only as much as an image needs that is a Python environment: a final stage whose programs come from one
-installation
-script. What cannot be told apart from that is refused by name, never skipped in silence.
+It supports images that are a Python environment: a final stage whose programs are installed by one script.
+Everything else is refused by name, never skipped.
 """
 
 from __future__ import annotations
@@ -17,8 +16,7 @@ from modelstacks.core.errors import UsageError
 
 __all__ = ["Installation", "Recipe", "read"]
 
-#: Programs of RUN that arrange the image's operating system: the machine that stands for it is arranged
-#: already.
+#: Programs of RUN that set up the image's operating system, which has no counterpart on this machine.
 _OPERATING_SYSTEM = frozenset(
     {
         "apt-get",
@@ -55,7 +53,7 @@ class Installation:
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """What an image is made of and how it starts."""
+    """What an image consists of and how it starts."""
 
     installation: Installation
     copied: tuple[str, ...]  # paths of the build context that the image is made from
@@ -93,14 +91,14 @@ def read(text: str, arguments: Mapping[str, str], name: str = "Dockerfile") -> R
             return _VARIABLE.sub(lambda m: known.get(m[1] or m[3], m[2] or ""), words)
 
         match instruction:
-            case "FROM":
+            case "FROM":  # a new stage starts from its own base
                 env, entrypoint, cmd, port, user = (
                     {},
                     (),
                     (),
                     None,
                     "",
-                )  # a new stage starts from its own base
+                )
             case "ARG":
                 variable, _, default = rest.partition("=")
                 known[variable] = arguments.get(

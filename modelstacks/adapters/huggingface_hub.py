@@ -18,9 +18,9 @@ PUBLIC_ENDPOINT = "https://huggingface.co"
 
 
 class HuggingFaceHub:
-    """Looks repositories up and fetches files of one commit, by way of the Hub's cache on this machine.
+    """Looks up repositories and downloads files of one commit through the Hub's cache on this machine.
 
-    A token that is not given is the one that huggingface_hub finds: HF_TOKEN, or that of `hf auth login`.
+    Without a token, huggingface_hub's own is used: HF_TOKEN, or the one that `hf auth login` saved.
     """
 
     def __init__(self, endpoint: str = "", cache: Path | None = None) -> None:
@@ -57,7 +57,7 @@ class HuggingFaceHub:
         )
 
     def download(self, id: str, commit: str, path: str, destination: Path, token: str | None) -> None:  # noqa: A002
-        """Fetch one file of one commit. A download that breaks off is taken up again where it stopped."""
+        """Download one file of one commit. An interrupted download is resumed."""
         hub = _library()
         with self._errors(id, commit):
             cached = hub.hf_hub_download(
@@ -67,13 +67,14 @@ class HuggingFaceHub:
         destination.unlink(missing_ok=True)
         real = Path(cached).resolve()
         try:
-            destination.hardlink_to(real)  # weights are large; the copy would be read once and thrown away
+            # Weights are large, and a copy would be read only once.
+            destination.hardlink_to(real)
         except OSError:  # another disk, or one without links
             shutil.copyfile(real, destination)
 
     @contextmanager
     def _errors(self, id: str, revision: str) -> Iterator[None]:  # noqa: A002
-        """huggingface_hub's many ways to fail, in a user's words. None of them repeats the token."""
+        """Turns huggingface_hub's errors into ours. No message repeats the token."""
         from huggingface_hub import errors
 
         page = f"{self.endpoint}/{id}"
@@ -81,14 +82,14 @@ class HuggingFaceHub:
             yield
         except errors.GatedRepoError:
             raise UsageError(
-                f"{id} is gated, and the hub does not let this token (or no token) at its files",
-                fix=f"accept its terms at {page}, then give a token that may read it: "
+                f"{id} is gated, and this token (or none) has no access to the repository's files",
+                fix=f"accept its terms at {page}, then use a token with read access: "
                 "model.token: {secret: NAME} in the spec, or HF_TOKEN",
             ) from None
         except errors.RepositoryNotFoundError:
             raise UsageError(
                 f"there is no model {id} at {self.endpoint}, or it is private",
-                fix="check model.id; a private one wants a token: model.token: {secret: NAME}, or HF_TOKEN",
+                fix="check model.id; a private model needs a token: model.token: {secret: NAME}, or HF_TOKEN",
             ) from None
         except errors.RevisionNotFoundError:
             raise UsageError(
@@ -102,14 +103,14 @@ class HuggingFaceHub:
             status = error.response.status_code
             if status in (401, 403):
                 raise UsageError(
-                    f"the hub refuses the token for {id} ({status})",
-                    fix=f"renew it at {self.endpoint}/settings/tokens, with the right to read this model",
+                    f"the hub refused the token for {id} ({status})",
+                    fix=f"renew it at {self.endpoint}/settings/tokens, with read access to this model",
                 ) from None
             raise EnvironmentFault(
                 f"the hub at {self.endpoint} answered {status} for {id}", fix="try again later"
             ) from None
         except errors.HFValidationError as error:
-            raise UsageError(f"the hub cannot have such a model: {_first_line(error)}") from None
+            raise UsageError(f"not a valid model id for a hub: {_first_line(error)}") from None
         except Exception as error:
             if isinstance(error, OSError | errors.OfflineModeIsEnabled) or _is_transport_error(error):
                 raise self._unreachable(error) from None
@@ -123,7 +124,7 @@ class HuggingFaceHub:
 
 
 def _library() -> Any:
-    """huggingface_hub, without its progress bars: what a user reads is ours."""
+    """huggingface_hub without its progress bars, which would interfere with our own output."""
     import huggingface_hub
     from huggingface_hub.utils.tqdm import disable_progress_bars
 
@@ -132,7 +133,7 @@ def _library() -> Any:
 
 
 def _license(info: Any) -> str | None:
-    """The card's licence; a card may name several, of which none can be taken for granted."""
+    """The licence that the card states; None where it names several."""
     named = info.card_data.get("license") if info.card_data else None
     if named is None:
         named = next(
@@ -142,7 +143,7 @@ def _license(info: Any) -> str | None:
 
 
 def _is_transport_error(error: Exception) -> bool:
-    """Whether it comes from the HTTP library below, which is httpx under one name or another."""
+    """Whether the error comes from the HTTP library that huggingface_hub uses."""
     return any(kind.__name__ in ("TransportError", "HTTPError") for kind in type(error).__mro__)
 
 

@@ -1,6 +1,6 @@
 """The ObjectStore port: S3 through boto3.
 
-AWS_ENDPOINT_URL, profiles and roles count as they do for the AWS CLI.
+AWS_ENDPOINT_URL, profiles and roles have the same meaning as for the AWS CLI.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ __all__ = ["S3ObjectStore", "aws_errors"]
 
 
 class S3ObjectStore:
-    """Lists and fetches versions of objects; makes its client when it is first asked."""
+    """Lists and downloads versions of objects; creates its client on first use."""
 
     @cached_property
     def _client(self) -> Any:
@@ -51,7 +51,7 @@ class S3ObjectStore:
 
 @contextmanager
 def aws_errors(what: str) -> Iterator[None]:
-    """boto3's many ways to fail, as one EnvironmentFault that says what was tried and what AWS said."""
+    """Turns boto3's errors into an EnvironmentFault with what was attempted and AWS's reason."""
     import boto3.exceptions
     from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError, NoRegionError
 
@@ -59,7 +59,7 @@ def aws_errors(what: str) -> Iterator[None]:
         yield
     except NoCredentialsError:
         raise EnvironmentFault(
-            f"{what}: there are no AWS credentials", fix="aws configure, or aws sso login"
+            f"{what}: no AWS credentials were found", fix="aws configure, or aws sso login"
         ) from None
     except NoRegionError:
         raise EnvironmentFault(f"{what}: no AWS region is set", fix="export AWS_REGION=eu-west-1") from None

@@ -1,8 +1,8 @@
 """Looks for hidden code in pickles, without running any of it.
 
-Two opinions are asked for. Ours is an allow-list: everything that the pickle would import and call must be
-what models are made of, used as models use it. Picklescan's is a list of known weapons. What cannot be
-followed to its end is reported too, since code could come after the point where the reading stopped.
+Two checks are made. Ours is an allow-list: everything that the pickle would import and call must be part of
+models, and used as models use it. Picklescan's is a list of known attacks. A pickle that cannot be followed
+to its end is reported too, since code could come after the point where reading stopped.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def _scan(content: IO[bytes], path: str) -> list[str]:
             start = stream.content.tell()
             found = _judge(stream)
             stream.content.seek(start)
-            found |= _known_weapons(stream)
+            found |= _known_attacks(stream)
             findings += [f"{stream.name} {finding}" for finding in sorted(found)]
     except SuspectError as error:
         findings.append(f"{path} {error}")
@@ -45,7 +45,7 @@ def _scan(content: IO[bytes], path: str) -> list[str]:
 
 
 def _judge(stream: Stream) -> set[str]:
-    """What the pickles of a stream would do; they follow one another to the very end of it."""
+    """What the pickles of a stream would do; they must fill it to its end."""
     findings: set[str] = set()
     number = 0
     while not findings and number < stream.most and (stream.left() or not number):
@@ -54,7 +54,7 @@ def _judge(stream: Stream) -> set[str]:
             said, has_arrays = follow(stream, stream.loader)
         except MalformedError as error:
             findings.add(
-                f"has {stream.size - start} bytes behind its end that are no pickle"
+                f"has {stream.size - start} bytes after its end that are not a pickle"
                 if number
                 else f"cannot be read to its end ({error})"
             )
@@ -67,10 +67,10 @@ def _judge(stream: Stream) -> set[str]:
 
 
 def _as_plain_pickle(stream: Stream, start: int) -> set[str]:
-    """What pickle.load, as a script may call it, would do: raw arrays to joblib are instructions to it.
+    """What pickle.load would do if a script called it: joblib's raw arrays are instructions to it.
 
-    It is followed up to the first array of objects: that is a pickle of its own to joblib, and read on with
-    the wrong memo by others, so that names come out which nobody wrote.
+    It is followed up to the first array of objects. joblib reads that as a pickle of its own; other readers
+    continue with the wrong memo and find names that nobody wrote.
     """
     end = stream.content.tell()
     stream.content.seek(start)
@@ -82,7 +82,7 @@ def _as_plain_pickle(stream: Stream, start: int) -> set[str]:
     return {finding for finding in said if finding.startswith(("imports ", "calls "))}
 
 
-def _known_weapons(stream: Stream) -> set[str]:
+def _known_attacks(stream: Stream) -> set[str]:
     from picklescan import scanner
 
     # It logs each finding, which is reported here.

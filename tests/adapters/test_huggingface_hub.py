@@ -138,7 +138,7 @@ def test_a_token_opens_a_gated_model(
 
 def test_no_error_repeats_the_token(hub: LocalHub, adapter: HuggingFaceHub) -> None:
     hub.add(ID, MODEL)
-    with pytest.raises(ModelstacksError, match="refuses the token") as caught:
+    with pytest.raises(ModelstacksError, match="refused the token") as caught:
         adapter.model(ID, "main", "hf_secret_and_wrong")
     assert "hf_secret_and_wrong" not in str(caught.value)
 

@@ -86,7 +86,7 @@ def test_without_credentials_the_fix_is_named(monkeypatch: pytest.MonkeyPatch, t
     monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-west-1")
     boto3.DEFAULT_SESSION = None
     with pytest.raises(
-        EnvironmentFault, match="there are no AWS credentials; fix: aws configure, or aws sso login"
+        EnvironmentFault, match="no AWS credentials were found; fix: aws configure, or aws sso login"
     ):
         S3ObjectStore().list("models", "")
 

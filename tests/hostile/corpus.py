@@ -670,19 +670,19 @@ def readers() -> Iterator[Case]:
     contents: dict[str, tuple[Callable[[Kit], bytes], str]] = {
         "zip-behind-benign": (
             lambda kit: benign + zipped({"m.pkl": exec_of(kit)}),
-            "behind its end that are no pickle",
+            "after its end that are not a pickle",
         ),
-        "garbage-behind": (lambda _: benign + b"garbage", "behind its end"),
+        "garbage-behind": (lambda _: benign + b"garbage", "after its end"),
         "compressed-twice": (
             lambda kit: zlib.compress(benign) + zlib.compress(exec_of(kit)),
-            "behind the end of its compressed",
+            "bytes after the end of its compressed",
         ),
         "pickle-behind-compressed": (
             lambda kit: gzip.compress(benign) + exec_of(kit),
-            "behind the end of its compressed",
+            "bytes after the end of its compressed",
         ),
         "zip-name-twice": (doubled, "lists a member twice"),
-        "zip-comment": (lambda kit: one[:-2] + struct.pack("<H", 4) + b"note", "behind its end"),
+        "zip-comment": (lambda kit: one[:-2] + struct.pack("<H", 4) + b"note", "after its end"),
         "zip-trailing": (lambda kit: one + exec_of(kit), "zip archive"),
         "torch-with-code": (
             lambda kit: zipped({"m/data.pkl": benign, "m/code/evil.py": kit.code.encode()}),
@@ -699,7 +699,7 @@ def readers() -> Iterator[Case]:
         ),
         "seven-zip": (lambda kit: b"7z\xbc\xaf\x27\x1c" + exec_of(kit), "cannot be read to its end"),
         "torch-tar": (lambda kit: gzip.decompress(tar_of({"pickle": exec_of(kit)})), "is a tar archive"),
-        "zip-depth": (lambda kit: nested(exec_of(kit), 6), "archives within archives"),
+        "zip-depth": (lambda kit: nested(exec_of(kit), 6), "archives nested"),
         "bomb": (lambda _: zlib.compress(bytes(100 << 20), 9), "decompression bomb"),
         "zip-bomb": (
             lambda _: zipped({"m.pkl": bytes(100 << 20)}, zipfile.ZIP_DEFLATED),
@@ -785,23 +785,29 @@ def uses() -> Iterator[Case]:
         ),
         "class-attributes": (
             lambda _: b"\x80\x04" + svc + b"N}" + text("predict") + svc + b"s\x86b.",
-            "sets the state of what is no new object",
+            "sets the state of something that is not a new object",
         ),
         "state-twice": (
             lambda _: b"\x80\x04" + svc + b")\x81}" + text("__setstate__") + svc + b"sb}b.",
-            "sets the state of what is no new object",
+            "sets the state of something that is not a new object",
         ),
         "append-of-an-object": (
             lambda _: b"\x80\x04" + svc + b")\x81}" + text("append") + svc + b"sbK\x01a.",
-            "fills what is no container",
+            "adds items to something that is not a container",
         ),
         "item-of-an-object": (
             lambda _: b"\x80\x04" + svc + b")\x81K\x01K\x02s.",
-            "fills what is no container",
+            "adds items to something that is not a container",
         ),
-        "call-of-a-result": (lambda _: b"\x80\x04" + svc + b")\x81)R.", "calls what it has made itself"),
-        "codec": (lambda _: call("_codecs", "encode", "x", "zip"), "calls _codecs.encode as no model does"),
-        "dtype-of-a-list": (lambda _: call("numpy", "dtype", "O,f8"), "calls numpy.dtype as no model does"),
+        "call-of-a-result": (lambda _: b"\x80\x04" + svc + b")\x81)R.", "calls an object that it created"),
+        "codec": (
+            lambda _: call("_codecs", "encode", "x", "zip"),
+            "calls _codecs.encode in a way that no model does",
+        ),
+        "dtype-of-a-list": (
+            lambda _: call("numpy", "dtype", "O,f8"),
+            "calls numpy.dtype in a way that no model does",
+        ),
         "ufunc-called": (lambda _: call("numpy", "log1p", "x"), "calls numpy.log1p"),
         "dotted-name": (lambda _: call("sklearn.utils", "os.system", "x"), "imports sklearn.utils.os.system"),
         "imported-by-the-library": (
@@ -816,7 +822,7 @@ def uses() -> Iterator[Case]:
                 + glob("builtins", "list")
                 + b"\x86R."
             ),
-            "as no model does",
+            "in a way that no model does",
         ),
         "through-the-memo": (
             lambda _: b"\x80\x04" + text("os") + b"\x94" + text("system") + b"\x940h\0h\x01\x93.",

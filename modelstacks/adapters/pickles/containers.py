@@ -1,9 +1,9 @@
-"""Finds the pickles in a file, by content and as the loaders do.
+"""Finds the pickles in a file by its content, as the loaders do.
 
-joblib.load looks at the first bytes for a compressor, and reads a pickle in everything else: never a zip.
-torch.load takes a file that begins as a zip for one, whatever comes before or behind in others. numpy.load
-reads a pickle behind a header that names objects. A file that two readers would take for different things,
-such as a zip appended to a pickle, is none that a library writes, and is refused.
+joblib.load detects a compressor by the first bytes and reads everything else as a pickle, never as a zip.
+torch.load treats a file that begins like a zip as a zip. numpy.load reads a pickle after a header that names
+objects. No library writes a file that two readers would read differently, such as a zip appended to a
+pickle; such files are refused.
 """
 
 from __future__ import annotations
@@ -52,12 +52,12 @@ _TORCH_MEMBER = re.compile(
 
 
 class SuspectError(ValueError):
-    """The file is made as no library makes it; the message continues the file's name."""
+    """No library writes a file like this; the message continues the file's name."""
 
 
 @dataclass
 class Stream:
-    """Bytes that a loader reads as pickles, one after the other."""
+    """Bytes that a loader reads as consecutive pickles."""
 
     name: str
     content: IO[bytes]
@@ -82,7 +82,7 @@ def streams(content: IO[bytes], name: str, depth: int = 0) -> Iterator[Stream]:
     """The streams of pickles in a file.
 
     Raises:
-        SuspectError: it is made as no library makes it.
+        SuspectError: no library writes such a file.
         UsageError: it is damaged, or would unpack to far more than a model.
     """
     size = content.seek(0, 2)
@@ -96,7 +96,7 @@ def streams(content: IO[bytes], name: str, depth: int = 0) -> Iterator[Stream]:
     elif head.startswith(b"ZF"):
         raise SuspectError("was written by joblib before 0.10, and is not followed; save the model again")
     elif head.startswith(b"\x04\x22\x4d\x18"):
-        raise SuspectError("is compressed with lz4, which the image cannot read")
+        raise SuspectError("is compressed with lz4, which the serving image cannot read")
     elif head[257:262] == b"ustar":
         raise SuspectError("is a tar archive, as torch wrote before 0.1.10; save the model again")
     elif (inflate := _inflater(head)) is not None:
@@ -109,7 +109,7 @@ def streams(content: IO[bytes], name: str, depth: int = 0) -> Iterator[Stream]:
 
 
 def _inflater(head: bytes) -> Any:
-    """The decompressor that joblib would choose, by the same first bytes, or None."""
+    """The decompressor that joblib chooses for these first bytes, or None."""
     choices: tuple[tuple[bytes, Callable[[], Any]], ...] = (
         (b"\x78", zlib.decompressobj),
         (b"\x1f\x8b", lambda: zlib.decompressobj(31)),
@@ -121,7 +121,7 @@ def _inflater(head: bytes) -> Any:
 
 
 def _inflated(content: IO[bytes], inflate: Any, packed: int, name: str) -> tuple[IO[bytes], int]:
-    """What a compressed file holds, in a temporary file, and its length."""
+    """The decompressed content in a temporary file, and its length."""
     out = tempfile.SpooledTemporaryFile(_IN_MEMORY)  # noqa: SIM115  the stream that is yielded has it
     length = 0
     try:
@@ -132,7 +132,7 @@ def _inflated(content: IO[bytes], inflate: Any, packed: int, name: str) -> tuple
     except (OSError, EOFError, zlib.error, lzma.LZMAError) as error:
         raise UsageError(f"{name}: the compressed pickle is damaged: {error}") from None
     if inflate.unused_data or content.read(1):
-        raise SuspectError("has something behind the end of its compressed data")
+        raise SuspectError("has bytes after the end of its compressed data")
     out.seek(0)
     return out, length
 
@@ -157,7 +157,7 @@ def _bound(name: str, size: int, packed: int) -> None:
 
 
 def _in_npy(content: IO[bytes], name: str, size: int) -> Iterator[Stream]:
-    """numpy.load reads a pickle behind the header of an array of objects, and raw bytes otherwise."""
+    """The pickle after the header of an array of objects; other arrays are raw bytes."""
     version = content.read(8)[6:7]
     length = int.from_bytes(content.read(2 if version == b"\x01" else 4), "little")
     if length > _LONGEST_NPY_HEADER:
@@ -183,7 +183,7 @@ def _names_objects(descr: object) -> bool:
 
 def _in_zip(content: IO[bytes], name: str, size: int, depth: int) -> Iterator[Stream]:
     if depth == DEEPEST:
-        raise SuspectError(f"has archives within archives, more than {DEEPEST} deep")
+        raise SuspectError(f"has archives nested more than {DEEPEST} deep")
     try:
         with zipfile.ZipFile(content) as archive:
             members = _plain_members(archive, content, size)
@@ -204,7 +204,7 @@ def _in_zip(content: IO[bytes], name: str, size: int, depth: int) -> Iterator[St
 def _member(
     archive: zipfile.ZipFile, member: zipfile.ZipInfo, name: str, depth: int, *, torch: bool
 ) -> Iterator[Stream]:
-    """The streams in one member, if it is anything that a loader would take for a pickle."""
+    """The streams in one member that a loader could read as a pickle."""
     _bound(name, member.file_size, member.compress_size)
     out = tempfile.SpooledTemporaryFile(_IN_MEMORY)  # noqa: SIM115  the stream that is yielded has it
     with archive.open(member) as packed:
@@ -221,7 +221,7 @@ def _member(
 
 
 def _plain_members(archive: zipfile.ZipFile, content: IO[bytes], size: int) -> list[zipfile.ZipInfo]:
-    """The members, of an archive that every reader sees alike: nothing before, between or behind them."""
+    """The members of an archive that all readers read alike: no bytes before, between or after them."""
     members = archive.infolist()
     if len(members) > MOST_MEMBERS:
         raise SuspectError(f"is a zip archive of more than {MOST_MEMBERS} members")
@@ -232,17 +232,17 @@ def _plain_members(archive: zipfile.ZipFile, content: IO[bytes], size: int) -> l
     content.seek(max(0, size - 22))
     end = content.read(22)
     if not end.startswith(_ZIP_END) or end[20:] != b"\0\0" or archive.comment:
-        raise SuspectError("is a zip archive with something behind its end")
+        raise SuspectError("is a zip archive with bytes after its end")
     places = sorted((member.header_offset, member.compress_size) for member in members)
     if places and places[0][0] != 0:
-        raise SuspectError("is a zip archive with something before its first member")
+        raise SuspectError("is a zip archive with bytes before its first member")
     if any(start + 30 + packed > after for (start, packed), (after, _) in pairwise(places)):
         raise SuspectError("is a zip archive whose members overlap")
     return members
 
 
 def _check_skops(archive: zipfile.ZipFile) -> None:
-    """A skops file imports what its schema names, and makes or calls it."""
+    """Check the names in a skops file's schema: skops imports them, and calls or instantiates them."""
     with archive.open(SCHEMA) as schema:
         named = sorted(schema_types(schema))
     strange = [name for name in named if not uses(name) and not is_library_type(*name)]
@@ -254,6 +254,6 @@ def _check_torch(members: list[zipfile.ZipInfo]) -> None:
     names = [member.filename for member in members]
     strange = [name for name in names if not _TORCH_MEMBER.fullmatch(name)]
     if strange:
-        raise SuspectError(f"holds {ascii(strange[0])[:80]}, which torch.save does not write")
+        raise SuspectError(f"contains {ascii(strange[0])[:80]}, which torch.save does not write")
     if len({name.split("/")[0] for name in names}) != 1:
-        raise SuspectError("holds two archives of torch.save in one")
+        raise SuspectError("contains two torch.save archives")

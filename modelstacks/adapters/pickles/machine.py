@@ -1,10 +1,10 @@
-"""Follows the instructions of a pickle as an unpickler would, and makes nothing of what they name.
+"""Follows the instructions of a pickle as an unpickler would, without importing or calling anything.
 
-The unpickler that Python itself has in Python is the base, since joblib's is made of it too: frames, the memo
-and where the next instruction begins are then the same. Each instruction that would import, call or fill
-something is replaced; what stands for the result is inert. What the policy does not allow is a finding, and
-so is each way of building an array that joblib does not use: an array's raw bytes are in the middle of the
-stream, and whoever is wrong about where they end reads other instructions than the loader.
+The base is Python's own pure-Python unpickler, on which joblib's is built too, so that frames, the memo and
+the position of the next instruction are the same. Each instruction that would import, call or fill something
+is replaced, and its result is an inert placeholder. What the policy does not allow is a finding, and so is
+each way of building an array that joblib does not use: an array's raw bytes are in the middle of the stream,
+and a reader that is wrong about where they end reads other instructions than the loader does.
 """
 
 from __future__ import annotations
@@ -73,14 +73,14 @@ class _Made:
 
 @dataclass(eq=False)
 class _Unknown:
-    """A value that is only carried about: a set, a mapping with keys that are no plain values."""
+    """A value that is not examined: a set, or a mapping whose keys are not plain values."""
 
     kind: str = ""
 
 
 @dataclass
 class _Findings:
-    """What a stream does that no model needs, in words."""
+    """What a stream does that no model needs."""
 
     imports: set[Name] = field(default_factory=set)
     others: set[str] = field(default_factory=set)
@@ -198,7 +198,7 @@ class _Machine(_Unpickler):  # type: ignore[misc]
 
     def _called(self, function: Any, arguments: Any) -> Any:
         if not isinstance(function, _Global) or not isinstance(arguments, tuple):
-            self._find("calls what it has made itself")
+            self._find("calls an object that it created")
             return _Unknown()
         self._hold(arguments)
         name = function.name
@@ -208,12 +208,12 @@ class _Machine(_Unpickler):  # type: ignore[misc]
         if "call" not in allowed and allowed:
             self._find(f"calls {shown(name)}")
         elif not _ARGUMENTS.get(name, _anything)(arguments):
-            self._find(f"calls {shown(name)} as no model does")
+            self._find(f"calls {shown(name)} in a way that no model does")
         return _Made(name, arguments)
 
     def _new(self, kind: Any, arguments: Any, keywords: Any) -> Any:
         if not isinstance(kind, _Global):
-            self._find("calls what it has made itself")
+            self._find("calls an object that it created")
             return _Unknown()
         if kind.name == ARRAY_WRAPPER:
             if arguments != () or keywords != {}:
@@ -231,13 +231,13 @@ class _Machine(_Unpickler):  # type: ignore[misc]
     def _reconstructed(self, arguments: tuple[Any, ...]) -> Any:
         """copyreg._reconstructor(class, base, state): how protocols 0 and 1 make an object."""
         if len(arguments) != 3 or not all(isinstance(kind, _Global) for kind in arguments[:2]):
-            self._find("calls copyreg._reconstructor as no model does")
+            self._find("calls copyreg._reconstructor in a way that no model does")
             return _Unknown()
         kind, base, state = arguments
         if base.name == ("builtins", "object") and state is None:
             return self._new(kind, (), {})
         if base.name not in {("builtins", name) for name in ("dict", "list", "set", "tuple", "float", "int")}:
-            self._find("calls copyreg._reconstructor as no model does")
+            self._find("calls copyreg._reconstructor in a way that no model does")
         return self._new(kind, (), {})
 
     # What fills something.
@@ -248,7 +248,7 @@ class _Machine(_Unpickler):  # type: ignore[misc]
         self._hold([state])
         made = self.stack[-1]
         if not isinstance(made, _Made) or made.built or not made.takes_state:
-            self._find("sets the state of what is no new object")
+            self._find("sets the state of something that is not a new object")
             return
         made.state, made.built = state, True
         if made.of == ("numpy", "dtype"):
@@ -275,7 +275,7 @@ class _Machine(_Unpickler):  # type: ignore[misc]
         if isinstance(target, list):
             target.extend(items)
         elif not _is_container(target):
-            self._find("fills what is no container")
+            self._find("adds items to something that is not a container")
 
     @_on(pickle.SETITEM)
     def load_setitem(self) -> None:
@@ -292,7 +292,7 @@ class _Machine(_Unpickler):  # type: ignore[misc]
         if isinstance(target, dict):
             target.update(_pairs(items))
         elif not _is_container(target):
-            self._find("fills what is no container")
+            self._find("adds items to something that is not a container")
 
     @_on(pickle.DICT)
     def load_dict(self) -> None:

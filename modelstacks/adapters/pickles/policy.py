@@ -1,14 +1,14 @@
 """What pickles of models may name, and what they may do with it.
 
-An import alone is not harmless, and neither is a call: `FortranFile(path, "w")` is a class with a capital
-letter that empties a file, and a SciPy distribution compiles a text that it finds in its state. So a name is
-allowed for one of three uses, the least that real models need:
+Neither imports nor calls are harmless by themselves: calling the class `FortranFile` with a path empties that
+file, and a SciPy distribution compiles text that it finds in its state. So each name is allowed for one of
+three uses, the least that real models need:
 
     value   named, as an estimator's parameter is (`f_classif`, `numpy.float64`); never called by the pickle
     new     a class that is made empty (`object.__new__`) and then given its state, as pickle itself does
     call    a function or an extension's class that is called with arguments, and harmless with any
 
-Everything else is refused. A test goes through the installed libraries and looks at what each rule lets in.
+Everything else is refused. A test walks through the installed libraries and checks what each rule allows.
 """
 
 from __future__ import annotations
@@ -107,7 +107,7 @@ _RULES: Final[tuple[tuple[re.Pattern[str], re.Pattern[str], frozenset[Use]], ...
 
 
 def uses(name: Name) -> frozenset[Use]:
-    """What a pickle may do with a class or function; nothing where it must not even name it."""
+    """What a pickle may do with a class or function; empty where it may not even name it."""
     module, what = current(name)
     if module.startswith("sklearn.") and (_NO_MODEL.search(module) or _NO_CLASS.fullmatch(what)):
         return _NOTHING
@@ -122,11 +122,11 @@ def uses(name: Name) -> frozenset[Use]:
 
 
 def current(name: Name) -> Name:
-    """A name as today's Python and numpy have it."""
+    """The name in today's Python and numpy of something that has been renamed."""
     module, what = name
     return _RENAMED.get(module, module).replace("numpy.core.", "numpy._core."), what
 
 
 def shown(name: Name) -> str:
-    """A name for a message: the pickle chose it, so it may hold anything."""
+    """A name made safe for a message: the pickle's author chose it."""
     return ascii(f"{name[0]}.{name[1]}")[1:-1][:160]
