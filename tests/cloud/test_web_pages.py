@@ -181,7 +181,11 @@ class TestTheAccountsEndpoint:
 
     @pytest.mark.parametrize(
         "path",
-        ["/moto-api/reset", "/_modelstacks/access-key?id=AKIA", "/_modelstacks/function-code/x/us-east-1/f"],
+        [
+            "/moto-api/reset",
+            "/_modelstacks/access-key?id=AKIA",
+            "/_modelstacks/open/function-code/x/us-east-1/f",
+        ],
     )
     def test_has_no_side_entrance(self, state: State, path: str) -> None:
         status, _, body = ask(state.endpoint_url, "POST" if "reset" in path else "GET", path)

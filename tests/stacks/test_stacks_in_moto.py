@@ -23,7 +23,7 @@ ASSETS = f"cdk-hnb659fds-assets-{ACCOUNT}-{REGION}"
 @contextmanager
 def succeeding_custom_resources() -> Iterator[None]:
     """What a data plane does: here no function runs, and every custom resource succeeds."""
-    from modelstacks.cloud.cloudformation.custom_resources import custom_resources
+    from modelstacks.cloud.services.cloudformation.custom_resources import custom_resources
 
     over = threading.Event()
 
@@ -42,9 +42,7 @@ def succeeding_custom_resources() -> Iterator[None]:
 @pytest.fixture(scope="module")
 def aws(assembly: Path) -> Iterator[None]:
     """An account with the bootstrap's bucket and both stacks."""
-    from modelstacks.cloud.account import patching
-    from modelstacks.cloud.cloudformation import backend
-    from modelstacks.cloud.cloudformation.resource import emulated_types
+    from modelstacks.cloud.account import additions
 
     with pytest.MonkeyPatch.context() as patch, mock_aws(), succeeding_custom_resources():
         for name in ("AWS_ENDPOINT_URL", "AWS_PROFILE"):
@@ -55,9 +53,7 @@ def aws(assembly: Path) -> Iterator[None]:
             "AWS_DEFAULT_REGION": REGION,
         }.items():
             patch.setenv(name, value)
-        backend.install()
-        patching.install()
-        emulated_types()
+        additions.install()
         boto3.client("ssm").put_parameter(Name="/cdk-bootstrap/hnb659fds/version", Value="30", Type="String")
         s3 = boto3.client("s3")
         s3.create_bucket(Bucket=ASSETS)

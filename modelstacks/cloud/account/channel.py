@@ -1,10 +1,8 @@
-"""The channel between the control plane and the data plane.
+"""The channel between the account's server and the data plane.
 
-The control plane announces that the account has changed; the data plane waits for that, reads the account
-back through boto3, and reports how services and endpoints fare. A report becomes what DescribeServices and
-DescribeEndpoint answer, and CloudFormation decides by these answers, as it does in AWS.
-
-What custom resources ask of their functions goes beside it (custom_resources.py).
+The server announces that the account has changed. The data plane waits for that, reads the account back
+through boto3, and reports on what it runs. A report becomes the answer of the service's own Describe call,
+and CloudFormation decides by these answers, as it does in AWS.
 
 Until a data plane has reported for the first time, nothing is waited for: every workload is stable at once.
 """
@@ -20,14 +18,15 @@ __all__ = ["CHANNEL", "Channel", "Report"]
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """How one service or endpoint fares.
+    """How one workload is doing.
 
-    `generation` is what it is about: the id of the service's deployment, the name of the endpoint's config. A
-    report about anything else than the current one is ignored. `revision` is what runs after a failure: the
-    task definition that a service was rolled back to, empty where it was not.
+    `kind` selects the service that takes the report over: one of those that a service's ADDITIONS.hears
+    declares. `generation` identifies what the report is about, for example the id of a service's deployment
+    or the name of an endpoint's config; a report about another one than the current is ignored. `revision` is
+    what runs after a failure: the task definition that a service was rolled back to, empty without one.
     """
 
-    kind: Literal["ecs-service", "sagemaker-endpoint"]
+    kind: str
     arn: str
     generation: str
     state: Literal["starting", "stable", "failed"]
@@ -37,7 +36,7 @@ class Report:
 
 
 class Channel:
-    """Counts what was announced and what was reported, and lets threads wait for the next."""
+    """Counts announcements and reports, and lets threads wait for the next one."""
 
     def __init__(self) -> None:
         self._condition = threading.Condition()

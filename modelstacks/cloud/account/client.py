@@ -22,12 +22,12 @@ from modelstacks.core.errors import EnvironmentFault
 if TYPE_CHECKING:
     from modelstacks.cloud.account.credentials import AccessKey
 
-__all__ = ["CODE_PATH", "ENDPOINT", "Connection", "Unemulated"]
+__all__ = ["ENDPOINT", "OPEN_PATH", "Connection", "Unemulated"]
 
 #: What the clients of the socket give as `endpoint_url`: moto reads S3's buckets from a host under localhost.
 ENDPOINT = "http://localhost"
-#: Where the code of Lambda functions is; what follows it in a path cannot be guessed.
-CODE_PATH = "/_modelstacks/function-code/"
+#: The front door passes a GET of a path below this one on without a signature: the path itself is a secret.
+OPEN_PATH = "/_modelstacks/open/"
 #: Stack operations finish before they are answered.
 READ_SECONDS = 300.0
 

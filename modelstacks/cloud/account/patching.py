@@ -1,8 +1,7 @@
-"""Where moto's service APIs forget what they were told, refuse what AWS allows, or accept what AWS refuses.
+"""How a service's patches.py changes moto: a function that runs before or after one of moto's actions.
 
-One file a service. CloudFormation's types call the same APIs, so a refusal here holds for both.
-
-Each module's `install()` changes moto's classes in this process, and nothing else.
+moto's service APIs forget some settings, refuse some that AWS allows, and accept some that AWS refuses. The
+resource types of CloudFormation call the same APIs, so a refusal there is a refusal of the stack too.
 """
 
 from __future__ import annotations
@@ -10,15 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from modelstacks.cloud.services import service_modules
-
-__all__ = ["afterwards", "beforehand", "install"]
-
-
-def install() -> None:
-    """Apply every fix."""
-    for module in service_modules("patches"):
-        module.install()
+__all__ = ["afterwards", "beforehand"]
 
 
 def afterwards(responses: Any, action: str) -> Callable[[Callable[[Any, Any], Any]], None]:

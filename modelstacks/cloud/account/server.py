@@ -1,11 +1,15 @@
-"""The control plane's server: moto's own application on a Unix socket, with our CloudFormation and fixes.
+"""The account's server: moto's own application on a Unix socket, and what the services add to it.
 
-Routes of ours, which the front door does not pass on: GET /_modelstacks/health,
-GET /_modelstacks/unemulated?region=R, GET /_modelstacks/access-key?id=ID, the channel to the data plane
-(channel.py): GET /_modelstacks/changes and POST /_modelstacks/workloads, and what custom resources ask
-(custom_resources.py). It passes on the code of Lambda
-functions, to which GetFunction points with a URL that cannot be guessed. moto's own interface (/moto-api) and
-its instance metadata are switched off: AWS has no such routes.
+It has routes of its own beside moto's. A service declares its own in its folder (additions.py); these are for
+the data plane:
+
+    GET  /_modelstacks/health              the process id
+    GET  /_modelstacks/access-key?id=ID    an access key that IAM or STS made
+    GET  /_modelstacks/changes             waits until the account changes (channel.py)
+    POST /_modelstacks/workloads           the data plane's reports (channel.py)
+
+The front door passes on none of them, except those under OPEN_PATH, whose paths are secrets. moto's own
+interface (/moto-api) and its instance metadata are switched off: AWS has no such routes.
 """
 
 from __future__ import annotations
@@ -15,21 +19,18 @@ import json
 import logging
 import os
 import warnings
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs
+from urllib.parse import parse_qsl
 
+from modelstacks.cloud.account import additions, credentials
+from modelstacks.cloud.account.additions import ROUTES, Additions, Answer, Call, answered
 from modelstacks.cloud.account.channel import CHANNEL, Report
-from modelstacks.cloud.cloudformation.custom_resources import ROUTE, custom_resources
-from modelstacks.cloud.cloudformation.operations import settle
 
 __all__ = ["ACCOUNT", "application", "serve"]
-
-#: CloudFormation, whose operations take long and whose events are read meanwhile; S3, whose bodies are large
-#: and objects independent. Every other service answers one request at a time.
-_IN_PARALLEL = ("cloudformation", "s3")
 
 _LONGEST_POLL = 30.0  # seconds
 
@@ -38,6 +39,8 @@ ACCOUNT = "123456789012"
 
 #: What moto answers to whoever asks, without a service in front.
 _NOT_AWS = ("/moto-api", "/latest/meta-data/", "/latest/api/", "/favicon.ico")
+
+_Route = Callable[[Call], Answer]
 
 
 def application() -> Any:
@@ -49,45 +52,23 @@ def application() -> Any:
     from moto.core.models import botocore_stubber
     from moto.server import DomainDispatcherApplication, create_backend_app
 
-    from modelstacks.cloud.account import credentials, patching
-    from modelstacks.cloud.account.client import CODE_PATH
-    from modelstacks.cloud.cloudformation import backend
-    from modelstacks.cloud.cloudformation.resource import ONE_CALL_AT_A_TIME, emulated_types
-    from modelstacks.cloud.services.lambda_.patches import code_of
+    from modelstacks.cloud.cloudformation.resource import ONE_CALL_AT_A_TIME
 
-    backend.install()
-    patching.install()
-    emulated_types()
+    services = additions.install()
     _answer_calls_from_within(botocore_stubber)
     moto = DomainDispatcherApplication(create_backend_app)
+    routes = _routes(services)
+    parallel = {name: service.before_answer for service in services for name in service.in_parallel}
 
     def ours(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
         path = environ.get("PATH_INFO", "")
-        if path == "/_modelstacks/health":
-            return _answer(start_response, {"pid": os.getpid()})
-        if path == "/_modelstacks/unemulated":
-            region = parse_qs(environ.get("QUERY_STRING", "")).get("region", ["us-east-1"])[0]
-            return _answer(start_response, backend.unemulated(ACCOUNT, region))
-        if path == "/_modelstacks/access-key":
-            id_ = parse_qs(environ.get("QUERY_STRING", "")).get("id", [""])[0]
-            with ONE_CALL_AT_A_TIME:
-                key = credentials.find(ACCOUNT, id_)
-            return _answer(start_response, asdict(key) if key else None)
-        if path == "/_modelstacks/changes":
-            query = parse_qs(environ.get("QUERY_STRING", ""))
-            after, seconds = int(query["after"][0]), min(float(query["seconds"][0]), _LONGEST_POLL)
-            return _answer(start_response, {"version": CHANNEL.announced(after, seconds)})
-        if path == "/_modelstacks/workloads":
-            return _answer(start_response, _hear(environ))
-        if path.startswith(ROUTE):
-            return _custom_resources(environ, start_response)
-        if path.startswith(CODE_PATH):
-            return _code(start_response, code_of(ACCOUNT, path))
+        if path.startswith(ROUTES):
+            return _send(start_response, _dispatch(routes, environ))
         if path.startswith(_NOT_AWS):
-            return _code(start_response, None)
-        if _service(environ) in _IN_PARALLEL:
+            return _send(start_response, _NOT_FOUND)
+        if (before_answer := parallel.get(_service(environ))) is not None:
             answer: Iterable[bytes] = moto(environ, start_response)
-            settle()
+            before_answer()
             return answer
         with ONE_CALL_AT_A_TIME:
             return list(moto(environ, start_response))
@@ -96,7 +77,7 @@ def application() -> Any:
 
 
 def _answer_calls_from_within(stubber: Any) -> None:
-    """Let the boto3 calls of types/ reach moto without leaving this process, each in its turn."""
+    """Let the boto3 calls of the resource types reach moto without leaving this process, one at a time."""
     from modelstacks.cloud.cloudformation.resource import ONE_CALL_AT_A_TIME
 
     process = stubber.process_request
@@ -109,47 +90,78 @@ def _answer_calls_from_within(stubber: Any) -> None:
     stubber.enabled = True
 
 
-def _custom_resources(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
-    """GET: what functions are asked, after at most 20 s. POST to a question's token: its answer."""
-    if environ["REQUEST_METHOD"] == "GET":
-        return _answer(start_response, custom_resources.take(20.0))
-    token = environ["PATH_INFO"].removeprefix(f"{ROUTE}/")
-    body = environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
-    return _answer(start_response, {"waiting": custom_resources.answer(token, json.loads(body))})
-
-
 def _service(environ: dict[str, Any]) -> str:
     """The service that a request was signed for: `Credential=KEY/DATE/REGION/SERVICE/aws4_request`."""
     scope = environ.get("HTTP_AUTHORIZATION", "").partition("Credential=")[2].partition(",")[0].split("/")
     return scope[3] if len(scope) > 3 else ""
 
 
-def _hear(environ: dict[str, Any]) -> dict[str, Any]:
+# --- routes of our own ----------------------------------------------------------------------------
+
+_NOT_FOUND = Answer(b"", status=404)
+
+
+def _routes(services: Iterable[Additions]) -> dict[str, _Route]:
+    """Path -> what answers it, the longest path first."""
+    hears = {kind: hear for service in services for kind, hear in service.hears.items()}
+    routes: dict[str, _Route] = {
+        f"{ROUTES}health": lambda _: answered({"pid": os.getpid()}),
+        f"{ROUTES}access-key": _access_key,
+        f"{ROUTES}changes": _changes,
+        f"{ROUTES}workloads": lambda call: _workloads(call, hears),
+    }
+    for service in services:
+        for path, route in service.routes.items():
+            if path in routes or not path.startswith(ROUTES):
+                raise ValueError(f"{path} must be a route under {ROUTES} that no other service declares")
+            routes[path] = route
+    return dict(sorted(routes.items(), reverse=True))
+
+
+def _dispatch(routes: Mapping[str, _Route], environ: dict[str, Any]) -> Answer:
+    path = environ["PATH_INFO"]
+    for prefix, route in routes.items():
+        rest = path.removeprefix(prefix)
+        if path.startswith(prefix) and (rest == "" or rest.startswith("/")):
+            body = environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
+            query = dict(parse_qsl(environ.get("QUERY_STRING", "")))
+            return route(Call(environ["REQUEST_METHOD"], rest.removeprefix("/"), query, body, ACCOUNT))
+    return _NOT_FOUND
+
+
+def _access_key(call: Call) -> Answer:
+    from modelstacks.cloud.cloudformation.resource import ONE_CALL_AT_A_TIME
+
+    with ONE_CALL_AT_A_TIME:
+        key = credentials.find(call.account, call.query.get("id", ""))
+    return answered(asdict(key) if key else None)
+
+
+def _changes(call: Call) -> Answer:
+    seconds = min(float(call.query["seconds"]), _LONGEST_POLL)
+    return answered({"version": CHANNEL.announced(int(call.query["after"]), seconds)})
+
+
+def _workloads(call: Call, hears: Mapping[str, Callable[[str, Report], None]]) -> Answer:
     """The data plane's reports: they become what the services' own Describe calls answer."""
     from modelstacks.cloud.cloudformation.resource import ONE_CALL_AT_A_TIME
-    from modelstacks.cloud.services.ecs import patches as ecs
-    from modelstacks.cloud.services.sagemaker import patches as sagemaker
 
-    hear = {"ecs-service": ecs.hear, "sagemaker-endpoint": sagemaker.hear}
-    length = int(environ.get("CONTENT_LENGTH") or 0)
-    reports = [Report(**one) for one in json.loads(environ["wsgi.input"].read(length))]
+    reports = [Report(**one) for one in json.loads(call.body)]
     with ONE_CALL_AT_A_TIME:
         for report in reports:
-            hear[report.kind](ACCOUNT, report)
+            hears[report.kind](call.account, report)
     CHANNEL.heard()
-    return {}
+    return answered({})
 
 
-def _answer(start_response: Any, body: object) -> Iterable[bytes]:
-    payload = json.dumps(body).encode()
-    start_response("200 OK", [("Content-Type", "application/json"), ("Content-Length", str(len(payload)))])
-    return [payload]
+def _send(start_response: Any, answer: Answer) -> Iterable[bytes]:
+    status = f"{answer.status} {HTTPStatus(answer.status).phrase}"
+    headers = [("Content-Type", answer.media_type), ("Content-Length", str(len(answer.body)))]
+    start_response(status, headers)
+    return [answer.body]
 
 
-def _code(start_response: Any, packed: bytes | None) -> Iterable[bytes]:
-    status, body = ("200 OK", packed) if packed is not None else ("404 Not Found", b"")
-    start_response(status, [("Content-Type", "application/zip"), ("Content-Length", str(len(body)))])
-    return [body]
+# --- the process ----------------------------------------------------------------------------------
 
 
 def serve(listening: int, log: Path | None) -> None:

@@ -18,7 +18,7 @@ from urllib.parse import unquote
 
 from modelstacks.cloud.account import signatures
 from modelstacks.cloud.account.aws_errors import refusal, signature_refusal
-from modelstacks.cloud.account.client import CODE_PATH
+from modelstacks.cloud.account.client import OPEN_PATH
 from modelstacks.cloud.account.signatures import Scope
 from modelstacks.cloud.context import Context, Issued
 from modelstacks.cloud.host.wire import ConnectionLost, Listener, Request, Response, listen, without
@@ -198,7 +198,7 @@ class FrontDoor:
 
     async def handle(self, request: Request) -> Response:
         """Serve one API call. Nothing happens to a request whose signature does not hold."""
-        if request.path.startswith(CODE_PATH) and request.method == "GET":  # its path is the secret
+        if request.path.startswith(OPEN_PATH) and request.method == "GET":  # its path is the secret
             return await to_control_plane(self._context, request)
         scope = await _signed_by(self._context, request)
         if isinstance(scope, Response):

@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from modelstacks.cloud.cloudformation.custom_resources import CustomResources, NoAnswerError
+from modelstacks.cloud.services.cloudformation.custom_resources import CustomResources, NoAnswerError
 
 
 def test_a_question_is_taken_once_and_its_answer_comes_back() -> None:

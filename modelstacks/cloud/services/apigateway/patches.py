@@ -12,6 +12,7 @@ from moto.apigateway.responses import APIGatewayResponse
 from moto.apigatewayv2.models import apigatewayv2_backends
 from moto.iam.models import iam_backends
 
+from modelstacks.cloud.account.additions import Additions
 from modelstacks.cloud.account.patching import afterwards, beforehand
 from modelstacks.cloud.network.permissions import denied_to_role, denied_to_service
 
@@ -32,7 +33,7 @@ _LOAD_BALANCER = re.compile(
 _LOGGING = ("logs:CreateLogGroup", "logs:CreateLogStream", "logs:PutLogEvents")
 
 
-def install() -> None:
+def _install() -> None:
     """Change moto's API Gateway."""
     _check_logging()
     to_json = Integration.to_json
@@ -157,3 +158,6 @@ def _patch_usage_plan(self: UsagePlan, operations: list[dict[str, Any]]) -> None
                 limits[member[0]] = kinds.get(member[0], str)(value)
         elif part in ("name", "description", "productCode"):
             setattr(self, "product_code" if part == "productCode" else part, value or None)
+
+
+ADDITIONS = Additions(install=_install)

@@ -6,8 +6,10 @@ from typing import Any
 
 from moto.applicationautoscaling.models import ApplicationAutoscalingBackend, FakeApplicationAutoscalingPolicy
 
+from modelstacks.cloud.account.additions import Additions
 
-def install() -> None:
+
+def _install() -> None:
     """Change moto's Application Auto Scaling."""
     put = ApplicationAutoscalingBackend.put_scaling_policy
 
@@ -32,3 +34,6 @@ def install() -> None:
         return new
 
     ApplicationAutoscalingBackend.put_scaling_policy = put_again
+
+
+ADDITIONS = Additions(install=_install)

@@ -12,10 +12,10 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from modelstacks.cloud.cloudformation.custom_resources import ROUTE
 from modelstacks.cloud.context import Context
 from modelstacks.cloud.host.wire import Request
 from modelstacks.cloud.network.gateway import RESPONSE_PATH, to_control_plane
+from modelstacks.cloud.services.cloudformation.custom_resources import ROUTE
 from modelstacks.cloud.services.lambda_.runtime import Functions
 from modelstacks.core.errors import ModelstacksError
 

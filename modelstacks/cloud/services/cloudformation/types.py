@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from typing import Any
 from uuid import uuid4
 
-from modelstacks.cloud.cloudformation.custom_resources import NoAnswerError, custom_resources
 from modelstacks.cloud.cloudformation.resource import (
     Properties,
     Provisioned,
@@ -17,6 +16,7 @@ from modelstacks.cloud.cloudformation.resource import (
     ResourceType,
     provides,
 )
+from modelstacks.cloud.services.cloudformation.custom_resources import NoAnswerError, custom_resources
 
 _POLL_SECONDS = 0.05
 

@@ -8,10 +8,11 @@ from typing import Any
 from moto.ec2.exceptions import EC2ClientError
 from moto.ec2.responses.vpcs import VPCs
 
+from modelstacks.cloud.account.additions import Additions
 from modelstacks.cloud.account.patching import afterwards, beforehand
 
 
-def install() -> None:
+def _install() -> None:
     """Change moto's VPC endpoints."""
 
     @beforehand(VPCs, "create_vpc_endpoint")
@@ -75,3 +76,6 @@ def _check_zones(backend: Any, subnet_ids: list[str]) -> None:
                 f"Found another VPC endpoint subnet in the availability zone of {subnet.id}. VPC endpoint "
                 "subnets should be in different availability zones supported by the VPC endpoint service.",
             )
+
+
+ADDITIONS = Additions(install=_install)

@@ -16,6 +16,7 @@ from moto.ecs.models import ecs_backends
 from moto.ecs.responses import EC2ContainerServiceResponse
 from moto.elbv2.models import elbv2_backends
 
+from modelstacks.cloud.account.additions import Additions
 from modelstacks.cloud.account.channel import CHANNEL, Report
 from modelstacks.cloud.account.patching import afterwards, beforehand
 from modelstacks.cloud.cloudformation.schemas import is_fargate_size
@@ -43,7 +44,7 @@ _FARGATE_STORAGE = (21, 200)  # GiB
 _REVISION = ("task_definition", "network_configuration", "load_balancers", "platform_version")
 
 
-def install() -> None:
+def _install() -> None:
     """Change moto's ECS."""
     _check_first()
 
@@ -104,7 +105,7 @@ def _check_first() -> None:
             _check_service(self, {**had, **changes})
 
 
-def hear(account: str, report: Report) -> None:
+def _hear(account: str, report: Report) -> None:
     """Take over what the data plane reports of a service's primary deployment."""
     services = ecs_backends[account][report.arn.split(":")[3]].services.values()
     service = next((one for one in services if one.arn == report.arn and one.status == "ACTIVE"), None)
@@ -312,3 +313,6 @@ def _has_load_balancer(arn: str, balancing: Any) -> bool:
 def _forwarded(action: dict[str, Any]) -> set[str | None]:
     groups = action.get("ForwardConfig", {}).get("TargetGroups", [])
     return {group.get("TargetGroupArn") for group in groups} | {action.get("TargetGroupArn")}
+
+
+ADDITIONS = Additions(install=_install, hears={"ecs-service": _hear})

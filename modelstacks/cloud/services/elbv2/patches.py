@@ -10,6 +10,7 @@ from typing import Any
 from moto.elbv2.exceptions import ELBClientError
 from moto.elbv2.responses import ELBV2Response
 
+from modelstacks.cloud.account.additions import Additions
 from modelstacks.cloud.account.patching import afterwards, beforehand
 
 #: A load balancer takes a subnet with at least this many free addresses.
@@ -37,7 +38,7 @@ _HEALTH_CHECK = {
 }
 
 
-def install() -> None:
+def _install() -> None:
     """Change moto's load balancers."""
     _keep_transforms()
 
@@ -175,3 +176,6 @@ def _check_health_check(response: Any, *, interval: int, timeout: int) -> None:
     interval = given["HealthCheckIntervalSeconds"] or interval
     if interval <= (given["HealthCheckTimeoutSeconds"] or timeout):
         raise ELBClientError("ValidationError", "Health check interval must be greater than the timeout.")
+
+
+ADDITIONS = Additions(install=_install)

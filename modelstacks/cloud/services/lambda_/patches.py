@@ -1,7 +1,7 @@
 """Lambda: a function's logging settings, a Code.Location that can be fetched, retired runtimes, limits.
 
 AWS answers GetFunction with a URL, signed for some minutes, from which anyone can fetch the code. So does
-this: the URL is one of the control plane's own routes (server.py), with a secret of this process in its path.
+this: the URL is one of the account's own routes (CODE_PATH), with a secret of this process in its path.
 """
 
 from __future__ import annotations
@@ -19,10 +19,13 @@ from moto.awslambda.exceptions import InvalidParameterValueException, LambdaClie
 from moto.awslambda.models import LambdaFunction, lambda_backends
 from moto.awslambda.responses import LambdaResponse
 
-from modelstacks.cloud.account.client import CODE_PATH
+from modelstacks.cloud.account.additions import Additions, Answer, Call
+from modelstacks.cloud.account.client import OPEN_PATH
 from modelstacks.cloud.account.patching import afterwards, beforehand
 from modelstacks.cloud.cloudformation.schemas import lambda_runtimes
 
+#: Where the code of functions is; what follows it in a path cannot be guessed.
+CODE_PATH = f"{OPEN_PATH}function-code"
 _SECRET = secrets.token_urlsafe(32)
 
 #: A function's longest timeout in seconds, without a capacity provider, and its memory in MiB.
@@ -35,19 +38,17 @@ _QUOTA = 1000
 _FLOOR = 100
 
 
-def code_of(account: str, path: str) -> bytes | None:
-    """The deployment package behind a Code.Location's path, or None where the path is not one of ours."""
-    secret, region, name, *_ = [*path.removeprefix(CODE_PATH).split("/", 3), "", ""]
-    if not hmac.compare_digest(secret.encode(), _SECRET.encode()):
-        return None
-    for function in lambda_backends[account][region].list_functions():
-        if function.function_name == name:
-            packed: bytes = function.code_bytes
-            return packed
-    return None
+def _code(call: Call) -> Answer:
+    """The deployment package behind a Code.Location's path; 404 where the path is not one of ours."""
+    secret, region, name, *_ = [*call.rest.split("/", 3), "", ""]
+    if hmac.compare_digest(secret.encode(), _SECRET.encode()):
+        for function in lambda_backends[call.account][region].list_functions():
+            if function.function_name == name:
+                return Answer(function.code_bytes, "application/zip")
+    return Answer(b"", "application/zip", 404)
 
 
-def install() -> None:
+def _install() -> None:
     """Change moto's Lambda."""
     _check_first()
     get_configuration = LambdaFunction.get_configuration
@@ -78,7 +79,7 @@ def install() -> None:
         function = body["Configuration"]
         if function["PackageType"] == "Zip":
             key = self.backend.get_function(function["FunctionName"], None).code.get("S3Key", "code.zip")
-            place = f"{_SECRET}/{self.region}/{quote(function['FunctionName'])}/{quote(key)}"
+            place = f"/{_SECRET}/{self.region}/{quote(function['FunctionName'])}/{quote(key)}"
             location = f"http://{self.headers['Host']}{CODE_PATH}{place}"
             body["Code"] = {"RepositoryType": "S3", "Location": location}
         reserved = self.backend.get_function(function["FunctionName"], None).reserved_concurrency
@@ -150,3 +151,6 @@ def _check_configuration(body: dict[str, Any], block: str) -> None:
 def _runtimes() -> list[str]:
     model = botocore.session.get_session().get_service_model("lambda")
     return list(model.shape_for("Runtime").enum)
+
+
+ADDITIONS = Additions(install=_install, routes={CODE_PATH: _code})

@@ -8,6 +8,7 @@ from moto.kms.models import kms_backends
 from moto.logs.exceptions import LogsClientError, ResourceNotFoundException
 from moto.logs.responses import LogsResponse
 
+from modelstacks.cloud.account.additions import Additions
 from modelstacks.cloud.account.patching import beforehand
 from modelstacks.cloud.network.permissions import denied_to_service
 
@@ -15,7 +16,7 @@ from modelstacks.cloud.network.permissions import denied_to_service
 _ACTIONS = ("kms:Encrypt", "kms:Decrypt", "kms:ReEncryptFrom", "kms:GenerateDataKey", "kms:DescribeKey")
 
 
-def install() -> None:
+def _install() -> None:
     """Change moto's Logs."""
 
     @beforehand(LogsResponse, "create_log_group")
@@ -73,3 +74,6 @@ def _check_key(response: Any, group: str) -> None:
             "AccessDeniedException",
             f"The specified KMS key does not exist or is not allowed to be used with Arn '{arn}' ({denied})",
         )
+
+
+ADDITIONS = Additions(install=_install)

@@ -9,11 +9,17 @@ from __future__ import annotations
 from moto.iam.access_control import PermissionResult
 from moto.s3.models import FakeBucket
 
+from modelstacks.cloud.account.additions import Additions
 
-def install() -> None:
+
+def _install() -> None:
     """Change moto's S3."""
 
     def undecided(_self: FakeBucket, _action: str, _resource: str) -> PermissionResult:
         return PermissionResult.NEUTRAL
 
     FakeBucket.get_permission = undecided
+
+
+#: Bodies are large and objects independent.
+ADDITIONS = Additions(install=_install, in_parallel=("s3",))

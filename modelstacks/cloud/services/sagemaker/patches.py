@@ -21,6 +21,7 @@ from moto.sagemaker.models import FakeEndpoint, FakeEndpointConfig, sagemaker_ba
 from moto.sagemaker.responses import SageMakerResponse
 from moto.sagemakerruntime.responses import SageMakerRuntimeResponse
 
+from modelstacks.cloud.account.additions import Additions
 from modelstacks.cloud.account.channel import CHANNEL, Report
 from modelstacks.cloud.account.patching import afterwards, beforehand
 
@@ -39,7 +40,7 @@ _ECR_IMAGE = re.compile(
 )
 
 
-def install() -> None:
+def _install() -> None:
     """Change moto's SageMaker."""
     _check_first()
 
@@ -125,7 +126,7 @@ def _update_endpoint(self: Any) -> Any:
     return ActionResult({"EndpointArn": endpoint.arn})
 
 
-def hear(account: str, report: Report) -> None:
+def _hear(account: str, report: Report) -> None:
     """Take over what the data plane reports of an endpoint that is being created or updated."""
     backend = sagemaker_backends[account][report.arn.split(":")[3]]
     endpoint = next((one for one in backend.endpoints.values() if one.arn == report.arn), None)
@@ -219,3 +220,6 @@ def _refuse(_self: Any) -> Any:
     raise ValidationError(
         "sagemaker-runtime is served by the data plane: call the endpoint through `modelstacks up`"
     )
+
+
+ADDITIONS = Additions(install=_install, hears={"sagemaker-endpoint": _hear})
