@@ -1,13 +1,13 @@
 #!/bin/sh
 # Installs the model server for one engine into PREFIX: a virtual environment with pinned, hashed packages, and the
-# model_server package. The image's build stage runs this script, and so does the embedded cloud; root is not needed.
+# model_server package. The image's build stage and the embedded cloud run this script; root is not needed.
 #
-#     sh install.sh PREFIX ENGINE          ENGINE: xgboost lightgbm sklearn onnx transformers script
+#     sh install.sh PREFIX ENGINE          ENGINE: a module of model_server/engines/, such as xgboost
 #
 # PYTHON names the interpreter (default: python3). TORCH=<version> adds PyTorch, for transformers without ONNX weights.
 # FRAMEWORK_VERSION=<series> takes requirements/ENGINE-<series>.txt: an older release of the engine's library.
-# uv is used where it is on PATH or named by $UV; pip where there is none, or where uv fails. Both check every hash, and
-# both trust the system's certificates, so that an organisation's own proxy or index is reached.
+# uv is used where it is on PATH or named by $UV; pip where there is none, or where uv fails. Both check every hash and
+# trust the system's certificates, so that an organisation's own proxy or index can be used.
 set -eu
 
 usage() {
@@ -16,10 +16,12 @@ usage() {
 }
 
 here=$(cd "$(dirname "$0")" && pwd)
-engines=$(cd "$here/requirements" && for file in [a-z]*[a-z].txt; do printf '%s ' "${file%.txt}"; done)
-[ "$#" -eq 2 ] || usage
+engines=$(cd "$here/model_server/engines" && for file in [a-z]*.py; do printf '%s ' "${file%.py}"; done)
+[ "$#" -eq 2 ] && [ "${2#_}" = "$2" ] && [ -f "$here/model_server/engines/$2.py" ] || usage
 prefix=$1
 requirements=$here/requirements/$2${FRAMEWORK_VERSION:+-$FRAMEWORK_VERSION}.txt
+# An engine without packages of its own has no file of pins.
+[ -f "$requirements" ] || [ -n "${FRAMEWORK_VERSION:-}" ] || requirements=$here/requirements/base.txt
 [ -f "$requirements" ] || usage
 
 "${PYTHON:-python3}" -m venv "$prefix/venv"

@@ -29,6 +29,7 @@ from modelstacks.adapters.sandbox import (
     run,
 )
 from modelstacks.core.contract import image_arguments
+from modelstacks.core.engines import engine_facts
 from modelstacks.core.errors import EnvironmentFault, SignatureNeeded, UsageError
 from modelstacks.core.ports import Inspection
 from modelstacks.core.signature import Signature
@@ -75,8 +76,7 @@ class ModelServerInspector:
     def inspect(
         self, directory: Path, engine: str, *, trust_code: bool, framework_version: str = ""
     ) -> Inspection:
-        # As the transformers engine has it: ONNX weights where there are any, else PyTorch.
-        torch = engine == "transformers" and not any(directory.rglob("model.onnx"))
+        torch = engine_facts(engine).needs_torch(path.name for path in directory.rglob("*"))
         python = self._python(image_arguments(engine, torch=torch, framework_version=framework_version))
         model = directory.resolve()
         with tempfile.TemporaryDirectory(prefix="modelstacks-inspect-") as folder:

@@ -13,6 +13,7 @@ from functools import cache
 from typing import Any, Literal
 
 from modelstacks.core.bundle import serving
+from modelstacks.core.engines import engine_facts, engines
 
 __all__ = [
     "API_PAYLOAD",
@@ -132,12 +133,11 @@ def routes(chosen: Collection[str]) -> tuple[Route, ...]:
 
 PREDICTIVE_ROUTES: tuple[Route, ...] = routes(["predictive"])
 
-TORCH_VERSION = "2.13.0"
-
-
 # Older release series, one of which model.framework_version selects; each has its pins in
 # serving/requirements/<engine>-<series>.txt.
-OLDER_VERSIONS: dict[str, tuple[str, ...]] = {"sklearn": ("1.5", "1.6", "1.7", "1.8")}
+OLDER_VERSIONS: dict[str, tuple[str, ...]] = {
+    name: tuple(facts.older_series) for name, facts in engines().items() if facts.older_series
+}
 
 
 def image_arguments(engine: str, *, torch: bool, framework_version: str = "") -> dict[str, str]:
@@ -147,8 +147,9 @@ def image_arguments(engine: str, *, torch: bool, framework_version: str = "") ->
 
     PyTorch is larger than all the rest of the image: it comes only where the weights run in nothing else.
     """
+    facts = engine_facts(engine)
     return (
         {"ENGINE": engine}
-        | ({"TORCH": TORCH_VERSION} if torch else {})
+        | ({"TORCH": facts.torch.version} if torch and facts.torch else {})
         | ({"FRAMEWORK_VERSION": framework_version} if framework_version else {})
     )

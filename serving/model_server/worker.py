@@ -19,7 +19,7 @@ import uvloop
 from model_server import http, metrics
 from model_server.admission import UNKNOWN
 from model_server.app import Application
-from model_server.engines import Engine, EngineModule, RawEngine, choose, saved_with
+from model_server.engines import Engine, EngineModule, RawEngine, choose, require_contracts, saved_with
 from model_server.logs import event, log
 from model_server.problems import ModelRefusedError, SignatureNeededError
 from model_server.settings import Settings
@@ -296,6 +296,7 @@ def _model_directory(settings: Settings) -> Path:
 def load_engine(directory: Path, settings: Settings) -> tuple[Engine, float]:
     """A loaded engine that has answered once, and the seconds of its second answer; or ModelRefusedError."""
     module = choose(directory, settings.engine)
+    require_contracts(module.ENGINE, settings.groups)
     try:
         return _tried(module, directory, settings)
     except Exception as error:

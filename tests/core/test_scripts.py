@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import tomllib
 from pathlib import Path
 
 import pytest
 from support.project import Project
 
 from modelstacks.core.artifact.scripts import INSTALLED, missing_requirements
+from modelstacks.core.engines import engine_facts
 
 SERVING = Path(__file__).parents[2] / "serving"
 
@@ -17,8 +17,7 @@ def test_what_is_said_to_be_installed_is_what_the_image_gets() -> None:
     listed = (SERVING / "requirements/script.txt").read_text()
     pinned = {line.split("==")[0] for line in listed.splitlines() if "==" in line}
     assert {"xgboost-cpu" if name == "xgboost" else name for name in INSTALLED} <= pinned
-    extras = tomllib.loads((SERVING / "pyproject.toml").read_text())["project"]["optional-dependencies"]
-    asked = {name.split(">")[0] for name in extras["script"]} - {"setuptools"}
+    asked = {name.split(">")[0] for name in engine_facts("script").packages} - {"setuptools"}
     assert {name.replace("xgboost-cpu", "xgboost") for name in asked} <= set(INSTALLED)
 
 

@@ -67,6 +67,12 @@ def test_the_script_names_its_engines(tmp_path: Path) -> None:
     assert all(engine in done.stderr for engine in ENGINES)
 
 
+@pytest.mark.parametrize("name", ["_columns", "base", "torch"])
+def test_the_script_installs_only_engines(tmp_path: Path, name: str) -> None:
+    done = subprocess.run(["sh", SERVING / "install.sh", tmp_path, name], capture_output=True, check=False)
+    assert done.returncode == 2
+
+
 def test_the_script_refuses_a_version_without_pins(tmp_path: Path) -> None:
     done = subprocess.run(
         ["sh", SERVING / "install.sh", tmp_path, "sklearn"],
@@ -110,7 +116,7 @@ def pins(path: Path) -> set[str]:
     return set(re.findall(r"^([a-z0-9-]+==[^ ;\\]+)", path.read_text(encoding="utf-8"), re.MULTILINE))
 
 
-@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("engine", [*ENGINES, "base"])
 def test_pins_are_the_ones_that_the_tests_run_with_and_hashed(engine: str) -> None:
     path = SERVING / "requirements" / f"{engine}.txt"
     assert pins(path) <= pins(ROOT / "requirements.txt")
@@ -121,7 +127,7 @@ def test_pins_are_the_ones_that_the_tests_run_with_and_hashed(engine: str) -> No
 
 def test_every_engine_has_its_requirements() -> None:
     modules = {path.stem for path in (SERVING / "model_server" / "engines").glob("[!_]*.py")}
-    assert modules == set(ENGINES) == {path.stem for path in REQUIREMENTS.glob("*[a-z].txt")}
+    assert modules == set(ENGINES) == {path.stem for path in REQUIREMENTS.glob("*[a-z].txt")} - {"base"}
 
 
 def test_the_versions_that_a_spec_can_choose_are_those_with_pins() -> None:

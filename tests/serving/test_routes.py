@@ -9,7 +9,7 @@ from pathlib import Path
 import httpx
 import pytest
 from model_server.routes import CONTRACTS, ROUTES, Route, open_routes
-from support.drop_in import FIXTURES, ROOT, copy_product, python
+from support.drop_in import FIXTURES, ROOT, copy_product, run
 from support.model_server import ARTIFACTS, ModelServer
 
 from modelstacks.core import contract
@@ -81,7 +81,7 @@ def test_a_route_is_one_entry_and_one_handler(tmp_path: Path, logs: Path) -> Non
         "from stacks.synth import synthesize\n"
         "synthesize([make('self-hosted'), make('managed')], outdir='cdk.out', context=CONTEXT)\n"
     )
-    python(product, program)
+    run(product, "-c", program)
     for stack in ("churn-self-hosted", "churn-managed"):
         template = json.loads((product / "cdk.out" / f"{stack}.template.json").read_text())
         names = {

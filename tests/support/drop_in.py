@@ -18,15 +18,16 @@ def copy_product(folder: Path) -> Path:
     ignored = shutil.ignore_patterns("__pycache__", "*.pyc")
     for name in FOLDERS:
         shutil.copytree(ROOT / name, folder / name, ignore=ignored)
+    shutil.copy(ROOT / "app.py", folder)
     return folder
 
 
-def python(product: Path, program: str) -> str:
-    """What a program prints that imports the copy in place of the checkout."""
+def run(product: Path, *words: str, **variables: str) -> str:
+    """What Python prints that runs with these arguments and imports the copy in place of the checkout."""
     done = subprocess.run(
-        [sys.executable, "-c", program],
+        [sys.executable, *words],
         cwd=product,
-        env=os.environ | {"PYTHONPATH": f"{product}{os.pathsep}{ROOT / 'tests'}"},
+        env=os.environ | {"PYTHONPATH": f"{product}{os.pathsep}{ROOT / 'tests'}"} | variables,
         capture_output=True,
         text=True,
         check=False,

@@ -20,6 +20,7 @@ from modelstacks.core.artifact.model_files import name_fault, walk
 from modelstacks.core.artifact.protobuf import MalformedError, external_data, is_onnx, is_saved_model
 from modelstacks.core.artifact.scripts import SCRIPTS
 from modelstacks.core.artifact.skops_types import SCHEMA, foreign_types
+from modelstacks.core.engines import engines
 from modelstacks.core.errors import UsageError
 
 __all__ = ["FORMATS", "Detected", "Format", "detect", "select", "sniff"]
@@ -154,7 +155,9 @@ def detect(directory: Path, paths: Collection[str] | None = None, *, where: str 
     """
     where = where or str(directory)
     paths = walk(directory, where) if paths is None else sorted(paths)
-    weights = {path: kind for path in paths if (kind := sniff(directory / path)) is not None}
+    weights = {
+        path: kind for path in paths if (kind := sniff(directory / path) or _declared(path)) is not None
+    }
 
     for path, kind in weights.items():
         if kind.name == "Git LFS pointer":
@@ -209,9 +212,18 @@ def detect(directory: Path, paths: Collection[str] | None = None, *, where: str 
     raise UsageError(
         f"{where} holds no model that can be identified",
         got=_listing(paths),
-        allowed=", ".join(f.name for f in _FORMATS if f.engine)
+        allowed=", ".join(
+            [f.name for f in _FORMATS if f.engine]
+            + [pattern for facts in engines().values() for pattern in facts.files]
+        )
         + ", a transformers folder, or an inference.py",
     )
+
+
+def _declared(path: str) -> Format | None:
+    """The format of a file that is known only by a name which an engine declares."""
+    engine = next((name for name, facts in engines().items() if facts.reads(path)), None)
+    return Format(f"{engine} model", engine) if engine else None
 
 
 def select(directory: Path, include: Collection[str] = (), *, where: str = "") -> tuple[Detected, list[str]]:

@@ -1,4 +1,4 @@
-"""Engines: what runs a model. Each is one module here; adding a file adds one; nothing lists them by hand.
+"""Engines: what runs a model. Each is a module here with a data file beside it; nothing lists them by hand.
 
 A module that is an engine has
 
@@ -12,18 +12,29 @@ may have, where a model's file states the version of the library that wrote it,
 
 and imports its library inside `load`, so that looking for the right engine costs nothing. A module whose name
 begins with an underscore is a part of an engine.
+
+`<engine>.json` holds what has to be known without importing the module; the toolkit reads it, too
+(modelstacks/core/engines.py). Each member may be left out:
+
+    contracts     the groups of routes.json that the engine can answer; without it, predictive
+    packages      what its image needs beyond the server's own, as pip reads it (requirements/compile.sh)
+    older_series  older releases that an image can be built with: series -> pins
+    torch         {"version", "unless_file"}: PyTorch is installed unless the model has a file of that name
+    files         patterns of the names of model files, for formats that the toolkit does not know by content
+    precedes      true: where other engines accept the artifact, too, this one is meant
 """
 
 from __future__ import annotations
 
 import pkgutil
 from abc import abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Protocol, cast, runtime_checkable
 
 import numpy as np
+import orjson
 
 from model_server.engines._versions import Saved
 from model_server.problems import Fault, ModelRefusedError, invalid
@@ -132,6 +143,23 @@ def names() -> list[str]:
     return [found.name for found in pkgutil.iter_modules(__path__) if not found.name.startswith("_")]
 
 
+def facts(name: str) -> dict[str, Any]:
+    """The engine's data file; empty where it has none."""
+    file = Path(__file__).with_name(f"{name}.json")
+    return cast("dict[str, Any]", orjson.loads(file.read_bytes())) if file.is_file() else {}
+
+
+def require_contracts(name: str, groups: Collection[str]) -> None:
+    """Raises ModelRefusedError for a group of routes that the engine cannot answer."""
+    answered = facts(name).get("contracts", ["predictive"])
+    missing = [group for group in groups if group not in answered]
+    if missing:
+        raise ModelRefusedError(
+            f"MODEL_SERVER_CONTRACTS has {', '.join(missing)}, which the {name} engine cannot answer; "
+            f"allowed: {', '.join(answered) or 'none'}"
+        )
+
+
 def discover() -> dict[str, EngineModule]:
     """Every engine by name."""
     return {name: cast(EngineModule, import_module(f"{__name__}.{name}")) for name in names()}
@@ -147,10 +175,8 @@ def choose(directory: Path, wanted: str = "") -> EngineModule:
     if not directory.is_dir():
         raise ModelRefusedError(f"there is no model: {directory} is not a folder")
     matches = [name for name, module in engines.items() if module.accepts(directory)]
-    if (
-        "script" in matches
-    ):  # a user's own code beside weights that another engine could read: the code is meant
-        matches = ["script"]
+    if len(matches) > 1:
+        matches = [name for name in matches if facts(name).get("precedes")] or matches
     if len(matches) == 1:
         return engines[matches[0]]
     held = ", ".join(sorted(path.name for path in directory.iterdir())[:12]) or "nothing"
