@@ -690,7 +690,7 @@ def readers() -> Iterator[Case]:
         ),
         "torch-two-in-one": (
             lambda kit: zipped({"a/data.pkl": benign, "b/data.pkl": exec_of(kit)}),
-            "two archives of torch.save",
+            "two torch.save archives",
         ),
         "lz4": (lambda kit: b"\x04\x22\x4d\x18" + exec_of(kit), "compressed with lz4"),
         "joblib-0.9": (
