@@ -7,10 +7,11 @@ from constructs import Construct
 
 from modelstacks.core.contract import PREDICTIVE_ROUTES
 from modelstacks.core.plan import Plan
-from stacks.constructs.encryption import customer_key
-from stacks.constructs.model_data import ModelData
-from stacks.constructs.rest_api import RestApi
-from stacks.targets import Foundation, Output, builder
+
+from .constructs.encryption import customer_key
+from .constructs.model_data import ModelData
+from .constructs.rest_api import RestApi
+from .targets import Foundation, Output, builder
 
 __all__ = ["ModelStack"]
 

@@ -9,7 +9,8 @@ from aws_cdk import App
 from aws_cdk.cx_api import CloudAssembly
 
 from modelstacks.core.plan import Plan
-from stacks.model_stack import ModelStack
+
+from .model_stack import ModelStack
 
 __all__ = ["build_app", "synthesize"]
 

@@ -6,7 +6,7 @@ from aws_cdk import Aws
 from aws_cdk import aws_kms as kms
 from constructs import Construct
 
-from stacks.constructs.iam import allow, policy_document
+from .iam import allow, policy_document
 
 __all__ = ["customer_key"]
 

@@ -10,12 +10,13 @@ from constructs import Construct
 
 from modelstacks.core import bundle
 from modelstacks.core.contract import Route, answer_seconds
-from stacks.constructs.iam import allow, service_role
-from stacks.constructs.interfaces import function_interfaces
-from stacks.constructs.logs import log_group
-from stacks.constructs.nag import acknowledge
-from stacks.constructs.network import HTTPS, Hop, Network, SecurityGroup
-from stacks.constructs.rest_api import Integration
+
+from .iam import allow, service_role
+from .interfaces import function_interfaces
+from .logs import log_group
+from .nag import acknowledge
+from .network import HTTPS, Hop, Network, SecurityGroup
+from .rest_api import Integration
 
 __all__ = ["EndpointFunction", "Timeouts"]
 

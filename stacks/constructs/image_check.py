@@ -9,9 +9,10 @@ from aws_cdk import aws_s3_assets as s3_assets
 from constructs import Construct
 
 from modelstacks.core import bundle
-from stacks.constructs.iam import allow, service_role
-from stacks.constructs.logs import log_group
-from stacks.constructs.serving_image import ServingImage
+
+from .iam import allow, service_role
+from .logs import log_group
+from .serving_image import ServingImage
 
 __all__ = ["ImageCheck"]
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from aws_cdk import Aws
 
-from stacks.constructs.iam import Statement, allow, deny
-from stacks.constructs.network import Network, SecurityGroup, ec2_arn
+from .iam import Statement, allow, deny
+from .network import Network, SecurityGroup, ec2_arn
 
 __all__ = ["function_interfaces", "instance_interfaces"]
 

@@ -7,7 +7,8 @@ from aws_cdk import aws_iam as iam
 from constructs import Construct
 
 from modelstacks.core.plan import PlannedModel
-from stacks.constructs.iam import Statement, allow, policy_document
+
+from .iam import Statement, allow, policy_document
 
 __all__ = ["ModelData"]
 

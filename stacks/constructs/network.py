@@ -17,8 +17,9 @@ from constructs import Construct
 
 from modelstacks.core.spec import Network as NetworkSpec
 from modelstacks.core.spec import subnet_index
-from stacks.constructs.iam import Statement, allow, policy_document, service_role
-from stacks.constructs.logs import log_group
+
+from .iam import Statement, allow, policy_document, service_role
+from .logs import log_group
 
 __all__ = ["HTTPS", "Addresses", "Hop", "Network", "SecurityGroup", "ec2_arn"]
 

@@ -9,10 +9,11 @@ from aws_cdk import aws_s3 as s3
 from constructs import Construct
 
 from modelstacks.core.contract import SERVER_PORT, STAGE, Route
-from stacks.constructs.iam import allow, policy_document
-from stacks.constructs.nag import acknowledge
-from stacks.constructs.network import Hop, Network, SecurityGroup
-from stacks.constructs.rest_api import Integration
+
+from .iam import allow, policy_document
+from .nag import acknowledge
+from .network import Hop, Network, SecurityGroup
+from .rest_api import Integration
 
 __all__ = ["PrivateIntegration"]
 

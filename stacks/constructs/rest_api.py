@@ -17,10 +17,11 @@ from constructs import Construct
 
 from modelstacks.core.contract import STAGE, Route
 from modelstacks.core.plan import Plan
-from stacks.constructs.gateway_responses import gateway_responses
-from stacks.constructs.iam import allow, service_role
-from stacks.constructs.logs import log_group
-from stacks.constructs.nag import acknowledge
+
+from .gateway_responses import gateway_responses
+from .iam import allow, service_role
+from .logs import log_group
+from .nag import acknowledge
 
 __all__ = ["Integration", "RestApi"]
 

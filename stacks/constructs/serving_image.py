@@ -9,7 +9,8 @@ from aws_cdk import aws_ecr_assets as ecr_assets
 from constructs import Construct
 
 from modelstacks.core import bundle
-from stacks.constructs.iam import Statement, allow
+
+from .iam import Statement, allow
 
 __all__ = ["ServingImage"]
 

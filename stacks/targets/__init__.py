@@ -17,10 +17,11 @@ from constructs import Construct
 
 from modelstacks.core.contract import Route
 from modelstacks.core.plan import Plan
-from stacks.constructs.model_data import ModelData
+
+from ..constructs.model_data import ModelData
 
 if TYPE_CHECKING:
-    from stacks.constructs.rest_api import Integration
+    from ..constructs.rest_api import Integration
 
 __all__ = ["Backend", "Build", "Foundation", "Output", "OutputName", "builder"]
 

@@ -11,13 +11,14 @@ from constructs import Construct
 from modelstacks.core.contract import SERVER_ENVIRONMENT_PREFIX, SERVER_PORT
 from modelstacks.core.plan import Plan
 from modelstacks.targets.ecs_fargate import EcsFargate
-from stacks.constructs.iam import allow, service_role
-from stacks.constructs.logs import log_group
-from stacks.constructs.nag import acknowledge
-from stacks.constructs.network import HTTPS, Addresses, Hop, Network, SecurityGroup
-from stacks.constructs.private_integration import PrivateIntegration
-from stacks.constructs.serving_image import ServingImage
-from stacks.targets import Backend, Foundation, Output
+
+from ..constructs.iam import allow, service_role
+from ..constructs.logs import log_group
+from ..constructs.nag import acknowledge
+from ..constructs.network import HTTPS, Addresses, Hop, Network, SecurityGroup
+from ..constructs.private_integration import PrivateIntegration
+from ..constructs.serving_image import ServingImage
+from . import Backend, Foundation, Output
 
 CONTAINER = "model-server"
 # Where the container may write; everything else of its file system is read-only.

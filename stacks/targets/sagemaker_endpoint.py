@@ -13,15 +13,16 @@ from constructs import Construct
 
 from modelstacks.core.plan import Plan
 from modelstacks.targets.sagemaker_endpoint import SagemakerEndpoint
-from stacks.constructs.endpoint_function import EndpointFunction, Timeouts
-from stacks.constructs.iam import allow, service_role
-from stacks.constructs.image_check import ImageCheck
-from stacks.constructs.interfaces import instance_interfaces
-from stacks.constructs.logs import log_group
-from stacks.constructs.nag import acknowledge
-from stacks.constructs.network import Addresses, Network, SecurityGroup
-from stacks.constructs.serving_image import ServingImage
-from stacks.targets import Backend, Foundation, Output
+
+from ..constructs.endpoint_function import EndpointFunction, Timeouts
+from ..constructs.iam import allow, service_role
+from ..constructs.image_check import ImageCheck
+from ..constructs.interfaces import instance_interfaces
+from ..constructs.logs import log_group
+from ..constructs.nag import acknowledge
+from ..constructs.network import Addresses, Network, SecurityGroup
+from ..constructs.serving_image import ServingImage
+from . import Backend, Foundation, Output
 
 VARIANT = "AllTraffic"
 MARK_LENGTH = 8

@@ -21,7 +21,7 @@ ARCHITECTURES = ("self-hosted", "managed")
 def templates(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Document]:
     """Both templates as the stacks make them today."""
     use_own_node()
-    from stacks.synth import synthesize
+    from modelstacks.cdk.synth import synthesize
 
     directory = tmp_path_factory.mktemp("cdk.out")
     synthesize([make("self-hosted"), make("managed")], outdir=str(directory), context=CONTEXT)

@@ -25,7 +25,7 @@ _numbers = itertools.count(1)
 @pytest.fixture(scope="module")
 def templates(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Document]:
     use_own_node()
-    from stacks.synth import synthesize
+    from modelstacks.cdk.synth import synthesize
 
     directory = tmp_path_factory.mktemp("cdk.out")
     synthesize([make("self-hosted"), make("managed")], outdir=str(directory), context=CONTEXT)

@@ -78,7 +78,7 @@ def test_a_route_is_one_entry_and_one_handler(tmp_path: Path, logs: Path) -> Non
         "from support.cdk import CONTEXT, use_own_node\n"
         "from support.plans import make\n"
         "use_own_node()\n"
-        "from stacks.synth import synthesize\n"
+        "from modelstacks.cdk.synth import synthesize\n"
         "synthesize([make('self-hosted'), make('managed')], outdir='cdk.out', context=CONTEXT)\n"
     )
     run(product, "-c", program)

@@ -12,7 +12,7 @@ from support.plans import make
 @pytest.fixture(scope="session")
 def assembly(tmp_path_factory: pytest.TempPathFactory) -> Path:
     use_own_node()
-    from stacks.synth import synthesize
+    from modelstacks.cdk.synth import synthesize
 
     directory = tmp_path_factory.mktemp("cdk.out")
     synthesize([make("self-hosted"), make("managed")], outdir=str(directory), context=CONTEXT)

@@ -277,6 +277,6 @@ def test_the_service_scales_on_concurrency_and_on_cpu(self_hosted: Template) -> 
 
 
 def test_the_serving_folder_stands_where_the_image_is_built_from() -> None:
-    from stacks.constructs.serving_image import SERVING
+    from modelstacks.cdk.constructs.serving_image import SERVING
 
     assert Path(SERVING) == PROJECT / "serving"

@@ -18,7 +18,7 @@ from modelstacks.targets.ecs_fargate import EcsFargate
 
 def synth(tmp_path: Path, architecture: Any, **changes: Any) -> Template:
     use_own_node()
-    from stacks.synth import synthesize
+    from modelstacks.cdk.synth import synthesize
 
     plan = make(architecture, **changes)
     synthesize([plan], outdir=str(tmp_path), context=CONTEXT)
@@ -40,7 +40,7 @@ def paths(template: Template) -> dict[str, str]:
 
 
 def test_every_declared_target_has_a_builder_and_every_builder_a_declaration() -> None:
-    from stacks.targets import builder
+    from modelstacks.cdk.targets import builder
 
     assert all(callable(builder(name)) for name in targets())
     files = {path.stem.replace("_", "-") for path in (PROJECT / "stacks" / "targets").glob("[a-z]*.py")}
@@ -48,7 +48,7 @@ def test_every_declared_target_has_a_builder_and_every_builder_a_declaration() -
 
 
 def test_a_builder_refuses_the_block_of_another_target() -> None:
-    from stacks.targets import Foundation, builder
+    from modelstacks.cdk.targets import Foundation, builder
 
     nothing: Any = None
     with pytest.raises(TypeError, match="sagemaker-endpoint cannot build EcsFargate"):

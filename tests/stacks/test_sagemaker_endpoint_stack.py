@@ -222,7 +222,7 @@ def test_the_function_reserves_no_concurrency_unless_the_spec_says_so(
     managed: Template, tmp_path: Path
 ) -> None:
     use_own_node()
-    from stacks.synth import synthesize
+    from modelstacks.cdk.synth import synthesize
 
     plan = make("managed", managed=SagemakerEndpoint(reserved_concurrency=20))
     synthesize([plan], outdir=str(tmp_path), context=CONTEXT)
@@ -244,7 +244,7 @@ def test_the_handler_starts_with_the_environment_that_the_stack_sets(managed: Te
 
 @pytest.mark.parametrize("seconds", [1, 2, 3, 5, 15, 29])
 def test_timeouts_are_in_order(tmp_path: Path, seconds: int) -> None:
-    from stacks.constructs.endpoint_function import Timeouts
+    from modelstacks.cdk.constructs.endpoint_function import Timeouts
 
     timeouts = Timeouts(seconds)
     assert 1 <= timeouts.client_seconds < timeouts.function_seconds
@@ -285,7 +285,7 @@ def test_a_key_is_named_where_the_volume_is_not_nvme(
     tmp_path: Path, instance: str, encrypted: bool, platform: str
 ) -> None:
     use_own_node()
-    from stacks.synth import synthesize
+    from modelstacks.cdk.synth import synthesize
 
     plan = make("managed", managed=SagemakerEndpoint(instance_type=instance), api=Api(timeout_seconds=20))
     synthesize([plan], outdir=str(tmp_path), context=CONTEXT)

@@ -50,10 +50,10 @@ def nagged(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, An
     from aws_cdk import Stack, Validations
     from aws_cdk import aws_s3 as s3
     from cdk_nag import AwsSolutionsChecks
+    from modelstacks.cdk.synth import build_app
 
     from modelstacks.core.spec import Api
     from modelstacks.targets.sagemaker_endpoint import SagemakerEndpoint
-    from stacks.synth import build_app
 
     directory = tmp_path_factory.mktemp("nag")
     plans = [
@@ -122,7 +122,7 @@ sys.path[:0] = [{project!r}, {tests!r}]
 from support.cdk import CONTEXT, use_own_node
 use_own_node()
 from support.plans import make
-from stacks.synth import synthesize
+from modelstacks.cdk.synth import synthesize
 synthesize([make("self-hosted"), make("managed")], outdir=sys.argv[1], context=CONTEXT)
 """
 

@@ -75,7 +75,7 @@ class Template:
 def synth(plans: Sequence[Plan], directory: Path) -> dict[str, Template]:
     """The templates of some plans, by stack."""
     use_own_node()
-    from stacks.synth import synthesize
+    from modelstacks.cdk.synth import synthesize
 
     synthesize(plans, outdir=str(directory), context=CONTEXT)
     return {plan.stack_name: Template.read(directory, plan.stack_name) for plan in plans}
