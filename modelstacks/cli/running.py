@@ -10,17 +10,18 @@ from modelstacks.core.errors import EnvironmentFault, UsageError, did_you_mean
 from modelstacks.core.spec import Architecture
 
 if TYPE_CHECKING:
-    from modelstacks.cli.bench import Bench, CloudSession
-    from modelstacks.cloud.api import Api, Status
+    from modelstacks.cli.context import CommandContext
+    from modelstacks.cli.interfaces import CloudSession
+    from modelstacks.cloud.api import Api, Status, Workload
     from modelstacks.core.plan import Plan
 
 ARCHITECTURES: tuple[Architecture, ...] = get_args(Architecture)
 
 
 @contextmanager
-def attached(bench: Bench) -> Iterator[CloudSession]:
+def attached(context: CommandContext) -> Iterator[CloudSession]:
     """The project's running embedded cloud. Raises EnvironmentFault where none runs."""
-    session = bench.cloud.attach(bench.project)
+    session = context.cloud.attach(context.project)
     if session is None:
         raise EnvironmentFault(
             "the embedded cloud is not running",
@@ -96,3 +97,19 @@ def api_of(status: Status, stack: str) -> Api:
     raise UsageError(
         f"the stack {stack} has no API", got=f"stack status {state}", fix="modelstacks up deploys it again"
     )
+
+
+def root_causes(workloads: Sequence[Workload]) -> list[str]:
+    """Return one sentence per reason for which replicas died, and per workload that gave up."""
+    causes: list[str] = []
+    for workload in workloads:
+        victims: dict[str, list[str]] = {}
+        for replica in (*workload.died, *workload.replicas):
+            if replica.state == "failed" and replica.reason:
+                victims.setdefault(replica.reason, []).append(replica.id)
+        for reason, ids in victims.items():
+            before = f" (and {len(ids) - 1} before it)" if len(ids) > 1 else ""
+            causes.append(f"{workload.name}: replica {ids[-1]} died{before}: {reason}")
+        if workload.state == "failed" and workload.reason and not any(r in workload.reason for r in victims):
+            causes.append(f"{workload.name} gave up: {workload.reason}")
+    return causes

@@ -13,7 +13,7 @@ from modelstacks.cloud.host.docker import write_launcher
 from modelstacks.core import bundle
 
 if TYPE_CHECKING:
-    from modelstacks.cli.bench import Event
+    from modelstacks.cli.interfaces import Event
     from modelstacks.cloud.api import Status
     from modelstacks.core.leftovers import Leftover
 
@@ -21,7 +21,7 @@ __all__ = ["CdkCli", "by_stack"]
 
 
 class CdkCli:
-    """Implements `modelstacks.cli.bench.Cdk`."""
+    """Implements `modelstacks.cli.interfaces.Cdk`."""
 
     def __init__(self, project: Path) -> None:
         self._project = project

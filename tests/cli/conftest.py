@@ -10,10 +10,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
-from support.bench import ROOT, FakeCdk, FakeCloud, Result, Server, both, ports
+from support.command_line import ROOT, FakeCdk, FakeCloud, Result, Server, both, ports, sandbox
 
-from modelstacks.cli.bench import Bench
 from modelstacks.cli.console.terminal import Terminal
+from modelstacks.cli.context import CommandContext
 from modelstacks.cli.main import main
 from modelstacks.core.lock.locking import lock
 
@@ -51,14 +51,15 @@ def cli(project: Path, cloud: FakeCloud, cdk: FakeCdk) -> Callable[..., Result]:
 
     def run(*arguments: str) -> Result:
         out, err = io.StringIO(), io.StringIO()
-        bench = Bench(
+        context = CommandContext(
             project=project,
             terminal=Terminal(out, err),
             open_cloud=lambda: cloud,
             open_cdk=lambda _: cdk,
             open_ports=ports,
+            open_sandbox=sandbox,
         )
-        return Result(main(arguments, bench), out.getvalue(), err.getvalue())
+        return Result(main(arguments, context), out.getvalue(), err.getvalue())
 
     return run
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from support.bench import FakeCdk, FakeCloud, both
+from support.command_line import FakeCdk, FakeCloud, both
 
 from modelstacks.core.errors import EnvironmentFault
 
@@ -31,7 +31,7 @@ def test_up_of_both_architectures_leaves_nothing_behind(cli) -> None:
 def test_status_names_what_the_spec_does_not(cli, cloud: FakeCloud) -> None:
     cloud.running = True
     out = cli("status").out
-    assert "churn-managed is deployed, though deployments/churn.yaml says self-hosted" in out
+    assert "churn-managed is deployed, but deployments/churn.yaml says self-hosted" in out
     assert out.count(COMMAND) == 1
 
 

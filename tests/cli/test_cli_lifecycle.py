@@ -90,7 +90,7 @@ def test_a_daemon_that_is_killed_ends_up_with_one_message_and_takes_its_replicas
         read_until(process, "serving;")
         second = modelstacks(project, "up", "churn")
         assert second.returncode == 4
-        assert f"another `modelstacks up` is at work in this project (pid {process.pid})" in second.stderr
+        assert f"another `modelstacks up` is running in this project (pid {process.pid})" in second.stderr
         status = json.loads(modelstacks(project, "status", "--json").stdout)
         os.kill(status["pid"], signal.SIGKILL)
         said = rest(process)

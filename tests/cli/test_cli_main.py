@@ -11,11 +11,19 @@ import sys
 from pathlib import Path
 
 import pytest
-from support.bench import ROOT, FakeCdk, FakeCloud, Result
+from support.command_line import ROOT, FakeCdk, FakeCloud, Result
 
+from modelstacks.cli import commands
 from modelstacks.core.errors import DeploymentFailed, EnvironmentFault
 
 HEAVY = ("aws_cdk", "moto", "sagemaker", "boto3", "httpx", "starlette", "rich")
+HEADINGS = {
+    "Start": ["init", "demo"],
+    "Specs and locks": ["validate", "lock", "plan"],
+    "On this machine": ["up", "status", "invoke", "verify", "logs", "down", "env"],
+    "AWS": ["deploy", "destroy"],
+    "Checks": ["doctor"],
+}
 
 
 def fresh(*arguments: str, cwd: Path = ROOT, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -44,26 +52,43 @@ def test_help_and_validate_import_nothing_heavy(arguments: list[str]) -> None:
 
 def test_help_lists_every_command_and_the_exit_codes(cli) -> None:
     ran = fresh("--help")
-    listed = re.findall(r"(?m)^  (\w+)  ", ran.stdout)
-    commands = [
-        "init",
-        "validate",
-        "lock",
-        "plan",
-        "up",
-        "status",
-        "invoke",
-        "logs",
-        "down",
-        "deploy",
-        "doctor",
-        "env",
-        "demo",
-    ]
-    assert [word for word in listed if word in commands] == commands
+    commands = ran.stdout[ran.stdout.index("Start:") :]
+    sections = re.findall(r"(?m)^(\w[\w ]+):\n((?:  .*\n)+)", commands)
+    listed = {heading: re.findall(r"(?m)^  (\w+)  ", lines) for heading, lines in sections}
+    assert listed == HEADINGS
     assert "2 spec or usage" in ran.stdout
-    assert "..." not in ran.stdout.split("Commands:")[1]
-    assert "package" not in listed
+    assert "..." not in commands
+
+
+def test_help_imports_no_implementation() -> None:
+    """A command's file imports what it needs inside its functions: pydantic alone would double --help."""
+    script = (
+        "import sys; from modelstacks.cli.main import main; main(['--help']); "
+        "print(sorted({'pydantic', 'yaml', 'asyncio'} & set(sys.modules)), file=sys.stderr)"
+    )
+    ran = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert ran.stderr == "[]\n"
+
+
+@pytest.fixture
+def greet(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A command's file beside the others."""
+    folder = str(ROOT / "tests" / "fixtures" / "commands")
+    monkeypatch.setattr(commands, "__path__", [*commands.__path__, folder])
+
+
+@pytest.mark.usefixtures("greet")
+def test_a_file_in_the_commands_folder_is_a_command(cli, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli("greet", "--loud", "ann").out == "HELLO ANN\n"
+    assert cli("--help").code == 0
+    assert "  greet     Say hello.\n" in capsys.readouterr().out.split("Start:")[1].split("Specs")[0]
+    assert cli("greet", "--help").code == 0
+    assert "Examples:\n    modelstacks greet ann\n" in capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("greet")
+def test_a_command_that_declares_it_gets_the_arguments_after_the_dashes(cli) -> None:
+    assert cli("greet", "ann", "--", "--force", "x").out == "hello ann --force x\n"
 
 
 def test_the_documented_exit_codes_are_the_real_ones() -> None:

@@ -9,10 +9,10 @@ from pathlib import Path
 import boto3
 import pytest
 from moto import mock_aws
-from support.bench import FakeCdk, FakeCloud, Server, api, both, replica, status_of, workload
+from support.command_line import FakeCdk, FakeCloud, Server, api, both, replica, sandbox, status_of, workload
 
-from modelstacks.cli.bench import Bench
 from modelstacks.cli.console.terminal import Terminal
+from modelstacks.cli.context import CommandContext
 from modelstacks.cli.main import main
 from modelstacks.cloud.api import LogLine, Refusal, Stack
 from modelstacks.core.errors import EnvironmentFault
@@ -280,7 +280,7 @@ def test_down_stops_what_runs_and_is_idempotent(cli, cloud) -> None:
     assert cloud.shutdowns == 1
     assert cli("down").out == "nothing was running\n"
     cloud.leftovers = (11, 12)
-    assert cli("down").out == "cleaned up behind a run that crashed: ended 2 processes\n"
+    assert cli("down").out == "cleaned up after a run that crashed: ended 2 processes\n"
     assert cli("down", "--json").json() == {"stopped": False, "ended_pids": [11, 12], "purged": False}
 
 
@@ -329,13 +329,18 @@ def test_a_package_that_a_base_install_lacks_is_one_clear_message(project: Path)
         raise ModuleNotFoundError("No module named 'httpx'", name="httpx")
 
     out, err = io.StringIO(), io.StringIO()
-    bench = Bench(
-        project, Terminal(out, err), open_cloud=door, open_cdk=lambda _: FakeCdk(), open_ports=lambda _: None
+    context = CommandContext(
+        project,
+        Terminal(out, err),
+        open_cloud=door,
+        open_cdk=lambda _: FakeCdk(),
+        open_ports=lambda _: None,
+        open_sandbox=sandbox,
     )
-    assert main(["status"], bench) == 4
+    assert main(["status"], context) == 4
     assert "needs the Python package that has httpx" in err.getvalue()
     assert 'pip install "modelstacks[synth,lock,cloud]"' in err.getvalue()
-    assert main(["doctor", "--json"], bench) == 4
+    assert main(["doctor", "--json"], context) == 4
     found = {check["name"]: check for check in json.loads(out.getvalue())["checks"]}
     assert found["embedded cloud"]["state"] == "failed"
     assert found["node"]["state"] == "ok"

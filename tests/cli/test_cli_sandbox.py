@@ -7,11 +7,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from support.bench import FakeCdk, FakeCloud, Result, both, ports
+from support.command_line import FakeCdk, FakeCloud, Result, both, ports
 
 from modelstacks.adapters.sandbox import Sandbox, choose, wish
-from modelstacks.cli.bench import Bench
 from modelstacks.cli.console.terminal import Terminal
+from modelstacks.cli.context import CommandContext
 from modelstacks.cli.main import main
 
 THERE = Sandbox("landlock", abi=7, filters=True)
@@ -26,7 +26,7 @@ def cli_with(project: Path) -> Callable[[Callable[[], Sandbox]], Cli]:
     def with_(sandbox: Callable[[], Sandbox]) -> Cli:
         def run(*arguments: str) -> Result:
             out, err = io.StringIO(), io.StringIO()
-            bench = Bench(
+            context = CommandContext(
                 project=project,
                 terminal=Terminal(out, err),
                 open_cloud=lambda: FakeCloud(both()),
@@ -34,7 +34,7 @@ def cli_with(project: Path) -> Callable[[Callable[[], Sandbox]], Cli]:
                 open_ports=ports,
                 open_sandbox=sandbox,
             )
-            return Result(main(arguments, bench), out.getvalue(), err.getvalue())
+            return Result(main(arguments, context), out.getvalue(), err.getvalue())
 
         return run
 

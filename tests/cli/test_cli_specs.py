@@ -35,7 +35,7 @@ def test_init_refuses_to_overwrite(cli, project: Path) -> None:
     before = (project / "deployments" / "churn.yaml").read_text()
     ran = cli("init", "--name", "churn")
     assert ran.code == 2
-    assert "deployments/churn.yaml is there already" in ran.err
+    assert "deployments/churn.yaml already exists" in ran.err
     assert (project / "deployments" / "churn.yaml").read_text() == before
 
 
@@ -50,7 +50,7 @@ def test_init_names_the_sources_it_knows(cli) -> None:
 def test_init_refuses_a_name_that_no_stack_can_have(cli, name: str) -> None:
     ran = cli("init", "--name", name)
     assert ran.code == 2
-    assert f"this name does not fit a stack; got {name}" in ran.err
+    assert f"this name cannot be part of a stack's name; got {name}" in ran.err
 
 
 def test_validate_reports_every_fault_of_every_spec_at_once(cli, project: Path) -> None:

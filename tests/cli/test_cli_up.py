@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from support.bench import (
+from support.command_line import (
     ROOT,
     FakeCdk,
     FakeCloud,
@@ -165,7 +165,7 @@ def test_a_second_up_names_the_first(cli, project: Path, cloud: FakeCloud) -> No
         ran = cli("up", "churn")
     assert (ran.code, cloud.running) == (4, False)
     assert (
-        "another `modelstacks up` is at work in this project (pid 4711); fix: end it with Ctrl-C" in ran.err
+        "another `modelstacks up` is running in this project (pid 4711); fix: end it with Ctrl-C" in ran.err
     )
     assert cli("up", "churn", "--detach").code == 0  # the kernel lets go of the lock with its holder
     assert lock.read_text() == str(os.getpid())

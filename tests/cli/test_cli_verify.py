@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from support.bench import FakeCloud, Server, both
+from support.command_line import FakeCloud, Server, both
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from support.bench import ROOT, FakeCdk
+from support.command_line import ROOT, FakeCdk
 
 DROP_FROM_BOUNDING_SET, OVERRIDE_PERMISSIONS = 24, 1  # of Linux: PR_CAPBSET_DROP, CAP_DAC_OVERRIDE
 

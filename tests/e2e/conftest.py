@@ -19,7 +19,7 @@ from support.local_hub import LocalHub
 from support.tiny_models import GENERATOR
 
 from modelstacks.adapters.deployed_api import Answer
-from modelstacks.cli.http import callable_api
+from modelstacks.cli.embedded_api import callable_api
 from modelstacks.cloud import client
 from modelstacks.cloud.api import Api, Settings, Status, Workload
 

@@ -8,7 +8,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
-from support.bench import ROOT
+from support.command_line import ROOT
 from support.contract_api import KEY, LIMIT, Asked, Contract
 
 from modelstacks.adapters.deployed_api import DeployedApi

@@ -1,1 +1,1 @@
-"""The commands, one file each; a file is imported when its command runs."""
+"""The commands, one file each. `modelstacks.cli.command` finds them; nothing lists them by hand."""

@@ -1,60 +1,78 @@
 """`modelstacks demo`: one spec, both architectures, real predictions, compared with the trainer's.
 
-The rows are the ones that the trainer held out; predictions.json beside the model is what the trainer itself
-said of them. Nothing here knows how the model server computes: it calls the two APIs as anybody would.
+The rows are those that the trainer held out; predictions.json beside the model has the trainer's own answers.
+The two APIs are called as any caller would call them.
 """
 
 from __future__ import annotations
 
 import json
-import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from modelstacks.adapters.deployed_api import Answer
-from modelstacks.cli.commands.invoke import explanation
-from modelstacks.cli.commands.up import Deployment, Running, serving, watch
-from modelstacks.cli.http import callable_api
-from modelstacks.cli.requests import curl_lines
+import typer
+from typer import Option
+
+from modelstacks.cli.command import Command, Section
 from modelstacks.core.errors import EnvironmentFault, InvocationFailed
-from modelstacks.verification.rows import read_rows, values
 
 if TYPE_CHECKING:
-    from modelstacks.cli.bench import Bench
+    from modelstacks.adapters.deployed_api import Answer
+    from modelstacks.cli.context import CommandContext
+    from modelstacks.cli.deploying import Deployment, Running
 
 SPEC = "deployments/churn.yaml"
 MODEL = "model_artifacts/churn-xgboost"
 REPEATS = 20
-TOLERANCE = 1e-5  # float32 probabilities, printed and read again
+#: Of float32 probabilities that were printed and parsed again.
+TOLERANCE = 1e-5
 
 
 @dataclass(frozen=True)
 class Measured:
-    """What one architecture answered, and how fast."""
+    """What one architecture answered, and how fast.
+
+    Args:
+        predictions: all numbers of all rows, in order.
+    """
 
     deployment: Deployment
-    predictions: Sequence[float]  # all numbers of all rows, in order
+    predictions: Sequence[float]
     first_ms: float
     median_ms: float
 
 
-def run(bench: Bench, *, once: bool) -> None:
-    """Deploy, predict, compare, show; then serve until Ctrl-C, or return where `once`."""
-    rows, expected = _held_out(bench)
-    spec = bench.project / SPEC
-    bench.terminal.say(f"{SPEC} as both architectures, deployed by the real CDK CLI into the embedded cloud")
-    with serving(bench, [spec], architecture="both") as running:
+def demo(
+    ctx: typer.Context,
+    once: Annotated[bool, Option("--once", help="stop after the predictions")] = False,
+) -> None:
+    """Deploy one spec as both architectures and compare answers.
+
+    Held-out rows are sent to both APIs, and the answers are compared with the trainer's own predictions.
+    """
+    from modelstacks.cli.deploying import deployed_here
+    from modelstacks.cli.serving import watch
+
+    context: CommandContext = ctx.obj
+    rows, expected = _held_out(context)
+    spec = context.project / SPEC
+    context.terminal.say(
+        f"{SPEC} as both architectures, deployed by the real CDK CLI into the embedded cloud"
+    )
+    with deployed_here(context, [spec], architecture="both") as running:
         measured = [_measure(one, running, rows) for one in running.deployments]
-        _show(bench, running, measured, rows, expected)
+        _show(context, running, measured, rows, expected)
         if not once:
-            bench.terminal.say("serving; Ctrl-C stops everything")
-            watch(bench, running.session)
+            context.terminal.say("serving; Ctrl-C stops everything")
+            watch(context, running.session)
 
 
-def _held_out(bench: Bench) -> tuple[list[list[float]], Sequence[float]]:
-    """The held-out rows (n x features), and the trainer's predictions of them, flattened."""
-    rows = read_rows(bench.project / MODEL, None)
+def _held_out(context: CommandContext) -> tuple[list[list[float]], Sequence[float]]:
+    """Return the held-out rows (n x features), and the trainer's predictions of them, flattened."""
+    from modelstacks.verification.rows import read_rows, values
+
+    rows = read_rows(context.project / MODEL, None)
     if rows is None or rows.expected is None:
         raise EnvironmentFault(
             f"{MODEL} has no held-out rows with predictions",
@@ -64,7 +82,11 @@ def _held_out(bench: Bench) -> tuple[list[list[float]], Sequence[float]]:
 
 
 def _measure(one: Deployment, running: Running, rows: Sequence[Sequence[float]]) -> Measured:
-    """All rows in one request, then the first row again and again, one request at a time."""
+    """Send all rows in one request, then the first row repeatedly, one request at a time."""
+    import statistics
+
+    from modelstacks.verification.rows import values
+
     first = _predict(one, running, {"instances": rows})
     single = [_predict(one, running, {"instances": rows[:1]}).seconds for _ in range(REPEATS)]
     return Measured(
@@ -76,6 +98,8 @@ def _measure(one: Deployment, running: Running, rows: Sequence[Sequence[float]])
 
 
 def _predict(one: Deployment, running: Running, body: dict[str, Any]) -> Answer:
+    from modelstacks.cli.embedded_api import callable_api, explanation
+
     answer = callable_api(one.api, running.status).send(
         "POST",
         "/invocations",
@@ -88,20 +112,20 @@ def _predict(one: Deployment, running: Running, body: dict[str, Any]) -> Answer:
 
 
 def _difference(one: Sequence[float], other: Sequence[float]) -> float:
-    """The largest absolute difference; infinite where the answers do not even have the same length."""
+    """Return the largest absolute difference; infinite if the answers differ in length."""
     if len(one) != len(other):
         return float("inf")
     return max((abs(a - b) for a, b in zip(one, other, strict=True)), default=0.0)
 
 
 def _show(
-    bench: Bench,
+    context: CommandContext,
     running: Running,
     measured: Sequence[Measured],
     rows: Sequence[Sequence[float]],
     expected: Sequence[float],
 ) -> None:
-    terminal = bench.terminal
+    terminal = context.terminal
     terminal.data("")
     terminal.table(
         ("architecture", "target", "rows", "differs from the trainer", "first call", "then, one row"),
@@ -125,17 +149,21 @@ def _show(
             "the answers do not agree", got=f"a difference of {worst:.1e}", allowed=f"{TOLERANCE:.0e}"
         )
     terminal.data(f"both agree with the trainer; up in {running.seconds:.1f} s\n")
-    body = {"instances": [rows[0]]}
+    _show_requests(context, running, measured, {"instances": [rows[0]]})
+
+
+def _show_requests(
+    context: CommandContext, running: Running, measured: Sequence[Measured], body: dict[str, Any]
+) -> None:
+    from modelstacks.cli.sample_requests import curl_lines
+
+    status = running.status
+    folder = context.project / ".modelstacks" / "requests"
     for one in measured:
         api, plan = one.deployment.api, one.deployment.plan
-        terminal.data(f"{plan.stack_name}   {api.url}")
-        lines = curl_lines(
-            api,
-            plan,
-            running.status.credentials,
-            running.status.region,
-            folder=bench.project / ".modelstacks" / "requests",
-            body=body,
-        )
-        for line in lines:
-            terminal.data(f"  {line}")
+        context.terminal.data(f"{plan.stack_name}   {api.url}")
+        for line in curl_lines(api, plan, status.credentials, status.region, folder=folder, body=body):
+            context.terminal.data(f"  {line}")
+
+
+COMMAND = Command(demo, Section.START, order=30, examples=("modelstacks demo --once",))

@@ -2,68 +2,66 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from modelstacks.cli.project import require_app, spec_paths
-from modelstacks.cli.running import ARCHITECTURES, destroy_command, superseded
+import typer
+
+from modelstacks.cli.command import Command, Section
+from modelstacks.cli.options import ArchitectureOption, SpecsArgument
 from modelstacks.core.errors import DeploymentFailed, EnvironmentFault
-from modelstacks.core.plan.deployments import load_plans
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Sequence
 
-    from modelstacks.cli.bench import Bench
-    from modelstacks.core.plan import Plan, Selection
+    from modelstacks.cli.context import CommandContext
+    from modelstacks.core.plan import Plan
 
 
-def run(bench: Bench, words: Sequence[str], *, architecture: Selection) -> None:
-    """Check, then hand over to the CDK CLI with the caller's own credentials and terminal."""
-    require_app(bench.project)
-    paths = spec_paths(bench.project, words)
-    plans = load_plans(paths, architecture, bench.project)
-    bench.terminal.say("specs and locks are valid: " + ", ".join(plan.stack_name for plan in plans))
+def deploy(
+    ctx: typer.Context, specs: SpecsArgument = None, architecture: ArchitectureOption = "spec"
+) -> None:
+    """Check specs and locks, then run `cdk deploy` into AWS.
+
+    Arguments after -- are passed to the CDK CLI.
+    """
+    from modelstacks.cli.handover import cdk_arguments, refuse_another_endpoint
+    from modelstacks.cli.project import require_app, spec_paths
+    from modelstacks.core.plan.deployments import load_plans
+
+    context: CommandContext = ctx.obj
+    require_app(context.project)
+    paths = spec_paths(context.project, specs or [])
+    plans = load_plans(paths, architecture, context.project)
+    context.terminal.say("specs and locks are valid: " + ", ".join(plan.stack_name for plan in plans))
     refuse_another_endpoint()
-    code = bench.cdk.deploy_into_aws(cdk_arguments(bench, paths, plans, architecture))
+    code = context.cdk.deploy_into_aws(cdk_arguments(context, paths, plans, architecture))
     if code:
         raise DeploymentFailed(f"cdk deploy failed with exit code {code}; see its output above")
-    _name_what_is_left(bench, plans)
+    _name_what_is_left(context, plans)
 
 
-def refuse_another_endpoint() -> None:
-    """Raise EnvironmentFault where the AWS endpoint variable names something other than AWS."""
-    if endpoint := os.environ.get("AWS_ENDPOINT_URL"):
-        raise EnvironmentFault(
-            f"AWS_ENDPOINT_URL points to {endpoint}: this would not reach AWS",
-            fix="unset AWS_ENDPOINT_URL, or use `modelstacks up` for the embedded cloud",
-        )
+def _name_what_is_left(context: CommandContext, plans: Sequence[Plan]) -> None:
+    """Name the stack of another architecture that is still deployed: it keeps running and costing money."""
+    from modelstacks.cli.running import ARCHITECTURES, destroy_command, superseded
 
-
-def cdk_arguments(
-    bench: Bench, paths: Sequence[Path], plans: Sequence[Plan], architecture: Selection
-) -> list[str]:
-    """What `cdk deploy` and `cdk destroy` are given: the stacks, the context, the caller's own arguments."""
-    return [
-        *(plan.stack_name for plan in plans),
-        "-c",
-        f"deployment={','.join(map(str, paths))}",
-        "-c",
-        f"architecture={architecture}",
-        *bench.cdk_arguments,
-    ]
-
-
-def _name_what_is_left(bench: Bench, plans: Sequence[Plan]) -> None:
-    """After a change of architecture the old stack still runs and still costs."""
     for plan in plans:
         every = [f"{plan.name}-{architecture}" for architecture in ARCHITECTURES]
         others = superseded(every, plans)
+        region = plan.aws.region if plan.aws else None
         try:
-            left = bench.cdk.deployed_in_aws(others, plan.aws.region if plan.aws else None) if others else ()
+            left = context.cdk.deployed_in_aws(others, region) if others else ()
         except EnvironmentFault as error:
-            bench.terminal.say(f"could not check whether {', '.join(others)} still runs: {error}")
+            context.terminal.say(f"could not check whether {', '.join(others)} still runs: {error}")
             continue
         for stack in left:
             command = destroy_command(stack, aws=True)
-            bench.terminal.say(f"{stack} is still deployed, and still costs; to remove it: {command}")
+            context.terminal.say(f"{stack} is still deployed, and still costs; to remove it: {command}")
+
+
+COMMAND = Command(
+    deploy,
+    Section.AWS,
+    order=10,
+    examples=("modelstacks deploy churn", "modelstacks deploy churn -- --require-approval never"),
+    passes_on=True,
+)

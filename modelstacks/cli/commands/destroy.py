@@ -3,60 +3,87 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
-from modelstacks.cli.commands.deploy import cdk_arguments, refuse_another_endpoint
-from modelstacks.cli.console.progress import Progress
-from modelstacks.cli.project import require_app, spec_paths
-from modelstacks.cli.running import attached, deployed
+import typer
+from typer import Argument, Option
+
+from modelstacks.cli.command import Command, Section
+from modelstacks.cli.options import ArchitectureOption, complete_deployment
 from modelstacks.core.errors import DeploymentFailed, EnvironmentFault, UsageError
-from modelstacks.core.plan.deployments import load_plans
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from modelstacks.cli.bench import Bench
+    from modelstacks.cli.context import CommandContext
     from modelstacks.core.leftovers import Leftover
     from modelstacks.core.plan import Plan, Selection
 
 
-def run(bench: Bench, words: Sequence[str], *, architecture: Selection, aws: bool) -> None:
-    """Run `cdk destroy` for the chosen architecture of each deployment."""
-    require_app(bench.project)
-    paths = spec_paths(bench.project, words)
-    plans = load_plans(paths, architecture, bench.project)
+def destroy(
+    ctx: typer.Context,
+    specs: Annotated[
+        list[str],
+        Argument(
+            metavar="SPEC...",
+            help="specs: paths, or names of files in deployments/",
+            autocompletion=complete_deployment,
+        ),
+    ],
+    architecture: ArchitectureOption = "spec",
+    aws: Annotated[bool, Option("--aws", help="from AWS, with your own credentials")] = False,
+) -> None:
+    """Remove a deployment's stacks from the embedded cloud or AWS.
+
+    With --aws, arguments after -- are passed to the CDK CLI.
+    """
+    from modelstacks.cli.project import require_app, spec_paths
+    from modelstacks.core.plan.deployments import load_plans
+
+    context: CommandContext = ctx.obj
+    require_app(context.project)
+    paths = spec_paths(context.project, specs)
+    plans = load_plans(paths, architecture, context.project)
     if aws:
-        _from_aws(bench, paths, plans, architecture)
+        _from_aws(context, paths, plans, architecture)
     else:
-        _from_embedded_cloud(bench, paths, plans, architecture)
+        _from_embedded_cloud(context, paths, plans, architecture)
 
 
-def _from_aws(bench: Bench, paths: Sequence[Path], plans: Sequence[Plan], architecture: Selection) -> None:
+def _from_aws(
+    context: CommandContext, paths: Sequence[Path], plans: Sequence[Plan], architecture: Selection
+) -> None:
+    from modelstacks.cli.handover import cdk_arguments, refuse_another_endpoint
+
     refuse_another_endpoint()
-    staying = [one for plan in plans for one in _leftovers(bench, plan)]  # asked while the stacks are there
-    code = bench.cdk.destroy_in_aws(cdk_arguments(bench, paths, plans, architecture))
+    # Looked up before the deletion, while the stacks exist.
+    staying = [one for plan in plans for one in _leftovers(context, plan)]
+    code = context.cdk.destroy_in_aws(cdk_arguments(context, paths, plans, architecture))
     if code:
         raise DeploymentFailed(f"cdk destroy failed with exit code {code}; see its output above")
     for one in staying:
-        bench.terminal.say(
+        context.terminal.say(
             f"left in the account: {one.what}: {one.why}" + (f"; {one.remove}" if one.remove else "")
         )
-    bench.terminal.say("docs/leftovers.md lists what publishing and the services leave")
+    context.terminal.say("docs/leftovers.md lists what publishing and the services leave")
 
 
-def _leftovers(bench: Bench, plan: Plan) -> Sequence[Leftover]:
+def _leftovers(context: CommandContext, plan: Plan) -> Sequence[Leftover]:
     try:
-        return bench.cdk.leftovers_in_aws(plan.stack_name, plan.aws.region if plan.aws else None)
+        return context.cdk.leftovers_in_aws(plan.stack_name, plan.aws.region if plan.aws else None)
     except EnvironmentFault as error:
-        bench.terminal.say(f"could not look up what {plan.stack_name} will leave: {error}")
+        context.terminal.say(f"could not look up what {plan.stack_name} will leave: {error}")
         return ()
 
 
 def _from_embedded_cloud(
-    bench: Bench, paths: Sequence[Path], plans: Sequence[Plan], architecture: Selection
+    context: CommandContext, paths: Sequence[Path], plans: Sequence[Plan], architecture: Selection
 ) -> None:
+    from modelstacks.cli.console.progress import Progress
+    from modelstacks.cli.running import attached, deployed
+
     stacks = [plan.stack_name for plan in plans]
-    with attached(bench) as session:
+    with attached(context) as session:
         status = session.status()
         present = {stack.name for stack in status.stacks}
         missing = [stack for stack in stacks if stack not in present]
@@ -68,14 +95,23 @@ def _from_embedded_cloud(
                 allowed=", ".join(running) or "no stack is deployed",
                 fix="--architecture chooses the other stack of a deployment",
             )
-        context = {"deployment": ",".join(map(str, paths)), "architecture": architecture}
-        assembly = bench.project / ".modelstacks" / "cdk.out"
-        with Progress(bench.terminal) as progress:
+        chosen = {"deployment": ",".join(map(str, paths)), "architecture": architecture}
+        assembly = context.project / ".modelstacks" / "cdk.out"
+        with Progress(context.terminal) as progress:
             with progress.step("synthesize") as step:
-                step.result(", ".join(bench.cdk.synth(context, assembly, step.note)))
+                step.result(", ".join(context.cdk.synth(chosen, assembly, step.note)))
             with progress.step("cdk destroy") as step:
-                bench.cdk.destroy(assembly, status, stacks, step.note)
+                context.cdk.destroy(assembly, status, stacks, step.note)
                 step.result(", ".join(stacks))
             with progress.step("stop replicas"):
                 for _ in session.reconcile():
                     pass
+
+
+COMMAND = Command(
+    destroy,
+    Section.AWS,
+    order=20,
+    examples=("modelstacks destroy churn", "modelstacks destroy churn --aws -- --force"),
+    passes_on=True,
+)

@@ -1,27 +1,39 @@
-"""`modelstacks env`: what to export so that plain `cdk`, or any AWS SDK, meets the embedded cloud."""
+"""`modelstacks env`: the variables that direct plain `cdk`, or any AWS SDK, to the embedded cloud."""
 
 from __future__ import annotations
 
 import shlex
 from typing import TYPE_CHECKING
 
-from modelstacks.cli.running import attached
+import typer
+
+from modelstacks.cli.command import Command, Section
+from modelstacks.cli.options import JsonOption
 
 if TYPE_CHECKING:
-    from modelstacks.cli.bench import Bench
+    from modelstacks.cli.context import CommandContext
 
-#: Of the user's own accounts: with these, an SDK would take other keys than ours, or sign with a token.
+#: The user's own settings: with these, an SDK would use other keys than ours, or sign with a token.
 UNSET = ("AWS_PROFILE", "AWS_DEFAULT_PROFILE", "AWS_SESSION_TOKEN", "AWS_SECURITY_TOKEN")
 
 
-def run(bench: Bench, *, as_json: bool) -> None:
-    """Print the variables, for `eval "$(modelstacks env)"`. Raises EnvironmentFault where nothing runs."""
-    with attached(bench) as session:
-        variables = dict(bench.cdk.environment(session.status()))
-    if as_json:
-        bench.terminal.json({"environment": variables, "unset": list(UNSET)})
+def env(ctx: typer.Context, json: JsonOption = False) -> None:
+    """Print export lines for plain `cdk` and AWS SDKs.
+
+    With them, `cdk deploy --all` and boto3 use the embedded cloud.
+    """
+    from modelstacks.cli.running import attached
+
+    context: CommandContext = ctx.obj
+    with attached(context) as session:
+        variables = dict(context.cdk.environment(session.status()))
+    if json:
+        context.terminal.json({"environment": variables, "unset": list(UNSET)})
         return
-    bench.terminal.data(f"unset {' '.join(UNSET)}")
+    context.terminal.data(f"unset {' '.join(UNSET)}")
     for name, value in sorted(variables.items()):
-        bench.terminal.data(f"export {name}={shlex.quote(value)}")
-    bench.terminal.say('# eval "$(modelstacks env)", then for example: cdk deploy --all')
+        context.terminal.data(f"export {name}={shlex.quote(value)}")
+    context.terminal.say('# eval "$(modelstacks env)", then for example: cdk deploy --all')
+
+
+COMMAND = Command(env, Section.HERE, order=70, examples=('eval "$(modelstacks env)" && cdk deploy --all',))

@@ -1,22 +1,47 @@
-"""`modelstacks init`: a commented spec to start from, taken from the source's own example."""
+"""`modelstacks init`: write a commented spec to start from, based on the source's own example."""
 
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
+import typer
+from typer import Option
+
+from modelstacks.cli.command import Command, Section
+from modelstacks.cli.options import OneArchitecture
 from modelstacks.core.errors import EnvironmentFault, UsageError, did_you_mean, relative
-from modelstacks.core.registry import sources, targets
 
 if TYPE_CHECKING:
-    from modelstacks.cli.bench import Bench
+    from modelstacks.cli.context import CommandContext
 
 NAME = re.compile(r"[a-z][a-z0-9-]{0,30}[a-z0-9]")
 SCHEMA_LINE = "# yaml-language-server: $schema=../docs/schema/spec.schema.json"
 
 
-def run(bench: Bench, *, source: str, name: str | None, architecture: str) -> None:
-    """Write deployments/NAME.yaml. Raises UsageError for an unknown source, a bad name, an existing file."""
+def _complete_source(incomplete: str) -> list[str]:
+    from modelstacks.core.registry import sources
+
+    return [name for name in sources() if name.startswith(incomplete)]
+
+
+def init(
+    ctx: typer.Context,
+    name: Annotated[str | None, Option("--name", "-n", help="the deployment's name")] = None,
+    source: Annotated[
+        str, Option("--source", "-s", help="where the model comes from", autocompletion=_complete_source)
+    ] = "artifact",
+    architecture: Annotated[
+        OneArchitecture, Option("--architecture", "-a", help="the architecture to start with")
+    ] = "self-hosted",
+) -> None:
+    """Write a commented spec to start from.
+
+    The file is deployments/NAME.yaml; an existing file is never overwritten.
+    """
+    from modelstacks.core.registry import sources
+
+    context: CommandContext = ctx.obj
     known = sources()
     if source not in known:
         raise UsageError(
@@ -24,31 +49,31 @@ def run(bench: Bench, *, source: str, name: str | None, architecture: str) -> No
         )
     if name is not None and not NAME.fullmatch(name):
         raise UsageError(
-            "this name does not fit a stack",
+            "this name cannot be part of a stack's name",
             got=name,
             allowed="2 to 32 lower-case letters, digits and hyphens, beginning with a letter",
         )
     text = _spec(known[source].example, name, architecture)
-    written = _value(text, "name")
-    path = bench.project / "deployments" / f"{written}.yaml"
+    path = context.project / "deployments" / f"{_value(text, 'name')}.yaml"
     if path.exists():
         raise UsageError(
-            f"{relative(path)} is there already",
-            fix="choose another name with --name, or edit that file",
+            f"{relative(path)} already exists", fix="choose another name with --name, or edit that file"
         )
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
     except PermissionError as error:
         raise EnvironmentFault(f"cannot write {relative(path)}: {error.strerror}") from None
-    bench.terminal.data(relative(path))
-    bench.terminal.say(
+    context.terminal.data(relative(path))
+    context.terminal.say(
         f"next: edit it, then `modelstacks lock {relative(path)}` and `modelstacks up {relative(path)}`"
     )
 
 
 def _spec(example: str, name: str | None, architecture: str) -> str:
-    """The source's example under another name, with the blocks that have defaults shown as comments."""
+    """Return the source's example under another name, with the blocks that have defaults as comments."""
+    from modelstacks.core.registry import targets
+
     text = example.strip() + "\n"
     if name is not None:
         text = re.sub(r"(?m)^name:.*$", f"name: {name}", text, count=1)
@@ -60,7 +85,7 @@ def _spec(example: str, name: str | None, architecture: str) -> str:
         text.rstrip(),
         f"architecture: {architecture}      # or: {other}; nothing changes for the API's callers",
         "",
-        "# What follows are the defaults; take the # away to change one.",
+        "# The lines below show the defaults; remove the # to change one.",
         "# api: {auth: api-key, throttle: {rate: 100, burst: 200}, timeout_seconds: 29}",
         "# scaling: {min_replicas: 2, max_replicas: 8}",
     ]
@@ -73,3 +98,8 @@ def _value(text: str, key: str) -> str:
     if found is None:
         raise TypeError(f"a source's example has no {key}:")
     return found.group(1)
+
+
+COMMAND = Command(
+    init, Section.START, order=20, examples=("modelstacks init --name churn --source huggingface -a managed",)
+)

@@ -1,27 +1,36 @@
-"""`modelstacks lock`: pin what can move, one lock file a spec."""
+"""`modelstacks lock`: resolve everything that can change, into one lock file per spec."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from modelstacks.cli.project import spec_paths
-from modelstacks.core.errors import relative
-from modelstacks.core.lock.locking import lock
-from modelstacks.core.spec.validation import read_specs
+import typer
+
+from modelstacks.cli.command import Command, Section
+from modelstacks.cli.options import JsonOption, SpecsArgument
 
 if TYPE_CHECKING:
-    from modelstacks.cli.bench import Bench
+    from modelstacks.cli.context import CommandContext
 
 
-def run(bench: Bench, words: Sequence[str], *, as_json: bool) -> None:
-    """Lock every spec; all of them are validated before the first is resolved."""
-    paths = spec_paths(bench.project, words)
+def lock(ctx: typer.Context, specs: SpecsArgument = None, json: JsonOption = False) -> None:
+    """Pin everything that can change into a lock file.
+
+    Revisions, checksums, framework, signature and licence go to NAME.lock.json, which you commit.
+    """
+    from modelstacks.cli.project import spec_paths
+    from modelstacks.core.errors import relative
+    from modelstacks.core.lock.locking import lock as lock_spec
+    from modelstacks.core.spec.validation import read_specs
+
+    context: CommandContext = ctx.obj
+    paths = spec_paths(context.project, specs or [])
+    # All specs are validated before the first is resolved.
     read_specs(paths)
-    bench.warn_without_sandbox()
+    context.warn_without_sandbox()
     report = []
     for path in paths:
-        outcome = lock(path, bench.project, bench.ports, report=bench.terminal.say)
+        outcome = lock_spec(path, context.project, context.ports, report=context.terminal.say)
         model = outcome.lock.model
         report.append(
             {
@@ -33,11 +42,14 @@ def run(bench: Bench, words: Sequence[str], *, as_json: bool) -> None:
                 "warnings": list(outcome.warnings),
             }
         )
-        if not as_json:
+        if not json:
             done = "written" if outcome.changed else "unchanged"
-            bench.terminal.data(
+            context.terminal.data(
                 f"{relative(outcome.path)}: {done} ({model.engine}, {model.task}, "
                 f"{model.license or 'no licence'}, sha256 {model.archive.sha256[:12]})"
             )
-    if as_json:
-        bench.terminal.json({"locks": report})
+    if json:
+        context.terminal.json({"locks": report})
+
+
+COMMAND = Command(lock, Section.MODELS, order=20, examples=("modelstacks lock deployments/churn.yaml",))

@@ -1,82 +1,102 @@
-"""`modelstacks plan`: what would be deployed, in words, before anything is."""
+"""`modelstacks plan`: describe what would be deployed, before anything is."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from modelstacks.cli.commands.validate import refusal
-from modelstacks.cli.project import spec_paths
-from modelstacks.core.contract import PREDICTIVE_ROUTES
-from modelstacks.core.errors import ModelstacksError
-from modelstacks.core.plan.deployments import load_plans
-from modelstacks.core.registry import targets
+import typer
+
+from modelstacks.cli.command import Command, Section
+from modelstacks.cli.options import ArchitectureOption, JsonOption, SpecsArgument
 
 if TYPE_CHECKING:
-    from modelstacks.cli.bench import Bench
-    from modelstacks.core.plan import Plan, Selection
+    from modelstacks.cli.context import CommandContext
+    from modelstacks.core.plan import Plan
     from modelstacks.core.signature import Tensor
 
 
-def run(bench: Bench, words: Sequence[str], *, architecture: Selection, as_json: bool) -> int:
-    """Show the Plans of the specs; as JSON, the Plans themselves or what is wrong. Returns the exit code."""
+def plan(
+    ctx: typer.Context,
+    specs: SpecsArgument = None,
+    architecture: ArchitectureOption = "spec",
+    json: JsonOption = False,
+) -> int:
+    """Show what would be deployed.
+
+    With --json, a refused spec or lock is reported as JSON too.
+    """
+    from modelstacks.cli.console.refusals import refusal
+    from modelstacks.cli.project import spec_paths
+    from modelstacks.core.errors import ModelstacksError
+    from modelstacks.core.plan.deployments import load_plans
+
+    context: CommandContext = ctx.obj
     try:
-        plans = load_plans(spec_paths(bench.project, words), architecture, bench.project)
+        plans = load_plans(spec_paths(context.project, specs or []), architecture, context.project)
     except ModelstacksError as error:
-        if not as_json:
+        if not json:
             raise
-        bench.terminal.json(refusal(error))
+        context.terminal.json(refusal(error))
         return error.exit_code
-    if as_json:
-        bench.terminal.json({"plans": [plan.model_dump(mode="json") for plan in plans]})
-        return 0
-    for plan in plans:
-        bench.terminal.data("")
-        bench.terminal.table((f"[bold]{plan.stack_name}[/bold]", plan.description), list(_rows(plan)))
-    bench.terminal.data("")
-    bench.terminal.table(
-        ("[bold]routes[/bold]", ""),
-        [(f"{route.method} {route.path}", route.summary) for route in PREDICTIVE_ROUTES],
-    )
+    if json:
+        context.terminal.json({"plans": [one.model_dump(mode="json") for one in plans]})
+    else:
+        _show(context, plans)
     return 0
 
 
-def _rows(plan: Plan) -> Iterator[tuple[str, str]]:
-    model, scaling, api = plan.model, plan.scaling, plan.api
-    yield "chain", _target_summary(plan)
+def _show(context: CommandContext, plans: list[Plan]) -> None:
+    from modelstacks.core.contract import PREDICTIVE_ROUTES
+
+    for one in plans:
+        context.terminal.data("")
+        context.terminal.table((f"[bold]{one.stack_name}[/bold]", one.description), list(_rows(one)))
+    context.terminal.data("")
+    context.terminal.table(
+        ("[bold]routes[/bold]", ""),
+        [(f"{route.method} {route.path}", route.summary) for route in PREDICTIVE_ROUTES],
+    )
+
+
+def _rows(one: Plan) -> Iterator[tuple[str, str]]:
+    model, scaling, api = one.model, one.scaling, one.api
+    yield "chain", _target_summary(one)
     yield "model", f"{model.source}, {model.revision}, licence {model.license or 'not stated'}"
     yield "engine", f"{model.engine} ({model.framework} {model.framework_version}), {model.task}"
     yield "takes", "; ".join(map(_tensor, model.signature.inputs))
     yield "gives", "; ".join(map(_tensor, model.signature.outputs))
     yield "archive", f"sha256 {model.archive_sha256}, {_bytes(model.archive_bytes)}"
-    yield "compute", ", ".join(f"{key} {value}" for key, value in plan.target.model_dump(mode="json").items())
-    yield "replicas", f"{scaling.min_replicas} to {scaling.max_replicas}, {_scales_on(plan)}"
+    yield "compute", ", ".join(f"{key} {value}" for key, value in one.target.model_dump(mode="json").items())
+    yield "replicas", f"{scaling.min_replicas} to {scaling.max_replicas}, {_scales_on(one)}"
     auth = "API key" if api.auth == "api-key" else "SigV4 (IAM)"
-    rate = f"{api.throttle.rate} requests/s (burst {api.throttle.burst}){_quota(plan)}"
+    rate = f"{api.throttle.rate} requests/s (burst {api.throttle.burst}){_quota(one)}"
     yield (
         "api",
-        f"{auth}, {rate}, body up to {_bytes(plan.max_body_bytes)}, {api.timeout_seconds} s to answer",
+        f"{auth}, {rate}, body up to {_bytes(one.max_body_bytes)}, timeout {api.timeout_seconds} s",
     )
-    yield "logs", f"kept {plan.logs.retention_days} days"
-    yield "where", f"{plan.aws.account} / {plan.aws.region}" if plan.aws else "any account and region"
+    yield "logs", f"kept {one.logs.retention_days} days"
+    yield "where", f"{one.aws.account} / {one.aws.region}" if one.aws else "any account and region"
 
 
-def _target_summary(plan: Plan) -> str:
-    name = str(plan.target.model_dump().get("target", ""))
-    return targets(plan.architecture)[name].summary
+def _target_summary(one: Plan) -> str:
+    from modelstacks.core.registry import targets
+
+    name = str(one.target.model_dump().get("target", ""))
+    return targets(one.architecture)[name].summary
 
 
-def _scales_on(plan: Plan) -> str:
-    concurrency = f"{plan.scaling.concurrent_requests_per_replica} concurrent requests each"
+def _scales_on(one: Plan) -> str:
+    concurrency = f"{one.scaling.concurrent_requests_per_replica} concurrent requests each"
     return (
-        f"{concurrency}, {plan.scaling.cpu_percent} % CPU"
-        if plan.architecture == "self-hosted"
+        f"{concurrency}, {one.scaling.cpu_percent} % CPU"
+        if one.architecture == "self-hosted"
         else concurrency
     )
 
 
-def _quota(plan: Plan) -> str:
-    quota = plan.api.quota
+def _quota(one: Plan) -> str:
+    quota = one.api.quota
     return f", {quota.requests} requests a {quota.per}" if quota else ""
 
 
@@ -85,9 +105,12 @@ def _tensor(tensor: Tensor) -> str:
     return f"{tensor.name}: {tensor.datatype} ({shape})"
 
 
-def _bytes(count: int) -> str:
+def _bytes(count: float) -> str:
     for unit in ("B", "KiB", "MiB"):
         if count < 1024:
             return f"{count:.4g} {unit}"
-        count = count / 1024  # type: ignore[assignment]
+        count = count / 1024
     return f"{count:.4g} GiB"
+
+
+COMMAND = Command(plan, Section.MODELS, order=30, examples=("modelstacks plan churn --architecture both",))

@@ -1,20 +1,23 @@
-"""`modelstacks status`: what runs in the embedded cloud."""
+"""`modelstacks status`: show what runs in the embedded cloud."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+import typer
+
+from modelstacks.cli.command import Command, Section
+from modelstacks.cli.options import JsonOption
 from modelstacks.cli.project import DEPLOYMENTS, deployment_names
-from modelstacks.cli.running import deployed, destroy_command
 from modelstacks.core.errors import SpecInvalid, relative
-from modelstacks.core.spec.validation import read_spec
 
 if TYPE_CHECKING:
-    from modelstacks.cli.bench import Bench
+    from modelstacks.cli.context import CommandContext
     from modelstacks.cloud.api import Replica, Status, Workload
 
-LONGEST_REASON = 160  # characters; --json has all of them
+#: Characters of a reason in the table; --json has all of them.
+LONGEST_REASON = 160
 COLOURS = {
     "healthy": "green",
     "stable": "green",
@@ -25,27 +28,33 @@ COLOURS = {
 }
 
 
-def run(bench: Bench, *, as_json: bool) -> None:
-    """Show the status; that nothing runs is an answer too, not a failure."""
-    session = bench.cloud.attach(bench.project)
+def status(ctx: typer.Context, json: JsonOption = False) -> None:
+    """Show what runs: APIs, keys, replicas and their health.
+
+    It succeeds too if nothing is running.
+    """
+    context: CommandContext = ctx.obj
+    session = context.cloud.attach(context.project)
     if session is None:
-        if as_json:
-            bench.terminal.json({"running": False})
+        if json:
+            context.terminal.json({"running": False})
         else:
-            bench.terminal.data("the embedded cloud is not running; `modelstacks up` starts it")
+            context.terminal.data("the embedded cloud is not running; `modelstacks up` starts it")
         return
     try:
-        status = session.status()
+        current = session.status()
     finally:
         session.close()
-    if as_json:
-        bench.terminal.json({"running": True, **status.model_dump(mode="json")})
+    if json:
+        context.terminal.json({"running": True, **current.model_dump(mode="json")})
     else:
-        _show(bench, status)
+        _show(context, current)
 
 
-def _show(bench: Bench, status: Status) -> None:
-    terminal = bench.terminal
+def _show(context: CommandContext, status: Status) -> None:
+    from modelstacks.cli.running import destroy_command
+
+    terminal = context.terminal
     terminal.data(
         f"embedded cloud on {status.endpoint_url} (account {status.account}, {status.region}), "
         f"pid {status.pid}, since {status.started_at}"
@@ -71,23 +80,27 @@ def _show(bench: Bench, status: Status) -> None:
     for stack in status.stacks:
         if "COMPLETE" not in stack.status or "ROLLBACK" in stack.status:
             terminal.data(f"stack {stack.name}: {stack.status}")
-    for name, file, wanted in _beside_the_spec(bench, status):
+    for name, file, wanted in _beside_the_spec(context, status):
         terminal.data(
-            f"{name} is deployed, though {file} says {wanted}; in AWS it would still cost; "
+            f"{name} is deployed, but {file} says {wanted}; in AWS it would still cost money; "
             f"to remove it: {destroy_command(name)}"
         )
     for refusal in status.refusals[-3:]:
         terminal.data(f"refused at {refusal.time}: {refusal.hop}: {refusal.reason}")
 
 
-def _beside_the_spec(bench: Bench, status: Status) -> Iterator[tuple[str, str, str]]:
-    """Stacks of the architecture that the deployment's spec does not name, with the spec and its word."""
+def _beside_the_spec(context: CommandContext, status: Status) -> Iterator[tuple[str, str, str]]:
+    """Yield each running stack whose architecture its spec does not name, with the spec's file and value."""
+    from modelstacks.cli.running import deployed
+    from modelstacks.core.spec.validation import read_spec
+
     running = deployed(status)
-    for name in deployment_names(bench.project):
-        path = bench.project / DEPLOYMENTS / f"{name}.yaml"
+    for name in deployment_names(context.project):
+        path = context.project / DEPLOYMENTS / f"{name}.yaml"
         try:
             spec = read_spec(path)
-        except SpecInvalid:  # `validate` reports it
+        except SpecInvalid:
+            # `validate` reports it.
             continue
         for architecture in running.get(spec.name, ()):
             if architecture != spec.architecture:
@@ -124,5 +137,8 @@ def _coloured(state: str) -> str:
 
 
 def _plain(text: str) -> str:
-    """Text of others, cut to a table's measure; a square bracket in it is no markup."""
+    """Return text from elsewhere, short enough for the table, with its square brackets escaped."""
     return (text if len(text) <= LONGEST_REASON else text[: LONGEST_REASON - 3] + "...").replace("[", "\\[")
+
+
+COMMAND = Command(status, Section.HERE, order=20, examples=("modelstacks status --json",))

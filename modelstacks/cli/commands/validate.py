@@ -1,55 +1,60 @@
-"""`modelstacks validate`: every fault of every spec, in one pass, and what looks wrong in a valid one."""
+"""`modelstacks validate`: find every fault of every spec in one pass, and what looks wrong in a valid one."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from modelstacks.cli.project import spec_paths
-from modelstacks.core.errors import Fault, ModelstacksError, SpecInvalid, relative
-from modelstacks.core.registry import sources
-from modelstacks.core.spec.validation import CheckedSpec, check_specs
+import typer
+
+from modelstacks.cli.command import Command, Section
+from modelstacks.cli.options import JsonOption, SpecsArgument
 
 if TYPE_CHECKING:
-    from modelstacks.cli.bench import Bench
+    from modelstacks.cli.context import CommandContext
+    from modelstacks.core.errors import Fault
+    from modelstacks.core.spec.validation import CheckedSpec
 
 
-def run(bench: Bench, words: Sequence[str], *, as_json: bool) -> int:
-    """Return 0 where every spec is valid; report the faults and return 2 where one is not."""
-    paths = spec_paths(bench.project, words)
+def validate(ctx: typer.Context, specs: SpecsArgument = None, json: JsonOption = False) -> int:
+    """Find all faults in the specs at once.
+
+    Each fault names file, line, field, what it got, what is allowed, and a suggestion.
+    """
+    from modelstacks.cli.console.refusals import refusal
+    from modelstacks.cli.project import spec_paths
+    from modelstacks.core.errors import SpecInvalid, relative
+    from modelstacks.core.spec.validation import check_specs
+
+    context: CommandContext = ctx.obj
+    paths = spec_paths(context.project, specs or [])
     try:
         checked = check_specs(paths)
     except SpecInvalid as error:
-        if not as_json:
+        if not json:
             raise
-        bench.terminal.json(refusal(error))
+        context.terminal.json(refusal(error))
         return error.exit_code
-    warnings = [fault for one in checked for fault in _doubts(one, bench)]
-    if as_json:
-        specs = [
+    warnings = [fault for one in checked for fault in _doubts(one, context)]
+    if json:
+        valid = [
             {"file": relative(path), "name": one.spec.name} for path, one in zip(paths, checked, strict=True)
         ]
-        bench.terminal.json(
-            {"valid": True, "specs": specs, "warnings": [asdict(warning) for warning in warnings]}
+        context.terminal.json(
+            {"valid": True, "specs": valid, "warnings": [asdict(warning) for warning in warnings]}
         )
         return 0
     for path, one in zip(paths, checked, strict=True):
-        bench.terminal.data(f"{relative(path)}: valid ({one.spec.name}, {one.spec.architecture})")
+        context.terminal.data(f"{relative(path)}: valid ({one.spec.name}, {one.spec.architecture})")
     for warning in warnings:
-        bench.terminal.say(f"warning: {warning}")
+        context.terminal.say(f"warning: {warning}")
     return 0
 
 
-def refusal(error: ModelstacksError) -> dict[str, Any]:
-    """A refused spec or lock as JSON: each fault of a spec, or the one error in its parts."""
-    if isinstance(error, SpecInvalid):
-        return {"valid": False, "faults": [asdict(fault) for fault in error.faults]}
-    parts = {"what": error.what, "got": error.got, "allowed": error.allowed, "fix": error.fix}
-    return {"valid": False, "faults": [], "error": parts}
+def _doubts(one: CheckedSpec, context: CommandContext) -> list[Fault]:
+    from modelstacks.core.errors import Fault
+    from modelstacks.core.registry import sources
 
-
-def _doubts(one: CheckedSpec, bench: Bench) -> list[Fault]:
     source = sources()[one.spec.model.source]
     return [
         Fault(
@@ -60,5 +65,13 @@ def _doubts(one: CheckedSpec, bench: Bench) -> list[Fault]:
             got=doubt.got,
             fix=doubt.fix,
         )
-        for doubt in source.doubts(one.spec.model, bench.project)
+        for doubt in source.doubts(one.spec.model, context.project)
     ]
+
+
+COMMAND = Command(
+    validate,
+    Section.MODELS,
+    order=10,
+    examples=("modelstacks validate", "modelstacks validate churn --json"),
+)

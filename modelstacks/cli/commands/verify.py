@@ -1,172 +1,49 @@
-"""`modelstacks verify`: the same questions to a deployed API, here or in AWS, and a verdict line by line."""
+"""`modelstacks verify`: send the same requests to a deployed API, here or in AWS, and judge the answers."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Annotated
 
-from modelstacks.adapters.aws_account import AwsAccount, Keys
-from modelstacks.adapters.deployed_api import DeployedApi
-from modelstacks.cli.http import callable_api
-from modelstacks.cli.project import spec_paths
-from modelstacks.cli.requests import example_body
-from modelstacks.cli.running import api_of, attached, stacks_of
-from modelstacks.core.errors import InvocationFailed, UsageError
-from modelstacks.core.plan.deployments import load_plans
-from modelstacks.core.spec.validation import read_spec
-from modelstacks.verification.checks import checks
-from modelstacks.verification.evidence import Finding, report, write
-from modelstacks.verification.rows import Rows, example_rows, read_rows
-from modelstacks.verification.subject import Subject
-from modelstacks.verification.verdict import Verdict
+import typer
+from typer import Option
 
-if TYPE_CHECKING:
-    from modelstacks.cli.bench import Bench
-    from modelstacks.core.plan import Plan
-
-MARKS = {"passed": "[green]ok[/green]", "failed": "[red]FAILED[/red]", "skipped": "[yellow]skipped[/yellow]"}
+from modelstacks.cli.command import Command, Section
+from modelstacks.cli.options import JsonOption, NameArgument, OneArchitectureOption
 
 
-@dataclass(frozen=True)
-class Options:
-    """What the user chose."""
+def verify(
+    ctx: typer.Context,
+    name: NameArgument,
+    aws: Annotated[bool, Option("--aws", help="the deployment in AWS, with your own credentials")] = False,
+    architecture: OneArchitectureOption = None,
+    data: Annotated[
+        Path | None,
+        Option("--data", metavar="FILE", help="rows to send (CSV or JSON); default: those beside the model"),
+    ] = None,
+    record: Annotated[
+        Path | None, Option("--record", metavar="FILE", help="write verdicts and answers as evidence")
+    ] = None,
+    overload: Annotated[
+        bool, Option("--overload/--no-overload", help="also send many requests at once")
+    ] = True,
+    json: JsonOption = False,
+) -> None:
+    """Check the answers of a deployed API, one verdict per line.
 
-    aws: bool
-    architecture: str | None
-    data: Path | None
-    record: Path | None
-    overload: bool
-    as_json: bool
+    Predictions, content types, protocol, limits, access, overload: the same requests here and in AWS.
+    """
+    from modelstacks.cli.verifying import Options, run
 
-
-@dataclass
-class Found:
-    """One deployed stack, and later its verdicts."""
-
-    plan: Plan
-    api: DeployedApi
-    account: AwsAccount
-    place: dict[str, str]
-    findings: list[Finding] = field(default_factory=list)
-
-
-def run(bench: Bench, name: str, options: Options) -> None:
-    """Ask every question of every architecture that runs. Raises InvocationFailed for a wrong answer."""
-    (path,) = spec_paths(bench.project, [name])
-    rows = _rows(bench, path, options)
-    reports = []
-    with _in_aws(bench, path, options) if options.aws else _here(bench, path, options) as stacks:
-        for found in stacks:
-            subject = Subject(found.plan, found.api, rows or _example(found.plan), options.overload)
-            found.findings = _ask(bench, subject, as_json=options.as_json)
-            facts = found.account.facts(found.plan.stack_name) if options.record else {}
-            reports.append(report(found.plan, found.place, found.findings, facts))
-    if options.record is not None:
-        write(options.record, reports, {found.place["account"] for found in stacks if options.aws})
-    if options.as_json:
-        bench.terminal.json({"deployments": reports})
-    _conclude(bench, stacks)
+    run(ctx.obj, name, Options(aws, architecture, data, record, overload, json))
 
 
-def _ask(bench: Bench, subject: Subject, *, as_json: bool) -> list[Finding]:
-    findings: list[Finding] = []
-    for check in checks():
-        try:
-            findings.extend((check, verdict) for verdict in check.run(subject))
-        except InvocationFailed as error:  # no answer at all: the other checks may still get theirs
-            findings.append((check, Verdict(check.name, "failed", str(error))))
-    if not as_json:
-        bench.terminal.data("")
-        bench.terminal.table(
-            (f"[bold]{subject.plan.stack_name}[/bold]", "", subject.api.url),
-            [
-                (verdict.question, MARKS[verdict.state], verdict.detail.replace("[", "\\["))
-                for _, verdict in findings
-            ],
-        )
-    return findings
-
-
-def _conclude(bench: Bench, stacks: Sequence[Found]) -> None:
-    failed = [
-        f"{found.plan.stack_name}: {verdict.question}"
-        for found in stacks
-        for _, verdict in found.findings
-        if verdict.failed
-    ]
-    if failed:
-        raise InvocationFailed(
-            f"{len(failed)} question{'s' * (len(failed) != 1)} answered wrong: {'; '.join(failed)}",
-            fix="modelstacks logs NAME shows the replicas' own lines",
-        )
-    asked = sum(len(found.findings) for found in stacks)
-    bench.terminal.say(f"{asked} questions, none answered wrong")
-
-
-def _rows(bench: Bench, path: Path, options: Options) -> Rows | None:
-    """The rows of --data, or those kept beside the model where the source is a folder of the project."""
-    place: object = getattr(read_spec(path).model, "path", None)
-    folder = bench.project / str(place) if place is not None else None
-    return read_rows(folder if folder is not None and folder.is_dir() else None, options.data)
-
-
-def _example(plan: Plan) -> Rows:
-    return example_rows(example_body(plan.model.signature))
-
-
-@contextmanager
-def _here(bench: Bench, path: Path, options: Options) -> Iterator[list[Found]]:
-    """The stacks of a deployment in the embedded cloud."""
-    plans = {plan.stack_name: plan for plan in load_plans([path], "both", bench.project)}
-    name = next(iter(plans.values())).name
-    with attached(bench) as session:
-        status = session.status()
-        keys = Keys(
-            status.endpoint_url, status.credentials.access_key_id, status.credentials.secret_access_key
-        )
-        place = {"cloud": "embedded", "region": status.region}
-        yield [
-            Found(
-                plans[stack],
-                callable_api(api_of(status, stack), status),
-                AwsAccount(status.region, keys),
-                place,
-            )
-            for stack in stacks_of(status, name, options.architecture)
-        ]
-
-
-@contextmanager
-def _in_aws(bench: Bench, path: Path, options: Options) -> Iterator[list[Found]]:
-    """The stacks of a deployment in the caller's AWS account."""
-    found = []
-    plans = load_plans([path], "both", bench.project)
-    for plan in plans:
-        if options.architecture not in (None, plan.architecture):
-            continue
-        account = AwsAccount(plan.aws.region if plan.aws else None)
-        outputs = account.outputs(plan.stack_name)
-        if outputs is not None:
-            found.append(Found(plan, _api_in_aws(account, plan, outputs), account, _place(account, plan)))
-    if not found:
-        raise UsageError(
-            "AWS has no such stack",
-            got=" or ".join(plan.stack_name for plan in plans),
-            fix=f"modelstacks deploy {plans[0].name}, or check the profile and region",
-        )
-    yield found
-
-
-def _api_in_aws(account: AwsAccount, plan: Plan, outputs: Any) -> DeployedApi:
-    url = outputs["ApiUrl"].rstrip("/")
-    if plan.api.auth == "iam":
-        return DeployedApi(url, signer=account.signer())
-    return DeployedApi(url, api_key=account.api_key(outputs["ApiKeyId"]))
-
-
-def _place(account: AwsAccount, plan: Plan) -> dict[str, str]:
-    region = {"region": plan.aws.region} if plan.aws else {}
-    return {"cloud": "aws", "account": account.account_id(), **region}
+COMMAND = Command(
+    verify,
+    Section.HERE,
+    order=40,
+    examples=(
+        "modelstacks verify churn --no-overload",
+        "modelstacks verify churn --aws --record evidence.json",
+    ),
+)

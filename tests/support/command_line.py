@@ -1,4 +1,4 @@
-"""In-memory doors to the embedded cloud and to the CDK CLI, and statuses for them to report."""
+"""The embedded cloud and the CDK CLI in memory, for the commands to use, and statuses to report."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from modelstacks.cli.bench import Event
+from modelstacks.adapters.sandbox import Sandbox, choose, wish
+from modelstacks.cli.interfaces import Event
 from modelstacks.cloud.api import (
     Api,
     ApiKey,
@@ -75,7 +76,7 @@ class FakeSession:
 
 @dataclass
 class FakeCloud:
-    """The embedded cloud's door, in memory."""
+    """An embedded cloud in memory."""
 
     current: Status
     running: bool = False
@@ -115,7 +116,7 @@ class FakeCloud:
 
 @dataclass
 class FakeCdk:
-    """The CDK CLI's door: notes what it was asked to do, and fails where the test says so."""
+    """A CDK CLI that records its calls, and fails those that the test names."""
 
     calls: list[str] = field(default_factory=list)
     contexts: list[dict[str, str]] = field(default_factory=list)
@@ -213,6 +214,11 @@ def ports(_: Path) -> Ports:
     return Ports(
         hub=nothing, objects=nothing, secrets=nothing, images=nothing, inspector=nothing, scanner=nothing
     )
+
+
+def sandbox() -> Sandbox:
+    """Return what models run in on this machine."""
+    return choose(wish())
 
 
 def status_of(*stacks: Stack, apis: Sequence[Api] = (), workloads: Sequence[Workload] = ()) -> Status:

@@ -7,9 +7,9 @@ import shlex
 from pathlib import Path
 
 import pytest
-from support.bench import api
+from support.command_line import api
 
-from modelstacks.cli.requests import LONGEST_BODY, curl_lines, example_body
+from modelstacks.cli.sample_requests import LONGEST_BODY, curl_lines, example_body
 from modelstacks.cloud.api import Credentials
 from modelstacks.core.plan import Plan
 from modelstacks.core.plan.deployments import load_plans
