@@ -3,7 +3,6 @@
 They are moto's classes, each with class methods that create, update and delete from a template's properties.
 """
 
-# ruff: noqa: ARG002  every type answers the same three questions, and not each needs all of what it is told
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping

@@ -1,11 +1,9 @@
 """What a CloudFormation resource type is, and the registry of those that are emulated.
 
-A type is made, changed and deleted through its service's public API, as AWS's own providers do. So the
-API's own
-validation speaks when a template is wrong, and what boto3 reads back afterwards is what the API was told.
+A type creates, updates and deletes its resource through the service's public API, as AWS's own providers do.
+So a wrong template gets the API's own error, and boto3 reads back afterwards what the API received.
 """
 
-# ruff: noqa: ARG002  every type answers the same three questions, and not each needs all of what it is told
 from __future__ import annotations
 
 import json
@@ -24,6 +22,7 @@ from botocore.config import Config
 from botocore.exceptions import ClientError
 from botocore.model import ListShape, MapShape, Shape, StructureShape
 
+from modelstacks.cloud.cloudformation.template import TemplateError
 from modelstacks.cloud.services import service_modules
 
 __all__ = [
@@ -35,9 +34,12 @@ __all__ = [
     "ResourceError",
     "ResourceType",
     "api_input",
+    "client",
+    "dynamic_reference",
     "emulated_types",
     "ignoring",
     "provides",
+    "resolves",
     "tag_list",
     "undoing",
 ]
@@ -82,7 +84,7 @@ class Request:
 
     def client(self, service: str) -> Any:
         """A boto3 client of this server, in the stack's region; its calls stay in this process."""
-        return _client(service, self.region)
+        return client(service, self.region)
 
     def call(
         self, service: str, operation: str, properties: Mapping[str, Any] | None = None, /, **more: Any
@@ -169,15 +171,42 @@ def provides(name: str) -> Any:
     return register
 
 
+_Resolver = Callable[[str, str], str]
+_references: dict[str, _Resolver] = {}
+
+
+def resolves(*services: str) -> Callable[[_Resolver], _Resolver]:
+    """Return a decorator for a function that gives the value of `{{resolve:SERVICE:REFERENCE}}`.
+
+    The function gets the reference and the region, and raises TemplateError or ClientError without a value.
+    """
+
+    def register(resolver: _Resolver) -> _Resolver:
+        _references.update(dict.fromkeys(services, resolver))
+        return resolver
+
+    return register
+
+
+def dynamic_reference(service: str, reference: str, region: str) -> str:
+    """Return the value of a dynamic reference. Raises TemplateError for a service that has none."""
+    emulated_types()
+    if service not in _references:
+        raise TemplateError(
+            f"Dynamic references to {service} are not supported; allowed: {', '.join(sorted(_references))}"
+        )
+    return _references[service](reference, region)
+
+
 @cache
 def emulated_types() -> Mapping[str, ResourceType]:
-    """Every type that types/ provides, by CloudFormation name."""
+    """Every type that a service's types.py provides, by CloudFormation name."""
     service_modules("types")
     return _types
 
 
 @cache
-def _client(service: str, region: str) -> Any:
+def client(service: str, region: str) -> Any:
     with _session_lock:  # making a client is the one thing that a session cannot do from two threads at once
         return boto3.Session(
             aws_access_key_id="cloudformation",

@@ -60,7 +60,7 @@ class Unhurried:
     def check(self) -> None:
         """Never raises."""
 
-    def rest(self, *, began: bool) -> None:  # noqa: ARG002  there is nobody to tell
+    def rest(self, *, began: bool) -> None:
         """Wait a moment."""
         time.sleep(_REST_SECONDS)
 

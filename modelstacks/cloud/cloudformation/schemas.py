@@ -31,8 +31,6 @@ __all__ = [
     "Validated",
     "find",
     "folder",
-    "is_fargate_size",
-    "lambda_runtimes",
     "schema_of",
 ]
 
@@ -104,34 +102,6 @@ def _parsed(name: str) -> Schema:
     """Most regions share one file."""
     document = json.loads((folder() / "resources" / f"{name}.json").read_text())
     return Schema({key: document[key] for key in _OF_PROPERTIES if key in document})
-
-
-@cache
-def lambda_runtimes() -> Mapping[str, Mapping[str, str | None]]:
-    """Lambda runtime -> the days (YYYY-MM-DD) on which it is deprecated and its creation and update blocked.
-
-    cfn-lint copies the table of Lambda's developer guide: "deprecated", "create-block", "update-block" and
-    "successor".
-    """
-    text = (folder().parent / "AdditionalSpecs" / "LmbdRuntimeLifecycle.json").read_text()
-    table: dict[str, dict[str, str | None]] = json.loads(text)
-    return table
-
-
-def is_fargate_size(cpu: str, memory: str) -> bool:
-    """Whether Fargate has tasks of this CPU and memory, by cfn-lint's copy of the developer guide's table."""
-    task = {
-        "RequiresCompatibilities": ["FARGATE"],
-        "Cpu": cpu,
-        "Memory": int(memory) if memory.isdecimal() else memory,
-    }
-    return bool(_fargate_sizes().is_valid(task))
-
-
-@cache
-def _fargate_sizes() -> Any:
-    path = folder() / "extensions" / "aws_ecs_taskdefinition" / "fargate_cpu_memory.json"
-    return validator_class()(json.loads(path.read_text()))
 
 
 @dataclass(frozen=True, eq=False)

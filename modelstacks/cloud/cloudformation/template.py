@@ -22,7 +22,7 @@ __all__ = [
 ]  # fmt: skip
 
 _SUBSTITUTION = re.compile(r"\$\{(!?)([^}]*)\}")
-_DYNAMIC_REFERENCE = re.compile(r"\{\{resolve:(ssm|ssm-secure|secretsmanager):([^}]*)\}\}")
+_DYNAMIC_REFERENCE = re.compile(r"\{\{resolve:([a-z-]+):([^}]*)\}\}")
 
 #: What `Ref: AWS::NoValue` resolves to; properties and list items that are this are left out.
 NO_VALUE = object()

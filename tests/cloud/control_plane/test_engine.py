@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from modelstacks.cloud.cloudformation.engine import Engine, OperationFailedError, StackResources
+from modelstacks.cloud.cloudformation.engine import Engine, OperationFailedError
 from modelstacks.cloud.cloudformation.resource import (
     Properties,
     Provisioned,
@@ -15,6 +15,7 @@ from modelstacks.cloud.cloudformation.resource import (
     ResourceType,
 )
 from modelstacks.cloud.cloudformation.schedule import InterruptedByUserError
+from modelstacks.cloud.cloudformation.scope import StackResources
 from modelstacks.cloud.cloudformation.template import TemplateError
 
 

@@ -11,7 +11,7 @@ import pytest
 from botocore.exceptions import ClientError
 from support.control_plane import FRONT, LOGGING, NETWORK, Account, role
 
-from modelstacks.cloud.cloudformation.schemas import is_fargate_size
+from modelstacks.cloud.services.ecs.sizes import is_fargate_size
 from modelstacks.targets.ecs_fargate import SIZES
 
 

@@ -1,6 +1,5 @@
 """AWS::ApiGatewayV2: the VPC link that a REST API reaches a private load balancer through."""
 
-# ruff: noqa: ARG002  every type answers the same three questions, and not each needs all of what it is told
 from __future__ import annotations
 
 from typing import ClassVar

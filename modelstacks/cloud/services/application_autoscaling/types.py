@@ -1,6 +1,5 @@
 """AWS::ApplicationAutoScaling: scalable targets and their policies."""
 
-# ruff: noqa: ARG002  every type answers the same three questions, and not each needs all of what it is told
 from __future__ import annotations
 
 from typing import ClassVar

@@ -19,7 +19,7 @@ from moto.elbv2.models import elbv2_backends
 from modelstacks.cloud.account.additions import Additions
 from modelstacks.cloud.account.channel import CHANNEL, Report
 from modelstacks.cloud.account.patching import afterwards, beforehand
-from modelstacks.cloud.cloudformation.schemas import is_fargate_size
+from modelstacks.cloud.services.ecs.sizes import is_fargate_size
 
 #: What CreateService and UpdateService are told of, and DescribeServices should say.
 _KEPT = (

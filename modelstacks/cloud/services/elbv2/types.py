@@ -1,6 +1,5 @@
 """AWS::ElasticLoadBalancingV2: load balancers, listeners, rules, target groups."""
 
-# ruff: noqa: ARG002  every type answers the same three questions, and not each needs all of what it is told
 from __future__ import annotations
 
 from typing import Any, ClassVar

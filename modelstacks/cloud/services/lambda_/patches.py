@@ -22,7 +22,7 @@ from moto.awslambda.responses import LambdaResponse
 from modelstacks.cloud.account.additions import Additions, Answer, Call
 from modelstacks.cloud.account.client import OPEN_PATH
 from modelstacks.cloud.account.patching import afterwards, beforehand
-from modelstacks.cloud.cloudformation.schemas import lambda_runtimes
+from modelstacks.cloud.services.lambda_.runtimes import lambda_runtimes
 
 #: Where the code of functions is; what follows it in a path cannot be guessed.
 CODE_PATH = f"{OPEN_PATH}function-code"

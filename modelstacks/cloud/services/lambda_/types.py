@@ -1,6 +1,5 @@
 """AWS::Lambda: functions, their versions and aliases, and who may invoke them."""
 
-# ruff: noqa: ARG002  every type answers the same three questions, and not each needs all of what it is told
 from __future__ import annotations
 
 import textwrap

@@ -1,6 +1,5 @@
 """AWS::Logs: log groups with retention and key, and metric filters."""
 
-# ruff: noqa: ARG002  every type answers the same three questions, and not each needs all of what it is told
 from __future__ import annotations
 
 from typing import ClassVar

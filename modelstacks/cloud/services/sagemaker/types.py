@@ -1,6 +1,5 @@
 """AWS::SageMaker: models, endpoint configurations, endpoints. Ref of each is its ARN."""
 
-# ruff: noqa: ARG002  every type answers the same three questions, and not each needs all of what it is told
 from __future__ import annotations
 
 from typing import ClassVar

@@ -10,9 +10,12 @@ from modelstacks.cloud.cloudformation.resource import (
     Provisioned,
     Request,
     ResourceType,
+    client,
     ignoring,
     provides,
+    resolves,
 )
+from modelstacks.cloud.cloudformation.template import TemplateError
 
 
 @provides("AWS::SecretsManager::Secret")
@@ -59,3 +62,22 @@ class Secret(ResourceType):
         template, key = rules.pop("SecretStringTemplate", None), rules.pop("GenerateStringKey", None)
         password: str = request.call("secretsmanager", "GetRandomPassword", rules)["RandomPassword"]
         return json.dumps({**json.loads(template), key: password}) if template and key else password
+
+
+@resolves("secretsmanager")
+def secret(reference: str, region: str) -> str:
+    """Return the value of `secret-id:SecretString:json-key`, or the whole secret without a key."""
+    parts = reference.split(":")
+    name_parts = 7 if reference.startswith("arn:") else 1
+    name, rest = ":".join(parts[:name_parts]), parts[name_parts:]
+    value = str(client("secretsmanager", region).get_secret_value(SecretId=name)["SecretString"])
+    if len(rest) < 2 or not (key := rest[1]):
+        return value
+    try:
+        return str(json.loads(value)[key])
+    except ValueError:
+        raise TemplateError("Could not parse SecretString JSON") from None
+    except KeyError:
+        raise TemplateError(
+            f"Could not find a value associated with JSONKey in SecretString: {key}"
+        ) from None

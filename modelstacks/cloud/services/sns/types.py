@@ -1,6 +1,5 @@
 """AWS::SNS: topics, who is subscribed to them, and their policies."""
 
-# ruff: noqa: ARG002  every type answers the same three questions, and not each needs all of what it is told
 from __future__ import annotations
 
 import json

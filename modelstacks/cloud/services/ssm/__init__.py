@@ -1,0 +1,1 @@
+"""Systems Manager: parameters that templates refer to."""
