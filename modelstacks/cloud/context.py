@@ -12,13 +12,13 @@ from typing import Any
 from modelstacks.cloud import api
 from modelstacks.cloud.account.channel import Report
 from modelstacks.cloud.account.credentials import AccessKey
+from modelstacks.cloud.clients import Clients
 from modelstacks.cloud.clock import SPEEDUP
 from modelstacks.cloud.daemon.state import StateDirectory
 from modelstacks.cloud.host.replicas import ImageEnvironment, Registry
 from modelstacks.cloud.host.wire import Pool, Request, Response
 from modelstacks.cloud.network import Refused
-from modelstacks.cloud.read_back import Account
-from modelstacks.cloud.topology import Topology
+from modelstacks.cloud.snapshot import Account
 from modelstacks.cloud.workloads.faults import Faults, Traffic
 
 __all__ = ["SPEEDUP", "Context", "Issued", "Outcome", "Reasons", "trace_root"]
@@ -96,15 +96,15 @@ async def _no_function(name: str, payload: bytes) -> Outcome:
 
 @dataclass
 class Context:
-    """Shared by every room; `topology` is replaced whole at each reconcile."""
+    """Shared by every room; `account` is replaced whole at each reconcile."""
 
     state: StateDirectory
-    account: Account
+    clients: Clients
     control_plane: Path  # its Unix socket
     images: Callable[[str], ImageEnvironment]
     registry: Registry
     changed: Callable[[], None]  # something that `status` shows is different now
-    topology: Topology = field(default_factory=Topology)
+    account: Account = field(default_factory=Account)
     pool: Pool = field(default_factory=Pool)
     faults: Faults = field(default_factory=Faults)
     traffic: Traffic = field(default_factory=Traffic)
@@ -124,7 +124,7 @@ class Context:
 
     async def issue(self, role_arn: str, session: str) -> Issued:
         """Temporary credentials from STS for a role; the data plane remembers whose they are."""
-        sts = self.account.client("sts")
+        sts = self.clients.client("sts")
         found = await self.blocking(
             sts.assume_role, RoleArn=role_arn, RoleSessionName=session[:64], DurationSeconds=43200
         )
@@ -145,14 +145,14 @@ class Context:
 
     async def access_key(self, access_key_id: str) -> AccessKey | None:
         """The key pair that is known by this id: the administrator's, a workload's, or one of IAM or STS."""
-        admin = self.account.credentials
+        admin = self.clients.credentials
         if access_key_id == admin.access_key_id:
             return AccessKey(admin.access_key_id, admin.secret_access_key)
         if (own := self.issued(access_key_id)) is not None:
             return own.key
         if (known := self._sessions.get(access_key_id)) is not None:
             return known
-        key: AccessKey | None = await self.blocking(self.account.access_key, access_key_id)
+        key: AccessKey | None = await self.blocking(self.clients.access_key, access_key_id)
         if key is not None and key.session_token is not None:  # a user's key can be withdrawn: ask each time
             if len(self._sessions) >= MOST_SESSIONS:
                 self._sessions.clear()

@@ -43,7 +43,7 @@ def _allowed(
         evaluate,
         service_principal,
     )
-    from modelstacks.cloud.topology import Policy
+    from modelstacks.cloud.services.iam.snapshot import Policy
 
     policies = [Policy("the policy", _parsed(document)) for document in documents]
     principal = service_principal(service) if service else None

@@ -34,13 +34,13 @@ from pydantic import TypeAdapter, ValidationError
 
 from modelstacks.cloud import api
 from modelstacks.cloud.account import process as control_plane
+from modelstacks.cloud.clients import Clients
 from modelstacks.cloud.context import Context
 from modelstacks.cloud.daemon.plane import DataPlane
 from modelstacks.cloud.daemon.state import MARKER, State, StateDirectory, process_of
 from modelstacks.cloud.host.docker import resolve
 from modelstacks.cloud.host.replicas import Registry, Replica
 from modelstacks.cloud.host.wire import Request, Response, listen
-from modelstacks.cloud.read_back import Account
 from modelstacks.core.errors import EnvironmentFault, ModelstacksError, UsageError
 
 __all__ = ["Daemon", "main"]
@@ -67,7 +67,7 @@ class Daemon:
         )
         self._token = secrets.token_urlsafe(32)
         self._started = datetime.now(UTC).isoformat(timespec="seconds")
-        self._account = Account(plane.connection, self._credentials, REGION)
+        self._clients = Clients(plane.connection, self._credentials, REGION)
         self._version = 0
         self._news = asyncio.Event()
         self._stop = asyncio.Event()
@@ -80,7 +80,7 @@ class Daemon:
         images = state.root / "images"
         self.context = Context(
             state=state,
-            account=self._account,
+            clients=self._clients,
             control_plane=plane.socket,
             images=lambda uri: resolve(uri, images),
             registry=self.registry,
@@ -112,7 +112,7 @@ class Daemon:
             await self.data_plane.close()
             await front.close()
             await admin.close()
-            self._account.close()
+            self._clients.close()
 
     # --- what changes -------------------------------------------------------------------------------
 
@@ -230,7 +230,7 @@ class Daemon:
             started_at=self._started,
             endpoint_url=self._endpoint_url,
             region=REGION,
-            account=self.context.topology.account,
+            account=self.context.account.id,
             credentials=self._credentials,
             settled=all(one.state != "starting" for one in workloads),
             problem=self._problem or self._unwritten,

@@ -10,13 +10,14 @@ from modelstacks.cloud import api
 from modelstacks.cloud.context import Context
 from modelstacks.cloud.daemon.channel import Channel
 from modelstacks.cloud.network.gateway import FrontDoor, to_control_plane
-from modelstacks.cloud.read_back import ReadError, read
 from modelstacks.cloud.services.apigateway.runtime import ApiGateways
 from modelstacks.cloud.services.cloudformation.runtime import CustomResources
+from modelstacks.cloud.services.cloudformation.snapshot import CloudFormationSnapshot
 from modelstacks.cloud.services.ecs.runtime import Services
 from modelstacks.cloud.services.elbv2.runtime import LoadBalancers
 from modelstacks.cloud.services.lambda_.runtime import Functions
 from modelstacks.cloud.services.sagemaker.runtime import Endpoints
+from modelstacks.cloud.snapshot import ReadError, read
 from modelstacks.core.errors import EnvironmentFault, ModelstacksError, UsageError
 
 __all__ = ["DataPlane"]
@@ -66,11 +67,11 @@ class DataPlane:
         async with self._busy:
             context = self.context
             try:
-                topology = await context.blocking(read, context.account)
-                found = await context.blocking(context.account.unemulated)
+                account = await context.blocking(read, context.clients)
+                found = await context.blocking(context.clients.unemulated)
             except ReadError as error:
                 raise EnvironmentFault(f"the account cannot be read back: {error}") from error
-            context.topology = topology
+            context.account = account
             self._unemulated = {}
             for one in found:
                 entry = api.Unemulated(type=one.type, logical_id=one.logical_id)
@@ -104,7 +105,7 @@ class DataPlane:
                 outputs=dict(one.outputs),
                 unemulated=tuple(self._unemulated.get(one.name, ())),
             )
-            for one in self.context.topology.stacks
+            for one in self.context.account[CloudFormationSnapshot].stacks
         )
 
     def apis(self) -> tuple[api.Api, ...]:

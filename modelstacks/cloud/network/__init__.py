@@ -1,4 +1,4 @@
-"""May this connection, this call pass? Pure functions over a Topology: None allows, a Refused says why."""
+"""May this connection, this call pass? Pure functions over a Account: None allows, a Refused says why."""
 
 from __future__ import annotations
 

@@ -14,7 +14,11 @@ from typing import Any
 from urllib.parse import parse_qs, unquote
 
 from modelstacks.cloud.network import Refused, policies, routes
-from modelstacks.cloud.topology import NetworkInterface, Policy, Topology
+from modelstacks.cloud.services.ec2.snapshot import Ec2Snapshot, NetworkInterface
+from modelstacks.cloud.services.iam.snapshot import IamSnapshot, Policy
+from modelstacks.cloud.services.kms.snapshot import KmsSnapshot
+from modelstacks.cloud.services.s3.snapshot import S3Snapshot
+from modelstacks.cloud.snapshot import Account
 
 __all__ = ["ApiCall", "Caller", "decrypt_call", "describe", "image_pull", "may_call"]
 
@@ -57,12 +61,12 @@ def describe(
     query: str,
     headers: Mapping[str, str],
     body: bytes,
-    topology: Topology,
+    account: Account,
 ) -> ApiCall | None:
     """What a request asks for; None where the embedded cloud cannot tell. Header names in lower case."""
     if service == "s3":
         return _s3(method, path, query)
-    region, account = topology.region, topology.account
+    arn = f"arn:aws:sagemaker:{account.region}:{account.id}"
     endpoint = re.fullmatch(
         r"/endpoints/([^/]+)/(async-invocations|invocations|invocations-response-stream)", path
     )
@@ -73,7 +77,7 @@ def describe(
             service,
             "sagemaker.runtime",
             f"sagemaker:{operation}",
-            f"arn:aws:sagemaker:{region}:{account}:endpoint/{name}",
+            f"{arn}:endpoint/{name}",
         )
     operation, fields = _operation(path, headers, body)
     if not operation:
@@ -83,7 +87,7 @@ def describe(
         service,
         NETWORK_NAMES.get(service, service),
         "" if action in UNCHECKED else action,
-        _resource(service, fields, topology),
+        _resource(service, fields, account),
     )
 
 
@@ -103,8 +107,8 @@ def _operation(path: str, headers: Mapping[str, str], body: bytes) -> tuple[str,
     return (rpc[1], {}) if rpc else ("", {})
 
 
-def _resource(service: str, fields: Mapping[str, Any], topology: Topology) -> str:
-    prefix = f"arn:aws:{service}:{topology.region}:{topology.account}"
+def _resource(service: str, fields: Mapping[str, Any], account: Account) -> str:
+    prefix = f"arn:aws:{service}:{account.region}:{account.id}"
     match service:
         case "secretsmanager":
             name = str(fields.get("SecretId", ""))
@@ -115,7 +119,7 @@ def _resource(service: str, fields: Mapping[str, Any], topology: Topology) -> st
             return name if name.startswith("arn:") else f"{prefix}:parameter/{name.lstrip('/')}"
         case "kms":
             key = str(fields.get("KeyId", ""))
-            known = (one.arn for one in topology.keys.values() if key in (one.id, one.arn))
+            known = (one.arn for one in account[KmsSnapshot].keys.values() if key in (one.id, one.arn))
             return next(known, f"{prefix}:key/{key}")
         case "logs":
             group, stream = fields.get("logGroupName"), fields.get("logStreamName")
@@ -186,61 +190,63 @@ def image_pull(image: str, network_service: str) -> list[ApiCall]:
     ]
 
 
-def decrypt_call(topology: Topology, key: str) -> ApiCall:
+def decrypt_call(account: Account, key: str) -> ApiCall:
     """What S3 asks KMS on a reader's behalf for an object encrypted with `key` (an id or ARN)."""
-    region, account = topology.region, topology.account
-    arn = key if key.startswith("arn:") else f"arn:aws:kms:{region}:{account}:key/{key}"
-    context = {"kms:ViaService": f"s3.{region}.amazonaws.com", "kms:CallerAccount": account}
+    region = account.region
+    arn = key if key.startswith("arn:") else f"arn:aws:kms:{region}:{account.id}:key/{key}"
+    context = {"kms:ViaService": f"s3.{region}.amazonaws.com", "kms:CallerAccount": account.id}
     return ApiCall("kms", "s3", "kms:Decrypt", arn, context)
 
 
-def may_call(topology: Topology, caller: Caller, call: ApiCall) -> Refused | None:
+def may_call(account: Account, caller: Caller, call: ApiCall) -> Refused | None:
     """Whether a call passes every hop between the caller and the service."""
     hop = f"{caller.what} -> {call.network_service}"
     if caller.isolated:
         return Refused(hop, f"{caller.what} has network isolation enabled, so nothing leaves its container")
-    path = routes.reach(topology, caller.network, call.network_service, public_address=caller.public_address)
+    path = routes.reach(account, caller.network, call.network_service, public_address=caller.public_address)
     if isinstance(path, Refused):
         return path
     if not call.action:
         return None
-    role = topology.roles.get(caller.role_arn)
+    role = account[IamSnapshot].roles.get(caller.role_arn)
     if role is None:
         return Refused(hop, f"{caller.what} has no role, so it has no credentials for {call.action}")
     context: dict[str, str] = {
         **call.context,
         "aws:SecureTransport": "true",  # what stands here for the service's endpoint is TLS in AWS
         "aws:PrincipalArn": role.arn,
-        "aws:PrincipalAccount": topology.account,
-        "aws:ResourceAccount": topology.account,
-        "aws:RequestedRegion": topology.region,
+        "aws:PrincipalAccount": account.id,
+        "aws:ResourceAccount": account.id,
+        "aws:RequestedRegion": account.region,
         "aws:PrincipalType": "AssumedRole",
         "aws:PrincipalIsAWSService": "false",
         "aws:ViaAWSService": "false",
     }
     if call.service == "s3":
-        context["s3:ResourceAccount"] = topology.account
+        context["s3:ResourceAccount"] = account.id
     endpoint: Policy | None = None
     if path.endpoint is not None:
         context |= {"aws:SourceVpce": path.endpoint.id, "aws:SourceVpc": path.endpoint.vpc_id}
         endpoint = path.endpoint.policy
-        if caller.network is not None and caller.network.addresses:
-            context["aws:VpcSourceIp"] = caller.network.addresses[0]
+        if caller.network is not None and (addresses := account[Ec2Snapshot].addresses_of(caller.network)):
+            context["aws:VpcSourceIp"] = addresses[0]
     refused = policies.authorize(
         role,
         policies.Call(call.action, call.resource, context),
-        account=topology.account,
+        account=account.id,
         endpoint=endpoint,
-        resource=_resource_policy(topology, call),
+        resource=_resource_policy(account, call),
     )
     return Refused(hop, refused.reason) if refused else None
 
 
-def _resource_policy(topology: Topology, call: ApiCall) -> Policy | None:
+def _resource_policy(account: Account, call: ApiCall) -> Policy | None:
     if call.service == "s3":
-        bucket = topology.buckets.get(call.resource.removeprefix("arn:aws:s3:::").partition("/")[0])
+        bucket = account[S3Snapshot].buckets.get(
+            call.resource.removeprefix("arn:aws:s3:::").partition("/")[0]
+        )
         return bucket.policy if bucket else None
     if call.service == "kms":
-        key = topology.keys.get(call.resource)
+        key = account[KmsSnapshot].keys.get(call.resource)
         return key.policy if key else None
     return None

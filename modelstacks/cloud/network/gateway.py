@@ -24,6 +24,7 @@ from modelstacks.cloud.context import Context, Issued
 from modelstacks.cloud.host.wire import ConnectionLost, Listener, Request, Response, listen, without
 from modelstacks.cloud.network import Refused
 from modelstacks.cloud.network.calls import ApiCall, Caller, decrypt_call, describe, may_call
+from modelstacks.cloud.services.lambda_.snapshot import LambdaSnapshot
 
 __all__ = ["RESPONSE_PATH", "FrontDoor", "Gateway"]
 
@@ -71,7 +72,7 @@ class Gateway:
 
     def environment(self) -> dict[str, str]:
         """What points an AWS SDK at this gateway; boto3 takes path-style S3 addresses for an IP address."""
-        region = self._context.topology.region
+        region = self._context.account.region
         return {"AWS_ENDPOINT_URL": self.url, "AWS_REGION": region, "AWS_DEFAULT_REGION": region,
                 "AWS_EC2_METADATA_DISABLED": "true"}  # fmt: skip
 
@@ -126,7 +127,7 @@ class Gateway:
                 f"{self.caller.what} -> {call.network_service}",
                 f"the access key {scope.access_key_id} is not one of {self.caller.what}'s role's",
             )
-        return may_call(self._context.topology, self.caller, call)
+        return may_call(self._context.account, self.caller, call)
 
     async def _forward(self, request: Request, call: ApiCall) -> Response:
         invocation = INVOCATION.fullmatch(request.path)
@@ -135,11 +136,11 @@ class Gateway:
         response = await to_control_plane(self._context, request)
         key = response.header("x-amz-server-side-encryption-aws-kms-key-id")
         if call.action in ("s3:GetObject", "s3:GetObjectVersion") and key and response.status < 300:
-            decrypt = decrypt_call(self._context.topology, key)
+            decrypt = decrypt_call(self._context.account, key)
             # S3 asks KMS on the caller's behalf: neither the caller's route nor the endpoint's policy is in
             # its way.
             elsewhere = Caller(self.caller.what, self.caller.role_arn)
-            if refused := may_call(self._context.topology, elsewhere, decrypt):
+            if refused := may_call(self._context.account, elsewhere, decrypt):
                 await response.read()
                 return self._refuse("s3", refused)
         return response
@@ -159,7 +160,7 @@ class Gateway:
         bucket = ApiCall(
             "s3", "s3", "", "*"
         )  # where the URL leads in AWS; its signature is all the permission
-        if refused := may_call(self._context.topology, self.caller, bucket):
+        if refused := may_call(self._context.account, self.caller, bucket):
             return self._refuse("s3", refused)
         waiting = self._context.responses.get(request.path.removeprefix(RESPONSE_PATH))
         if request.method != "PUT" or waiting is None or waiting.done():
@@ -230,7 +231,7 @@ class FrontDoor:
         refused = (
             Refused(caller.what, f"the embedded cloud cannot tell which action {request.path} is")
             if call is None
-            else may_call(self._context.topology, caller, call)
+            else may_call(self._context.account, caller, call)
         )
         if refused is None:
             return None
@@ -244,8 +245,8 @@ class FrontDoor:
             text = f"the embedded cloud invokes functions with RequestResponse, not {kind}"
             return refusal("lambda", "InvalidParameterValueException", text, 400)
         name = name.split(":function:")[-1].partition(":")[0]
-        if name not in self._context.topology.functions:
-            region, account = self._context.topology.region, self._context.topology.account
+        if name not in self._context.account[LambdaSnapshot].functions:
+            region, account = self._context.account.region, self._context.account.id
             text = f"Function not found: arn:aws:lambda:{region}:{account}:function:{name}"
             return refusal("lambda", "ResourceNotFoundException", text, 404)
         outcome = await self._context.invoke_function(name, request.body)
@@ -266,7 +267,7 @@ async def _signed_by(context: Context, request: Request) -> Scope | Response:
             text = f"Credential should be scoped to the service that serves {request.path}"
             raise signatures.Refusal(signatures.Fault.SCOPE, text)
         key = await context.access_key(signed.scope.access_key_id)
-        check = partial(signatures.verify, request, signed, key, region=context.account.region)
+        check = partial(signatures.verify, request, signed, key, region=context.clients.region)
         await (context.blocking(check) if len(request.body) > LARGE_BODY else _now(check))
     except signatures.Refusal as refused:
         return signature_refusal(request, service, refused)
@@ -286,7 +287,7 @@ def _describe(context: Context, request: Request, scope: Scope) -> ApiCall | Non
         request.query,
         headers,
         request.body,
-        context.topology,
+        context.account,
     )
 
 

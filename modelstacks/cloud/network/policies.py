@@ -16,7 +16,7 @@ from functools import lru_cache
 from typing import Any
 
 from modelstacks.cloud.network import Refused
-from modelstacks.cloud.topology import Policy, Role
+from modelstacks.cloud.services.iam.snapshot import Policy, Role
 
 __all__ = ["Call", "Decision", "UnsupportedError", "Verdict", "authorize", "evaluate", "trusts"]
 

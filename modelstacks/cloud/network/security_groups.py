@@ -6,7 +6,8 @@ import ipaddress
 from collections.abc import Iterable
 
 from modelstacks.cloud.network import Refused
-from modelstacks.cloud.topology import NetworkInterface, Rule, Topology
+from modelstacks.cloud.services.ec2.snapshot import Ec2Snapshot, NetworkInterface, Rule
+from modelstacks.cloud.snapshot import Account
 
 __all__ = ["connect", "leave"]
 
@@ -14,40 +15,41 @@ ANYWHERE = "0.0.0.0/0"
 
 
 def connect(
-    topology: Topology, source: NetworkInterface, target: NetworkInterface, port: int, protocol: str = "tcp"
+    account: Account, source: NetworkInterface, target: NetworkInterface, port: int, protocol: str = "tcp"
 ) -> Refused | None:
     """Whether `source` may open a connection to `target`'s `port`."""
     hop = f"{source.what} -> {target.what}"
-    if source.vpc_id != target.vpc_id:
-        return Refused(hop, f"{source.what} is in {source.vpc_id} and {target.what} in {target.vpc_id}")
-    if not _admits(topology, source.security_group_ids, "egress", target, port, protocol):
-        return Refused(hop, _missing(topology, source, "egress", f"{protocol} {port} to {_named(target)}"))
-    if not _admits(topology, target.security_group_ids, "ingress", source, port, protocol):
-        return Refused(hop, _missing(topology, target, "ingress", f"{protocol} {port} from {_named(source)}"))
+    here, there = (account[Ec2Snapshot].vpc_of(end) for end in (source, target))
+    if here != there:
+        return Refused(hop, f"{source.what} is in {here} and {target.what} in {there}")
+    if not _admits(account, source.security_group_ids, "egress", target, port, protocol):
+        return Refused(hop, _missing(account, source, "egress", f"{protocol} {port} to {_named(target)}"))
+    if not _admits(account, target.security_group_ids, "ingress", source, port, protocol):
+        return Refused(hop, _missing(account, target, "ingress", f"{protocol} {port} from {_named(source)}"))
     return None
 
 
 def leave(
-    topology: Topology, source: NetworkInterface, port: int, *, prefix_list: str = "", to: str
+    account: Account, source: NetworkInterface, port: int, *, prefix_list: str = "", to: str
 ) -> Refused | None:
     """Whether `source` may open a TCP connection to the internet, or to a prefix list's addresses."""
-    for rule in _rules(topology, source.security_group_ids, "egress"):
+    for rule in _rules(account, source.security_group_ids, "egress"):
         if _carries(rule, port, "tcp") and (
             ANYWHERE in rule.cidrs or (prefix_list and prefix_list in rule.prefix_list_ids)
         ):
             return None
     wanted = f"tcp {port} to {to}" + (f" ({prefix_list})" if prefix_list else "")
-    return Refused(f"{source.what} -> {to}", _missing(topology, source, "egress", wanted))
+    return Refused(f"{source.what} -> {to}", _missing(account, source, "egress", wanted))
 
 
-def _rules(topology: Topology, group_ids: Iterable[str], direction: str) -> Iterable[Rule]:
+def _rules(account: Account, group_ids: Iterable[str], direction: str) -> Iterable[Rule]:
     for group_id in group_ids:
-        if group := topology.security_groups.get(group_id):
+        if group := account[Ec2Snapshot].security_groups.get(group_id):
             yield from group.egress if direction == "egress" else group.ingress
 
 
 def _admits(
-    topology: Topology,
+    account: Account,
     group_ids: Iterable[str],
     direction: str,
     peer: NetworkInterface,
@@ -55,11 +57,11 @@ def _admits(
     protocol: str,
 ) -> bool:
     """Every address of the peer must be covered: AWS would drop what comes from or goes to the others."""
-    rules = [rule for rule in _rules(topology, group_ids, direction) if _carries(rule, port, protocol)]
+    rules = [rule for rule in _rules(account, group_ids, direction) if _carries(rule, port, protocol)]
     if any(set(rule.group_ids) & set(peer.security_group_ids) for rule in rules):
         return True
     networks = [ipaddress.ip_network(cidr, strict=False) for rule in rules for cidr in rule.cidrs]
-    addresses = [ipaddress.ip_address(address) for address in peer.addresses]
+    addresses = [ipaddress.ip_address(address) for address in account[Ec2Snapshot].addresses_of(peer)]
     return bool(addresses) and all(any(address in network for network in networks) for address in addresses)
 
 
@@ -73,10 +75,10 @@ def _named(interface: NetworkInterface) -> str:
     return f"{interface.what} ({', '.join(interface.security_group_ids) or 'no security group'})"
 
 
-def _missing(topology: Topology, holder: NetworkInterface, direction: str, wanted: str) -> str:
+def _missing(account: Account, holder: NetworkInterface, direction: str, wanted: str) -> str:
     groups = [
-        f"{group_id} ({topology.security_groups[group_id].name})"
-        if group_id in topology.security_groups
+        f"{group_id} ({account[Ec2Snapshot].security_groups[group_id].name})"
+        if group_id in account[Ec2Snapshot].security_groups
         else group_id
         for group_id in holder.security_group_ids
     ]

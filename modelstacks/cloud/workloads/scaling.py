@@ -11,7 +11,7 @@ import operator
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from modelstacks.cloud.topology import MetricQuery, ScalingPolicy
+from modelstacks.cloud.services.application_autoscaling.snapshot import MetricQuery, ScalingPolicy
 
 __all__ = ["Readings", "measure"]
 

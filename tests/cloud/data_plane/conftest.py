@@ -21,12 +21,12 @@ import pytest
 
 from modelstacks.cloud import api
 from modelstacks.cloud.account import process as control_plane
+from modelstacks.cloud.clients import Clients
 from modelstacks.cloud.context import Context
 from modelstacks.cloud.daemon.plane import DataPlane
 from modelstacks.cloud.daemon.state import StateDirectory
 from modelstacks.cloud.host.replicas import Registry
 from modelstacks.cloud.host.wire import listen
-from modelstacks.cloud.read_back import Account
 
 FIXTURES = Path(__file__).parent / "fixtures"
 IMAGE = "example/container:1"
@@ -57,12 +57,12 @@ class Cloud:
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
         self._thread.start()
         self._clients: dict[str, Any] = {}
-        account = Account(plane.connection, self.credentials)
+        clients = Clients(plane.connection, self.credentials)
 
         async def build() -> tuple[DataPlane, Any]:
             context = Context(
                 state=self.state,
-                account=account,
+                clients=clients,
                 control_plane=plane.socket,
                 images=lambda uri: Image(user="1000:1000" if "unprivileged" in uri else ""),
                 registry=Registry(self.state.logs, lambda: None),

@@ -11,16 +11,16 @@ from modelstacks.cloud import api
 from modelstacks.cloud.context import Context, Reasons
 from modelstacks.cloud.host.wire import Pool, Request, Response
 from modelstacks.cloud.services.apigateway.runtime import ApiGateways
-from modelstacks.cloud.topology import (
+from modelstacks.cloud.services.apigateway.snapshot import (
+    ApiGatewaySnapshot,
     Integration,
-    Listener,
-    LoadBalancer,
     Method,
     Resource,
     RestApi,
     Stage,
-    Topology,
 )
+from modelstacks.cloud.services.elbv2.snapshot import ElbSnapshot, Listener, LoadBalancer
+from modelstacks.cloud.snapshot import Account
 from modelstacks.cloud.workloads.faults import Traffic
 
 BALANCER = LoadBalancer("arn:lb", "lb", "lb.example", "internet-facing", "application", "", (), (), 60)
@@ -29,10 +29,9 @@ PING = Method("GET", "NONE", False, None, (), {}, GET)
 API = RestApi("a1", "api", (), {}, None, (Resource("r", "/ping", {"GET": PING}),), {
     "live": Stage("live", "d1", {}, {}),
 })  # fmt: skip
-TOPOLOGY = Topology(
-    apis=(API,),
-    load_balancers={"arn:lb": BALANCER},
-    listeners={"arn:lb:80": Listener("arn:lb:80", "arn:lb", 80, "HTTP", ())},
+ACCOUNT = Account(
+    ApiGatewaySnapshot(apis=(API,)),
+    ElbSnapshot({"arn:lb": BALANCER}, {"arn:lb:80": Listener("arn:lb:80", "arn:lb", 80, "HTTP", ())}),
 )
 
 
@@ -45,7 +44,7 @@ class Broken:
 
 def test_a_defect_of_ours_is_an_internal_error_whose_cause_is_in_the_log_alone(caplog: Any) -> None:
     context = SimpleNamespace(
-        topology=TOPOLOGY, traffic=Traffic(), reasons=Reasons(), settings=api.Settings(), refuse=print
+        account=ACCOUNT, traffic=Traffic(), reasons=Reasons(), settings=api.Settings(), refuse=print
     )
 
     async def run() -> tuple[Response, bytes]:

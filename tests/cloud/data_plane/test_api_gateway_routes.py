@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from modelstacks.cloud.services.apigateway.runtime import _match
-from modelstacks.cloud.topology import Method, Resource
+from modelstacks.cloud.services.apigateway.snapshot import Method, Resource
 
 
 def resource(path: str, *methods: str) -> Resource:

@@ -8,7 +8,7 @@ import pytest
 
 from modelstacks.cloud.host.wire import Response
 from modelstacks.cloud.services.apigateway.gateway_responses import GatewayError, answer
-from modelstacks.cloud.topology import GatewayResponse
+from modelstacks.cloud.services.apigateway.snapshot import GatewayResponse
 
 THROTTLED = GatewayError(429, "TooManyRequestsException", 'Too "many" Requests')
 PROBLEM = (

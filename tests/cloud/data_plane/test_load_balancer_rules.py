@@ -8,7 +8,7 @@ import pytest
 
 from modelstacks.cloud.host.wire import Request
 from modelstacks.cloud.services.elbv2.runtime import _applies, _matches, _transformed
-from modelstacks.cloud.topology import ListenerRule
+from modelstacks.cloud.services.elbv2.snapshot import ListenerRule
 
 
 def rule(*conditions: dict[str, Any], transforms: tuple[dict[str, Any], ...] = ()) -> ListenerRule:

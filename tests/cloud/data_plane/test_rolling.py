@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from modelstacks.cloud.topology import CircuitBreaker
+from modelstacks.cloud.services.ecs.snapshot import CircuitBreaker
 from modelstacks.cloud.workloads.rolling import Limits, Moves, Tasks, next_moves
 
 NOBODY = Tasks(0, 0)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from modelstacks.cloud.topology import MetricQuery, ScalingPolicy
+from modelstacks.cloud.services.application_autoscaling.snapshot import MetricQuery, ScalingPolicy
 from modelstacks.cloud.workloads.scaling import Readings, measure
 
 BUSY = Readings(period=3.0, requests=600, seconds=30.0, healthy=2)

@@ -7,8 +7,8 @@ from datetime import UTC, datetime
 from hypothesis import given
 from hypothesis import strategies as st
 
+from modelstacks.cloud.services.apigateway.snapshot import Throttle, UsagePlan
 from modelstacks.cloud.services.apigateway.usage import Meter
-from modelstacks.cloud.topology import Throttle, UsagePlan
 
 
 class Clock:

@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping
 
 from modelstacks.cloud.host.wire import Headers, Response
-from modelstacks.cloud.topology import GatewayResponse
+from modelstacks.cloud.services.apigateway.snapshot import GatewayResponse
 
 __all__ = ["GatewayError", "answer"]
 

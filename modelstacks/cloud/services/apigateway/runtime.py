@@ -37,10 +37,8 @@ from modelstacks.cloud.host.wire import (
 )
 from modelstacks.cloud.network import Refused, policies, security_groups
 from modelstacks.cloud.services.apigateway.gateway_responses import GatewayError, answer
-from modelstacks.cloud.services.apigateway.usage import Meter
-from modelstacks.cloud.services.elbv2.runtime import LoadBalancers
-from modelstacks.cloud.services.lambda_.runtime import Functions
-from modelstacks.cloud.topology import (
+from modelstacks.cloud.services.apigateway.snapshot import (
+    ApiGatewaySnapshot,
     ApiKey,
     Integration,
     Method,
@@ -48,9 +46,18 @@ from modelstacks.cloud.topology import (
     RestApi,
     Stage,
     Throttle,
-    Topology,
 )
-from modelstacks.cloud.topology import Listener as BalancerListener
+from modelstacks.cloud.services.apigateway.usage import Meter
+from modelstacks.cloud.services.apigatewayv2.snapshot import ApiGatewayV2Snapshot
+from modelstacks.cloud.services.cloudformation.snapshot import CloudFormationSnapshot
+from modelstacks.cloud.services.ec2.snapshot import NetworkInterface
+from modelstacks.cloud.services.elbv2.runtime import LoadBalancers
+from modelstacks.cloud.services.elbv2.snapshot import ElbSnapshot
+from modelstacks.cloud.services.elbv2.snapshot import Listener as BalancerListener
+from modelstacks.cloud.services.iam.snapshot import IamSnapshot
+from modelstacks.cloud.services.lambda_.runtime import Functions
+from modelstacks.cloud.services.lambda_.snapshot import LambdaSnapshot
+from modelstacks.cloud.snapshot import Account
 
 __all__ = ["ApiGateways", "listener_of"]
 
@@ -142,7 +149,7 @@ class ApiGateways:
 
     async def reconcile(self) -> None:
         """Open a port for each new API, close those of deleted ones."""
-        self._apis = {one.id: one for one in self._context.topology.apis}
+        self._apis = {one.id: one for one in self._context.account[ApiGatewaySnapshot].apis}
         self._deployed = {
             (one.id, stage.deployment_id): self._deployed.get((one.id, stage.deployment_id), one)
             for one in self._apis.values()
@@ -167,20 +174,20 @@ class ApiGateways:
 
     def describe(self) -> list[api.Api]:
         """For `status`."""
-        topology = self._context.topology
+        account = self._context.account
         return [
             api.Api(
                 id=one.id,
                 name=one.name,
-                stack=topology.owner(one.id),
+                stack=account[CloudFormationSnapshot].owner(one.id),
                 stage=stage.name,
                 url=f"http://127.0.0.1:{self._listeners[one.id].port}/{stage.name}",
                 api_keys=tuple(
                     api.ApiKey(id=key.id, name=key.name, value=key.value)
-                    for key in topology.api_keys.values()
+                    for key in account[ApiGatewaySnapshot].api_keys.values()
                     if any(
                         key.id in plan.key_ids and (one.id, stage.name) in plan.stages
-                        for plan in topology.usage_plans
+                        for plan in account[ApiGatewaySnapshot].usage_plans
                     )
                 ),
                 routes=tuple(
@@ -204,8 +211,9 @@ class ApiGateways:
     def _behind(self, integration: Integration | None) -> str:
         if integration is None:
             return "nothing"
-        if listener := listener_of(self._context.topology, integration):
-            return f"load balancer {self._context.topology.load_balancers[listener.load_balancer_arn].name}"
+        if listener := listener_of(self._context.account, integration):
+            balancers = self._context.account[ElbSnapshot].load_balancers
+            return f"load balancer {balancers[listener.load_balancer_arn].name}"
         found = FUNCTION_URI.fullmatch(integration.uri)
         return f"lambda {_function_name(found[1])}" if found else integration.type
 
@@ -275,18 +283,27 @@ class ApiGateways:
         if not call.method.api_key_required:
             return
         value = call.request.header("x-api-key") or ""
-        topology = self._context.topology
+        account = self._context.account
         stage = (call.api.id, call.stage.name)
-        known = {key.id for key in topology.api_keys.values() if key.enabled and key.value == value}
+        known = {
+            key.id
+            for key in account[ApiGatewaySnapshot].api_keys.values()
+            if key.enabled and key.value == value
+        }
         plan = next(
-            (one for one in topology.usage_plans if stage in one.stages and known & one.key_ids), None
+            (
+                one
+                for one in account[ApiGatewaySnapshot].usage_plans
+                if stage in one.stages and known & one.key_ids
+            ),
+            None,
         )
         if not value or plan is None:
             reason = "the request has no x-api-key"
             if value:
                 reason = "the key in x-api-key belongs to no usage plan of this stage, or is disabled"
             raise GatewayError(403, "ForbiddenException", "Forbidden", reason)
-        call.key = topology.api_keys[next(iter(known & plan.key_ids))]
+        call.key = account[ApiGatewaySnapshot].api_keys[next(iter(known & plan.key_ids))]
 
     async def _check_signature(self, call: _Call) -> None:
         context = self._context
@@ -296,23 +313,23 @@ class ApiGateways:
                 text = "Credential should be scoped to correct service: 'execute-api'."
                 raise signatures.Refusal(signatures.Fault.SCOPE, text)
             key = await context.access_key(signed.scope.access_key_id)
-            signatures.verify(call.request, signed, key, region=context.account.region, skew=CLOCK_SKEW)
+            signatures.verify(call.request, signed, key, region=context.clients.region, skew=CLOCK_SKEW)
         except signatures.Refusal as error:
             kind = SIGNATURE_ERRORS.get(error.fault, "InvalidSignatureException")
             missing = error.fault is signatures.Fault.MISSING
             text = "Missing Authentication Token" if missing else error.message
             reason = "the request is not signed, and the method asks for AWS_IAM" if missing else text
             raise GatewayError(403, kind, text, reason) from error
-        if signed.scope.access_key_id == context.account.credentials.access_key_id:
+        if signed.scope.access_key_id == context.clients.credentials.access_key_id:
             return
         call.caller_arn = key.role_arn or "" if key else ""
-        role = context.topology.roles.get(call.caller_arn)
+        role = context.account[IamSnapshot].roles.get(call.caller_arn)
         if role is None:
             what = f"role {call.caller_arn} is gone" if call.caller_arn else "an IAM user's policies"
             reason = f"{what}: the embedded cloud evaluates the policies of roles"
             raise GatewayError(403, "AccessDeniedException", "Forbidden", reason)
         invoke = policies.Call("execute-api:Invoke", self._arn(call))
-        refused = policies.authorize(role, invoke, account=context.topology.account, resource=call.api.policy)
+        refused = policies.authorize(role, invoke, account=context.account.id, resource=call.api.policy)
         if refused:
             raise GatewayError(403, "AccessDeniedException", refused.reason, refused.reason)
 
@@ -329,9 +346,9 @@ class ApiGateways:
             raise GatewayError(403, "AccessDeniedException", text, reason)
 
     def _arn(self, call: _Call) -> str:
-        topology = self._context.topology
+        account = self._context.account
         return (
-            f"arn:aws:execute-api:{topology.region}:{topology.account}:{call.api.id}/{call.stage.name}/"
+            f"arn:aws:execute-api:{account.region}:{account.id}:{call.api.id}/{call.stage.name}/"
             f"{call.request.method}{call.resource.path}"
         )
 
@@ -341,7 +358,7 @@ class ApiGateways:
         limit = settings.get(method_key) or settings.get("*/*") or ACCOUNT_THROTTLE
         plans = [
             plan
-            for plan in self._context.topology.usage_plans
+            for plan in self._context.account[ApiGatewaySnapshot].usage_plans
             if call.key is not None
             and call.key.id in plan.key_ids
             and (call.api.id, call.stage.name) in plan.stages
@@ -382,7 +399,7 @@ class ApiGateways:
         )
 
     async def _through_load_balancer(self, call: _Call, integration: Integration) -> Response:
-        listener = listener_of(self._context.topology, integration)
+        listener = listener_of(self._context.account, integration)
         if listener is None:
             raise broken(
                 f"no load balancer {integration.target or integration.uri} with a listener on the port of "
@@ -403,8 +420,8 @@ class ApiGateways:
 
     def _reach(self, integration: Integration, listener: BalancerListener) -> None:
         """Whether API Gateway gets to the load balancer: over the VPC link, or over the internet."""
-        topology = self._context.topology
-        balancer = topology.load_balancers[listener.load_balancer_arn]
+        account = self._context.account
+        balancer = account[ElbSnapshot].load_balancers[listener.load_balancer_arn]
         scheme = urlsplit(integration.uri).scheme
         if (scheme == "https") != (listener.protocol == "HTTPS"):
             raise broken(
@@ -414,28 +431,26 @@ class ApiGateways:
             if balancer.scheme == "internet-facing":
                 return
             raise timed_out(f"load balancer {balancer.name} is internal, and the integration has no VPC link")
-        link = topology.vpc_links.get(integration.connection_id)
+        link = account[ApiGatewayV2Snapshot].vpc_links.get(integration.connection_id)
         if link is None:
             raise broken(f"VPC link {integration.connection_id} does not exist")
-        source = topology.interface(
-            f"vpc link {link.name}", link.subnet_ids, link.security_group_ids, index=2
-        )
-        target = topology.interface(
+        source = NetworkInterface(f"vpc link {link.name}", link.subnet_ids, link.security_group_ids, index=2)
+        target = NetworkInterface(
             f"load balancer {balancer.name}", balancer.subnet_ids, balancer.security_group_ids, index=1
         )
-        if refused := security_groups.connect(topology, source, target, listener.port):
+        if refused := security_groups.connect(account, source, target, listener.port):
             self._context.refuse(refused)
             raise timed_out(str(refused))
 
     async def _through_lambda(self, call: _Call, name: str) -> Response:
-        topology = self._context.topology
-        function = topology.functions.get(name)
+        account = self._context.account
+        function = account[LambdaSnapshot].functions.get(name)
         if function is None:
             raise broken(f"lambda {name} does not exist")
         source = self._arn(call).replace(
             f"/{call.request.method}/", f"/{call.method.http_method.replace('ANY', '*')}/"
         )
-        context = {"aws:SourceArn": source, "aws:SourceAccount": topology.account}
+        context = {"aws:SourceArn": source, "aws:SourceAccount": account.id}
         permission = policies.Call("lambda:InvokeFunction", function.arn, context)
         gateway = policies.service_principal("apigateway.amazonaws.com")
         allowed = function.policy is not None and (
@@ -447,7 +462,7 @@ class ApiGateways:
             )
             self._context.refuse(Refused(f"api {call.api.name} -> lambda {name}", reason))
             raise broken(reason)
-        payload = json.dumps(_event(call, topology.account)).encode()
+        payload = json.dumps(_event(call, account.id)).encode()
         if len(payload) > LAMBDA_LIMIT:
             reason = f"the event has {len(payload)} bytes, Lambda takes {LAMBDA_LIMIT}"
             raise GatewayError(413, "RequestTooLargeException", "Request Too Long", reason)
@@ -466,15 +481,15 @@ class ApiGateways:
         return _proxy_answer(call, outcome.payload)
 
 
-def listener_of(topology: Topology, integration: Integration) -> BalancerListener | None:
+def listener_of(account: Account, integration: Integration) -> BalancerListener | None:
     """The listener on the port of the integration's URI.
 
     The load balancer is the one that `integrationTarget` names by its ARN, or the URI's host without it.
     """
     parts = urlsplit(integration.uri)
     port = parts.port or (443 if parts.scheme == "https" else 80)
-    for listener in topology.listeners.values():
-        balancer = topology.load_balancers[listener.load_balancer_arn]
+    for listener in account[ElbSnapshot].listeners.values():
+        balancer = account[ElbSnapshot].load_balancers[listener.load_balancer_arn]
         named = balancer.arn == integration.target or (
             not integration.target and balancer.dns_name.lower() == (parts.hostname or "").lower()
         )

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 
-from modelstacks.cloud.topology import Throttle, UsagePlan
+from modelstacks.cloud.services.apigateway.snapshot import Throttle, UsagePlan
 
 __all__ = ["Meter"]
 

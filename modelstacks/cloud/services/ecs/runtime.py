@@ -27,8 +27,12 @@ from modelstacks.cloud.host.replicas import Replica
 from modelstacks.cloud.network import policies
 from modelstacks.cloud.network.calls import ApiCall, Caller, image_pull, may_call
 from modelstacks.cloud.network.gateway import Gateway
+from modelstacks.cloud.services.application_autoscaling.snapshot import ScalingSnapshot
+from modelstacks.cloud.services.cloudformation.snapshot import CloudFormationSnapshot
+from modelstacks.cloud.services.ec2.snapshot import NetworkInterface
+from modelstacks.cloud.services.ecs.snapshot import ClusterService, Container, EcsSnapshot, TaskDefinition
 from modelstacks.cloud.services.elbv2.runtime import LoadBalancers, Target
-from modelstacks.cloud.topology import ClusterService, Container, TaskDefinition
+from modelstacks.cloud.services.iam.snapshot import IamSnapshot
 from modelstacks.cloud.workloads.rolling import Limits, Tasks, next_moves
 from modelstacks.cloud.workloads.scaling import Readings, measure
 from modelstacks.core.errors import ModelstacksError
@@ -123,7 +127,7 @@ class Services:
 
     async def reconcile(self) -> None:
         """Deploy what is new or changed; stop what is gone."""
-        wanted = {service.arn: service for service in self._context.topology.services}
+        wanted = {service.arn: service for service in self._context.account[EcsSnapshot].services}
         for arn in [arn for arn in self._states if arn not in wanted]:
             await self._remove(self._states.pop(arn))
         for arn, service in wanted.items():
@@ -152,7 +156,7 @@ class Services:
         state.state, state.reason = "starting", None
         if interrupted and state.active is not None and state.active.blueprint == blueprint:
             return
-        definition = self._context.topology.task_definitions[service.task_definition_arn]
+        definition = self._context.account[EcsSnapshot].task_definitions[service.task_definition_arn]
         gateway = Gateway(
             self._context,
             Caller(
@@ -170,7 +174,7 @@ class Services:
 
     def _blueprint(self, service: ClusterService) -> object:
         """What a deployment is made from."""
-        definition = self._context.topology.task_definitions[service.task_definition_arn]
+        definition = self._context.account[EcsSnapshot].task_definitions[service.task_definition_arn]
         return repr((definition, service.network, service.bindings))
 
     async def _keep_within_bounds(self, state: _ServiceState) -> None:
@@ -186,7 +190,7 @@ class Services:
     async def _set_desired(self, state: _ServiceState, count: int) -> None:
         """UpdateService, as Application Auto Scaling calls it."""
         service = state.service
-        ecs = self._context.account.client("ecs")
+        ecs = self._context.clients.client("ecs")
         with contextlib.suppress(ClientError):  # the service is being deleted
             await self._context.blocking(
                 ecs.update_service, cluster=service.cluster, service=service.name, desiredCount=count
@@ -196,7 +200,7 @@ class Services:
 
     def _bounds(self, service: ClusterService) -> tuple[int, int]:
         name = f"service/{service.cluster}/{service.name}"
-        for target in self._context.topology.scalable_targets:
+        for target in self._context.account[ScalingSnapshot].targets:
             if target.namespace == "ecs" and target.resource_id == name:
                 return target.minimum, target.maximum
         return 0, max(service.desired, 0)
@@ -216,7 +220,9 @@ class Services:
                     {
                         "kind": "ecs-service",
                         "name": state.service.name,
-                        "stack": self._context.topology.owner(state.service.arn, state.service.name),
+                        "stack": self._context.account[CloudFormationSnapshot].owner(
+                            state.service.arn, state.service.name
+                        ),
                         "desired": state.desired,
                         "state": state.state,
                         "reason": state.reason,
@@ -470,9 +476,9 @@ class Services:
             return
         deployment.index += 1
         subnets = service.network.subnet_ids
-        interface = self._context.topology.interface(
+        interface = NetworkInterface(
             service.network.what,
-            [subnets[deployment.index % len(subnets)]],
+            (subnets[deployment.index % len(subnets)],),
             service.network.security_group_ids,
             index=10 + deployment.index,
         )
@@ -494,12 +500,12 @@ class Services:
 
     def _agent_checks(self, deployment: _Deployment, container: Container) -> None:
         """What the agent needs before the container runs: image, secrets, logs, over the task's network."""
-        topology, definition = self._context.topology, deployment.definition
+        account, definition = self._context.account, deployment.definition
         service = deployment.service
         roles = [definition.task_role_arn, definition.execution_role_arn]
-        task = f"arn:aws:ecs:{topology.region}:{topology.account}:task/{service.cluster}/{service.name}"
+        task = f"arn:aws:ecs:{account.region}:{account.id}:task/{service.cluster}/{service.name}"
         for arn in filter(None, roles):
-            role = topology.roles.get(arn)
+            role = account[IamSnapshot].roles.get(arn)
             refused = role and policies.trusts(role, "ecs-tasks.amazonaws.com", source=task)
             if role is None or refused:
                 raise TaskFailedError(
@@ -517,10 +523,10 @@ class Services:
                 ApiCall("s3", "s3", "", "*")
             )  # ECR keeps its layers in S3: a route there, no permission
         checks = [("CannotPullContainerError", call) for call in pulls]
-        region, account = topology.region, topology.account
+        prefix = f"arn:aws:logs:{account.region}:{account.id}"
         if container.log_driver == "awslogs":
             group = container.log_options.get("awslogs-group", "")
-            arn = f"arn:aws:logs:{region}:{account}:log-group:{group}:log-stream:"
+            arn = f"{prefix}:log-group:{group}:log-stream:"
             checks += [
                 ("ResourceInitializationError", ApiCall("logs", "logs", action, arn))
                 for action in ("logs:CreateLogStream", "logs:PutLogEvents")
@@ -535,7 +541,7 @@ class Services:
                 )
             )
         for kind, call in checks:
-            if refused := may_call(topology, agent, call):
+            if refused := may_call(account, agent, call):
                 self._context.refuse(refused)
                 raise TaskFailedError(f"{kind}: {refused}")
 
@@ -553,11 +559,11 @@ class Services:
     def _secret(self, reference: str) -> str:
         if ":secret:" not in reference:
             name = reference.partition(":parameter")[2] or reference
-            found = self._context.account.client("ssm").get_parameter(Name=name, WithDecryption=True)
+            found = self._context.clients.client("ssm").get_parameter(Name=name, WithDecryption=True)
             return str(found["Parameter"]["Value"])
         arn = _secret_arn(reference)
         text = str(
-            self._context.account.client("secretsmanager").get_secret_value(SecretId=arn)["SecretString"]
+            self._context.clients.client("secretsmanager").get_secret_value(SecretId=arn)["SecretString"]
         )
         key = reference.removeprefix(arn).strip(":").split(":")[0]
         return str(json.loads(text)[key]) if key else text
@@ -580,7 +586,9 @@ class Services:
         first_look = state.looked_at == 0.0
         state.looked_at, state.requests, state.seconds = now, requests, seconds
         name = f"service/{state.service.cluster}/{state.service.name}"
-        policies_here = [one for one in self._context.topology.scaling_policies if one.resource_id == name]
+        policies_here = [
+            one for one in self._context.account[ScalingSnapshot].policies if one.resource_id == name
+        ]
         measured = [(measure(policy, readings), policy.target) for policy in policies_here]
         asked = [math.ceil(state.desired * value / goal) for value, goal in measured if value is not None]
         if first_look or not asked:

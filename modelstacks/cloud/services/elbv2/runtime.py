@@ -24,12 +24,13 @@ from modelstacks.cloud.context import SPEEDUP, Context
 from modelstacks.cloud.host.replicas import Replica
 from modelstacks.cloud.host.wire import ConnectionLost, Headers, Request, Response, without
 from modelstacks.cloud.network import Refused, security_groups
+from modelstacks.cloud.services.ec2.snapshot import Ec2Snapshot, NetworkInterface
 from modelstacks.cloud.services.elbv2 import desync
-from modelstacks.cloud.topology import (
+from modelstacks.cloud.services.elbv2.snapshot import (
+    ElbSnapshot,
     Listener,
     ListenerRule,
     LoadBalancer,
-    NetworkInterface,
     TargetGroup,
 )
 
@@ -90,7 +91,7 @@ class LoadBalancers:
             target.state = "draining"
             if target.checker is not None:
                 target.checker.cancel()
-            group = self._context.topology.target_groups.get(group_arn)
+            group = self._context.account[ElbSnapshot].target_groups.get(group_arn)
             delay = group.deregistration_delay if group else 0.0
             deadline = time.monotonic() + max(delay, 0.05)
             while target.in_flight and time.monotonic() < deadline:  # noqa: ASYNC110  rare and short
@@ -108,13 +109,13 @@ class LoadBalancers:
 
     def seen(self, group_arns: Sequence[str]) -> tuple[int, float]:
         """How many requests target groups have been given, and the seconds that these took."""
-        groups = [self._context.topology.target_groups.get(arn) for arn in group_arns]
+        groups = [self._context.account[ElbSnapshot].target_groups.get(arn) for arn in group_arns]
         counted = [self._context.traffic.seen(f"target group {group.name}") for group in groups if group]
         return sum(requests for requests, _ in counted), sum(seconds for _, seconds in counted)
 
     async def _check_health(self, group_arn: str, target: Target) -> None:
         while target.state != "draining":
-            group = self._context.topology.target_groups.get(group_arn)
+            group = self._context.account[ElbSnapshot].target_groups.get(group_arn)
             if group is None:
                 return
             before = target.state
@@ -159,8 +160,8 @@ class LoadBalancers:
                 f"connection refused on port {port}: the container listens on {listens}", lasting=True
             )
         path, _, query = group.health_path.partition("?")
-        headers = [("Host", target.interface.addresses[0] if target.interface.addresses else "target"),
-                   ("User-Agent", "ELB-HealthChecker/2.0")]  # fmt: skip
+        addresses = self._context.account[Ec2Snapshot].addresses_of(target.interface)
+        headers = [("Host", addresses[0] if addresses else "target"), ("User-Agent", "ELB-HealthChecker/2.0")]
         try:
             async with asyncio.timeout(group.health_timeout):
                 answer = await self._context.pool.send(
@@ -182,18 +183,18 @@ class LoadBalancers:
 
     def _refused_way(self, group: TargetGroup, target: Target, port: int) -> Refused | None:
         """The first load balancer in front of a target group that cannot reach the target."""
-        topology = self._context.topology
-        for listener in topology.listeners.values():
+        account = self._context.account
+        for listener in account[ElbSnapshot].listeners.values():
             if any(group.arn in _forwarded(rule) for rule in listener.rules):
-                balancer = topology.load_balancers[listener.load_balancer_arn]
+                balancer = account[ElbSnapshot].load_balancers[listener.load_balancer_arn]
                 if refused := security_groups.connect(
-                    topology, self._interface(balancer), target.interface, port
+                    account, self._interface(balancer), target.interface, port
                 ):
                     return refused
         return None
 
     def _interface(self, balancer: LoadBalancer) -> NetworkInterface:
-        return self._context.topology.interface(
+        return NetworkInterface(
             f"load balancer {balancer.name}", balancer.subnet_ids, balancer.security_group_ids, index=1
         )
 
@@ -201,7 +202,7 @@ class LoadBalancers:
 
     async def serve(self, listener: Listener, request: Request) -> Response:
         """Answer a request that has reached a listener."""
-        balancer = self._context.topology.load_balancers[listener.load_balancer_arn]
+        balancer = self._context.account[ElbSnapshot].load_balancers[listener.load_balancer_arn]
         hop = f"load balancer {balancer.name}"
         with self._context.traffic.passing(hop) as counter:
             if why := desync.refusal(balancer.desync_mode, request):
@@ -235,7 +236,7 @@ class LoadBalancers:
                     return _redirect(action["RedirectConfig"], request)
                 case "forward":
                     arns = _forwarded(rule)
-                    group = self._context.topology.target_groups.get(arns[0]) if arns else None
+                    group = self._context.account[ElbSnapshot].target_groups.get(arns[0]) if arns else None
                     if group is None:
                         why = "the rule's target group does not exist, or has no weight"
                         return _page(503, "Service Temporarily Unavailable", why)
@@ -254,7 +255,7 @@ class LoadBalancers:
                 return _page(503, "Service Temporarily Unavailable", why)
             hop = f"load balancer {balancer.name} -> {target.interface.what}"
             if refused := security_groups.connect(
-                self._context.topology, self._interface(balancer), target.interface, target.port
+                self._context.account, self._interface(balancer), target.interface, target.port
             ):
                 self._context.refuse(refused)
                 return _page(504, "Gateway Time-out", str(refused))

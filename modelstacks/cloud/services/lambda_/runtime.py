@@ -36,7 +36,9 @@ from modelstacks.cloud.host.wire import Listener, Request, Response, listen
 from modelstacks.cloud.network import policies
 from modelstacks.cloud.network.calls import ApiCall, Caller, may_call
 from modelstacks.cloud.network.gateway import Gateway, to_control_plane
-from modelstacks.cloud.topology import Function
+from modelstacks.cloud.services.cloudformation.snapshot import CloudFormationSnapshot
+from modelstacks.cloud.services.iam.snapshot import IamSnapshot
+from modelstacks.cloud.services.lambda_.snapshot import Function, LambdaSnapshot
 from modelstacks.core.errors import DeploymentFailed, EnvironmentFault, ModelstacksError
 
 __all__ = ["Functions"]
@@ -187,13 +189,13 @@ class Functions:
 
     async def reconcile(self) -> None:
         """Make ready the functions that are new or changed; end those that are gone."""
-        functions = self._context.topology.functions
+        functions = self._context.account[LambdaSnapshot].functions
         for name in [name for name in self._states if name not in functions]:
             await self._end(self._states.pop(name))
         finished = [
             function
             for function in functions.values()
-            if not self._context.topology.unfinished(function.name, function.arn)
+            if not self._context.account[CloudFormationSnapshot].unfinished(function.name, function.arn)
         ]
         await asyncio.gather(*map(self._prepare, finished))
 
@@ -203,7 +205,7 @@ class Functions:
         Returns the address of its gateway, the only one that it can reach, or None where there is no such
         function.
         """
-        function = self._context.topology.functions.get(name)
+        function = self._context.account[LambdaSnapshot].functions.get(name)
         if function is None:
             return None
         await self._prepare(function)
@@ -239,16 +241,16 @@ class Functions:
                 f"lambda {function.name}: the embedded cloud runs Python functions from a zip",
                 got=f"{function.package_type} {function.runtime}",
             )
-        topology = self._context.topology
-        role = topology.roles.get(function.role_arn)
+        account = self._context.account
+        role = account[IamSnapshot].roles.get(function.role_arn)
         if role is None:
             raise DeploymentFailed(f"lambda {function.name}: the role {function.role_arn} does not exist")
         if refused := policies.trusts(role, "lambda.amazonaws.com", source=function.arn):
             raise DeploymentFailed(f"lambda {function.name}: the role cannot be assumed: {refused}")
         if function.network is not None:
-            interface = f"arn:aws:ec2:{topology.region}:{topology.account}:network-interface/*"
+            interface = f"arn:aws:ec2:{account.region}:{account.id}:network-interface/*"
             attach = ApiCall("ec2", "ec2", "ec2:CreateNetworkInterface", interface)
-            if refused := may_call(topology, Caller(f"lambda {function.name}", function.role_arn), attach):
+            if refused := may_call(account, Caller(f"lambda {function.name}", function.role_arn), attach):
                 raise DeploymentFailed(
                     f"lambda {function.name} cannot be attached to its VPC: {refused.reason}"
                 )
@@ -289,7 +291,7 @@ class Functions:
             api.Workload(
                 kind="lambda-function",
                 name=name,
-                stack=self._context.topology.owner(name, state.function.arn),
+                stack=self._context.account[CloudFormationSnapshot].owner(name, state.function.arn),
                 desired=0,
                 state="failed" if state.reason else "stable",
                 reason=state.reason,

@@ -33,7 +33,11 @@ from modelstacks.cloud.host.wire import ConnectionLost, Headers, Request, Respon
 from modelstacks.cloud.network import policies
 from modelstacks.cloud.network.calls import ApiCall, Caller, decrypt_call, image_pull, may_call
 from modelstacks.cloud.network.gateway import Gateway
-from modelstacks.cloud.topology import Endpoint, Model, Topology, Variant
+from modelstacks.cloud.services.application_autoscaling.snapshot import ScalingSnapshot
+from modelstacks.cloud.services.cloudformation.snapshot import CloudFormationSnapshot
+from modelstacks.cloud.services.iam.snapshot import IamSnapshot
+from modelstacks.cloud.services.sagemaker.snapshot import Endpoint, Model, SageMakerSnapshot, Variant
+from modelstacks.cloud.snapshot import Account
 from modelstacks.core.artifact.unpacking import unpack
 from modelstacks.core.errors import ModelstacksError, UsageError
 
@@ -113,12 +117,12 @@ class Endpoints:
 
     async def reconcile(self) -> None:
         """Start, replace and stop fleets until they are what the account's endpoints ask for."""
-        topology = self._context.topology
-        for name in [name for name in self._states if name not in topology.endpoints]:
+        account = self._context.account
+        for name in [name for name in self._states if name not in account[SageMakerSnapshot].endpoints]:
             await self._remove(self._states.pop(name))
-        for name, endpoint in topology.endpoints.items():
+        for name, endpoint in account[SageMakerSnapshot].endpoints.items():
             state = self._states.setdefault(name, _EndpointState(endpoint))
-            blueprint = _blueprint(topology, endpoint)
+            blueprint = _blueprint(account, endpoint)
             if state.coming is not None and state.coming.blueprint == blueprint:
                 continue
             if state.rollout is not None:
@@ -153,7 +157,7 @@ class Endpoints:
             {
                 "kind": "sagemaker-endpoint",
                 "name": state.name,
-                "stack": self._context.topology.owner(state.name, state.arn),
+                "stack": self._context.account[CloudFormationSnapshot].owner(state.name, state.arn),
                 "desired": desired,
                 "state": state.state,
                 "reason": state.reason,
@@ -196,9 +200,9 @@ class Endpoints:
         self._context.report(Report("sagemaker-endpoint", endpoint.arn, endpoint.config, how, reason=reason))
 
     async def _start(self, fleet: _Fleet) -> None:
-        topology = self._context.topology
+        account = self._context.account
         for variant in fleet.endpoint.variants:
-            model = topology.models.get(variant.model)
+            model = account[SageMakerSnapshot].models.get(variant.model)
             if variant.serverless:
                 raise StartFailedError(
                     f"variant {variant.name}: the embedded cloud has no serverless variants yet"
@@ -209,7 +213,7 @@ class Endpoints:
                 f"endpoint {fleet.endpoint.name}", model.role_arn, model.network, isolated=model.isolated
             )
             gateway = Gateway(self._context, caller)
-            wanted = _wanted(topology, fleet.endpoint, variant)
+            wanted = _wanted(account, fleet.endpoint, variant)
             instances = _Instances(variant, model, wanted, gateway)
             fleet.variants.append(instances)
             self._check_role(model)
@@ -223,15 +227,15 @@ class Endpoints:
 
     def _check_role(self, model: Model) -> None:
         """What SageMaker itself does with the execution role before a container starts."""
-        topology = self._context.topology
-        role = topology.roles.get(model.role_arn)
+        account = self._context.account
+        role = account[IamSnapshot].roles.get(model.role_arn)
         if role is None:
             raise StartFailedError(f'could not assume role "{model.role_arn}": it does not exist')
         if refused := policies.trusts(role, "sagemaker.amazonaws.com", source=model.arn):
             raise StartFailedError(str(self._context.refuse(refused)))
         platform = Caller(f"model {model.name}", model.role_arn)  # the image is not pulled through the VPC
         for call in image_pull(model.image, "ecr.api"):
-            if refused := may_call(topology, platform, call):
+            if refused := may_call(account, platform, call):
                 raise StartFailedError(str(self._context.refuse(refused)))
 
     async def _downloaded(self, variant: Variant, model: Model) -> Path | None:
@@ -256,8 +260,8 @@ class Endpoints:
         # Network isolation does not hold the platform back: it fetches on the container's behalf.
         caller = Caller(f"model {model.name}", model.role_arn, model.network)
         call = ApiCall("s3", "s3", "s3:GetObject", f"arn:aws:s3:::{bucket}/{key}")
-        topology = self._context.topology
-        if refused := may_call(topology, caller, call):
+        account = self._context.account
+        if refused := may_call(account, caller, call):
             self._context.refuse(refused)
             raise StartFailedError(f"failed to download model data from {model.data_uri}: {refused}")
         if model.data_type != "S3Object" or model.compression != "Gzip":
@@ -265,14 +269,14 @@ class Endpoints:
                 f"the embedded cloud fetches model data as one gzipped tar archive, got "
                 f"S3DataType {model.data_type} and CompressionType {model.compression}"
             )
-        s3 = self._context.account.client("s3")
+        s3 = self._context.clients.client("s3")
         try:
             head = await self._context.blocking(s3.head_object, Bucket=bucket, Key=key)
         except (ClientError, BotoCoreError) as error:
             raise StartFailedError(f"could not find model data at {model.data_uri}: {error}") from error
         if key_arn := head.get("SSEKMSKeyId"):
-            decrypt = decrypt_call(topology, key_arn)
-            if refused := may_call(topology, Caller(caller.what, model.role_arn), decrypt):
+            decrypt = decrypt_call(account, key_arn)
+            if refused := may_call(account, Caller(caller.what, model.role_arn), decrypt):
                 raise StartFailedError(str(self._context.refuse(refused)))
         digest = hashlib.sha256(
             f"{model.data_uri} {head['ETag']} {head.get('VersionId')}".encode()
@@ -410,7 +414,7 @@ class Endpoints:
             return response
 
     async def _invoke(self, request: Request, name: str) -> Response:
-        account = self._context.topology.account
+        account = self._context.account.id
         state = self._states.get(name)
         if state is None or state.serving is None:
             return _validation(f"Endpoint {name} of account {account} not found.")
@@ -471,31 +475,31 @@ class Endpoints:
         self, endpoint: Endpoint, replica: Replica, status: int, message: str, reason: str = ""
     ) -> Response:
         """The container's error; `reason` where it is not the container that answered."""
-        topology = self._context.topology
+        account = self._context.account
         kind = "client error" if 400 <= status < 500 else "server error"
         group = f"/aws/sagemaker/Endpoints/{endpoint.name}"
         body = {
             "ErrorCode": "CLIENT_ERROR_FROM_MODEL" if kind == "client error" else "SERVER_ERROR_FROM_MODEL",
-            "LogStreamArn": f"arn:aws:logs:{topology.region}:{topology.account}:log-group:{group}",
+            "LogStreamArn": f"arn:aws:logs:{account.region}:{account.id}:log-group:{group}",
             "Message": f'Received {kind} ({status}) from primary with message "{message}". See {replica.log} '
-            f"in account {topology.account} for more information.",
+            f"in account {account.id} for more information.",
             "OriginalMessage": message,
             "OriginalStatusCode": status,
         }
         return _error(424, "ModelError", reason, body)
 
 
-def _blueprint(topology: Topology, endpoint: Endpoint) -> object:
+def _blueprint(account: Account, endpoint: Endpoint) -> object:
     endpoint = replace(endpoint, status="")
-    models = tuple(topology.models.get(variant.model) for variant in endpoint.variants)
-    counts = tuple(_wanted(topology, endpoint, variant) for variant in endpoint.variants)
+    models = tuple(account[SageMakerSnapshot].models.get(variant.model) for variant in endpoint.variants)
+    counts = tuple(_wanted(account, endpoint, variant) for variant in endpoint.variants)
     return endpoint, repr(models), counts
 
 
-def _wanted(topology: Topology, endpoint: Endpoint, variant: Variant) -> int:
+def _wanted(account: Account, endpoint: Endpoint, variant: Variant) -> int:
     """Instances to run: the variant's own count, within the bounds of its autoscaling."""
     name = f"endpoint/{endpoint.name}/variant/{variant.name}"
-    for target in topology.scalable_targets:
+    for target in account[ScalingSnapshot].targets:
         if target.namespace == "sagemaker" and target.resource_id == name:
             return min(max(variant.count, target.minimum), target.maximum)
     return variant.count

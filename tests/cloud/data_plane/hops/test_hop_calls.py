@@ -7,7 +7,10 @@ from dataclasses import replace
 import pytest
 
 from modelstacks.cloud.network.calls import ApiCall, Caller, describe, image_pull, may_call
-from modelstacks.cloud.topology import Bucket, Key, Policy, Role, Topology
+from modelstacks.cloud.services.iam.snapshot import IamSnapshot, Policy, Role
+from modelstacks.cloud.services.kms.snapshot import Key, KmsSnapshot
+from modelstacks.cloud.services.s3.snapshot import Bucket, S3Snapshot
+from modelstacks.cloud.snapshot import Account
 
 ACCOUNT = "123456789012"
 ROLE = f"arn:aws:iam::{ACCOUNT}:role/Task"
@@ -53,8 +56,8 @@ def test_a_request_is_read_as_the_service_would(
 ) -> None:
     method, _, target = request_line.partition(" ")
     path, _, query = target.partition("?")
-    topology = Topology(keys={KEY: Key("k-1", KEY, None)})
-    call = describe(service, method, path, query, headers, body, topology)
+    account = Account(KmsSnapshot({KEY: Key("k-1", KEY, None)}))
+    call = describe(service, method, path, query, headers, body, account)
     assert call is not None
     assert (call.action, call.resource) == (action, resource)
 
@@ -63,14 +66,15 @@ def test_a_request_is_read_as_the_service_would(
     ("service", "method", "path"), [("s3", "PATCH", "/b/k"), ("appsync", "POST", "/graphql")]
 )
 def test_what_it_cannot_read_it_says_it_cannot(service: str, method: str, path: str) -> None:
-    assert describe(service, method, path, "", {}, b"", Topology()) is None
+    assert describe(service, method, path, "", {}, b"", Account()) is None
 
 
-def world(*actions: str, bucket: Policy | None = None) -> Topology:
+def world(*actions: str, bucket: Policy | None = None) -> Account:
     statement = {"Effect": "Allow", "Action": list(actions), "Resource": "*"}
     policy = Policy("policy model of role Task", {"Statement": [statement]})
-    return Topology(
-        roles={ROLE: Role("Task", ROLE, Policy("trust", {}), (policy,))}, buckets={"b": Bucket("b", bucket)}
+    return Account(
+        IamSnapshot({ROLE: Role("Task", ROLE, Policy("trust", {}), (policy,))}),
+        S3Snapshot({"b": Bucket("b", bucket)}),
     )
 
 

@@ -16,7 +16,7 @@ from modelstacks.cloud.network.policies import (
     evaluate,
     trusts,
 )
-from modelstacks.cloud.topology import Policy, Role
+from modelstacks.cloud.services.iam.snapshot import Policy, Role
 
 ACCOUNT = "123456789012"
 ENDPOINT = f"arn:aws:sagemaker:us-east-1:{ACCOUNT}:endpoint/churn"

@@ -6,15 +6,17 @@ from dataclasses import replace
 
 from modelstacks.cloud.network import Refused
 from modelstacks.cloud.network.routes import Path, reach
-from modelstacks.cloud.topology import (
+from modelstacks.cloud.services.ec2.snapshot import (
+    Ec2Snapshot,
+    NetworkInterface,
     Route,
     RouteTable,
     Rule,
     SecurityGroup,
     Subnet,
-    Topology,
     VpcEndpoint,
 )
+from modelstacks.cloud.snapshot import Account
 
 EVERYTHING = (Rule("-1", 0, 65535, cidrs=("0.0.0.0/0",)),)
 RUNTIME = "com.amazonaws.us-east-1.sagemaker.runtime"
@@ -31,7 +33,7 @@ INTERFACE = VpcEndpoint(
     None,
 )
 GATEWAY = VpcEndpoint("vpce-2", "vpc-1", S3, "Gateway", frozenset(), (), False, frozenset({"rtb-1"}), None)
-WORLD = Topology(
+NETWORK = Ec2Snapshot(
     subnets={"subnet-a": Subnet("subnet-a", "vpc-1", "10.0.0.0/24", "us-east-1a")},
     route_tables=(RouteTable("rtb-1", "vpc-1", frozenset({"subnet-a"}), True, ()),),
     security_groups={
@@ -43,11 +45,12 @@ WORLD = Topology(
     vpc_endpoints=(INTERFACE, GATEWAY),
     prefix_lists={"pl-s3": S3},
 )
-CALLER = WORLD.interface("lambda invoke", ["subnet-a"], ["sg-caller"])
+WORLD = Account(NETWORK)
+CALLER = NetworkInterface("lambda invoke", ("subnet-a",), ("sg-caller",))
 
 
-def reason(topology: Topology, service: str, **options: bool) -> str:
-    found = reach(topology, CALLER, service, **options)
+def reason(account: Account, service: str, **options: bool) -> str:
+    found = reach(account, CALLER, service, **options)
     assert isinstance(found, Refused)
     return found.reason
 
@@ -68,31 +71,33 @@ def test_an_isolated_subnet_without_an_endpoint_has_no_route() -> None:
 
 
 def test_private_dns_switched_off_is_no_route() -> None:
-    world = replace(WORLD, vpc_endpoints=(replace(INTERFACE, private_dns=False),))
+    world = WORLD.having(replace(NETWORK, vpc_endpoints=(replace(INTERFACE, private_dns=False),)))
     assert "interface endpoint vpce-1 has private DNS switched off" in reason(world, "sagemaker.runtime")
 
 
 def test_the_endpoints_security_group_must_admit_the_caller() -> None:
     groups = {
-        **WORLD.security_groups,
+        **NETWORK.security_groups,
         "sg-endpoint": SecurityGroup("sg-endpoint", "endpoint", "vpc-1", (), ()),
     }
     assert (
         "sg-endpoint (endpoint) of endpoint vpce-1 (sagemaker.runtime) has no ingress rule for tcp 443"
-        in reason(replace(WORLD, security_groups=groups), "sagemaker.runtime")
+        in reason(WORLD.having(replace(NETWORK, security_groups=groups)), "sagemaker.runtime")
     )
 
 
 def test_a_gateway_endpoint_serves_the_subnets_of_its_route_tables() -> None:
     assert reach(WORLD, CALLER, "s3") == Path(GATEWAY)
-    elsewhere = replace(WORLD, vpc_endpoints=(replace(GATEWAY, route_table_ids=frozenset({"rtb-9"})),))
+    elsewhere = WORLD.having(
+        replace(NETWORK, vpc_endpoints=(replace(GATEWAY, route_table_ids=frozenset({"rtb-9"})),))
+    )
     assert "gateway endpoint vpce-2 is not in the route table of subnet-a" in reason(elsewhere, "s3")
 
 
 def test_a_nat_gateway_leads_out_and_an_internet_gateway_only_with_a_public_address() -> None:
-    def through(target: str) -> Topology:
-        table = replace(WORLD.route_tables[0], routes=(Route("0.0.0.0/0", target),))
-        return replace(WORLD, route_tables=(table,))
+    def through(target: str) -> Account:
+        table = replace(NETWORK.route_tables[0], routes=(Route("0.0.0.0/0", target),))
+        return WORLD.having(replace(NETWORK, route_tables=(table,)))
 
     assert reach(through("nat-1"), CALLER, "logs") == Path(None)
     assert reach(through("igw-1"), CALLER, "logs", public_address=True) == Path(None)

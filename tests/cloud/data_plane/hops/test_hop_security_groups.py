@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from modelstacks.cloud.network.security_groups import connect, leave
-from modelstacks.cloud.topology import NetworkInterface, Rule, SecurityGroup, Topology
+from modelstacks.cloud.services.ec2.snapshot import Ec2Snapshot, NetworkInterface, Rule, SecurityGroup, Subnet
+from modelstacks.cloud.snapshot import Account
 
-BALANCER = NetworkInterface("load balancer lb", "vpc-1", ("subnet-a",), ("sg-lb",), ("10.0.0.4", "10.0.1.4"))
-TASK = NetworkInterface("service churn", "vpc-1", ("subnet-a",), ("sg-task",), ("10.0.0.9",))
+SUBNETS = {
+    "subnet-a": Subnet("subnet-a", "vpc-1", "10.0.0.0/24", "us-east-1a"),
+    "subnet-b": Subnet("subnet-b", "vpc-1", "10.0.1.0/24", "us-east-1b"),
+    "subnet-z": Subnet("subnet-z", "vpc-2", "10.0.0.0/24", "us-east-1a"),
+}
+# Their addresses are 10.0.0.4 and 10.0.1.4, and 10.0.0.9.
+BALANCER = NetworkInterface("load balancer lb", ("subnet-a", "subnet-b"), ("sg-lb",))
+TASK = NetworkInterface("service churn", ("subnet-a",), ("sg-task",), index=5)
 
 
-def topology(egress: tuple[Rule, ...], ingress: tuple[Rule, ...]) -> Topology:
-    return Topology(
-        security_groups={
-            "sg-lb": SecurityGroup("sg-lb", "balancer", "vpc-1", (), egress),
-            "sg-task": SecurityGroup("sg-task", "tasks", "vpc-1", ingress, ()),
-        }
-    )
+def account(egress: tuple[Rule, ...], ingress: tuple[Rule, ...]) -> Account:
+    groups = {
+        "sg-lb": SecurityGroup("sg-lb", "balancer", "vpc-1", (), egress),
+        "sg-task": SecurityGroup("sg-task", "tasks", "vpc-1", ingress, ()),
+    }
+    return Account(Ec2Snapshot(groups, SUBNETS))
 
 
 def tcp(port: int, **who: tuple[str, ...]) -> Rule:
@@ -42,7 +50,7 @@ IN = tcp(8080, group_ids=("sg-lb",))
 def test_rules_on_both_sides_let_the_connection_pass(
     egress: tuple[Rule, ...], ingress: tuple[Rule, ...]
 ) -> None:
-    assert connect(topology(egress, ingress), BALANCER, TASK, 8080) is None
+    assert connect(account(egress, ingress), BALANCER, TASK, 8080) is None
 
 
 @pytest.mark.parametrize(
@@ -58,21 +66,21 @@ def test_rules_on_both_sides_let_the_connection_pass(
     ids=["no egress", "no ingress", "wrong port", "wrong protocol", "one of two addresses", "other group"],
 )  # fmt: skip
 def test_a_missing_rule_is_named(egress: tuple[Rule, ...], ingress: tuple[Rule, ...], reason: str) -> None:
-    refused = connect(topology(egress, ingress), BALANCER, TASK, 8080)
+    refused = connect(account(egress, ingress), BALANCER, TASK, 8080)
     assert refused is not None
     assert reason in refused.reason
     assert refused.hop == "load balancer lb -> service churn"
 
 
 def test_another_vpc_is_out_of_reach() -> None:
-    away = NetworkInterface("service churn", "vpc-2", ("subnet-z",), ("sg-task",), ("10.0.0.9",))
-    refused = connect(topology((OUT,), (IN,)), BALANCER, away, 8080)
+    away = replace(TASK, subnet_ids=("subnet-z",))
+    refused = connect(account((OUT,), (IN,)), BALANCER, away, 8080)
     assert refused is not None
     assert refused.reason == "load balancer lb is in vpc-1 and service churn in vpc-2"
 
 
 def test_a_prefix_list_rule_opens_s3_but_not_the_internet() -> None:
-    made = topology((tcp(443, prefix_list_ids=("pl-s3",)),), ())
+    made = account((tcp(443, prefix_list_ids=("pl-s3",)),), ())
     assert leave(made, BALANCER, 443, prefix_list="pl-s3", to="s3") is None
     refused = leave(made, BALANCER, 443, to="the internet")
     assert refused is not None
