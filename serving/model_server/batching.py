@@ -121,6 +121,13 @@ class Batcher:
         if not self._busy:
             self._again()
 
+    def go_on(self, job: Job) -> None:
+        """Queues one more step of a request that was admitted before."""
+        self._queue.append(job)
+        self._counted = -1
+        if not self._busy:
+            self._again()
+
     def publish(self) -> None:
         """Gauges that would cost every request something: written now and then."""
         self._counters.values[metrics.QUEUE_DEPTH] = len(self._queue)
@@ -189,7 +196,7 @@ class Batcher:
 
     def _wait_for_company(self) -> bool:
         rows = sum(job.rows for job in self._queue)
-        if not self._queue or rows >= self._max_rows:
+        if not self._queue or rows >= self._max_rows or self._queue[0].alone:
             return False
         left = self._queue[0].arrived + self._max_latency - perf_counter()
         if left <= 0:
@@ -367,7 +374,8 @@ class Batcher:
         waiting = self._queue
         if not waiting or (self._max_rows > 1 and sum([job.rows for job in waiting]) <= self._max_rows):
             return 0.0
-        return now - waiting[0].arrived
+        # Steps of streams were admitted before: they have arrived at no time.
+        return next((now - job.arrived for job in waiting if job.arrived != math.inf), 0.0)
 
     def _refuse(self, forecast: Forecast) -> ProblemError:
         admission = self._admission

@@ -1,7 +1,8 @@
 """HTTP/1.1 on uvloop and llhttp: connections, limits, requests one after another, answers in their order.
 
 A plain asyncio.Protocol and no framework: this is the hot path, where a microsecond is a tenth of a request.
-What a request means is the application's matter; here it is bytes in, bytes out.
+The application decides what a request means; this module turns bytes into requests and answers into bytes.
+It is longer than others because the life of a connection is one state machine.
 """
 
 from __future__ import annotations
@@ -15,8 +16,10 @@ from email.utils import formatdate
 from http import HTTPStatus
 from itertools import count
 from math import inf
+from socket import SO_LINGER, SOL_SOCKET
+from struct import pack
 from time import perf_counter, time
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import unquote
 
 import httptools
@@ -25,6 +28,9 @@ import orjson
 from model_server import metrics
 from model_server.problems import ProblemError, too_large
 from model_server.settings import Settings
+
+if TYPE_CHECKING:
+    from model_server.streams import Stream
 
 MAX_HEADER_BYTES = 65_536
 MAX_URL_BYTES = 8_192
@@ -38,6 +44,7 @@ _STATUS_LINES = {
     status: f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\n".encode() for status in metrics.STATUSES
 }
 _PROBLEM = b"application/problem+json"
+_RESET = pack("ii", 1, 0)  # SO_LINGER: whatever is unsent is dropped, and the client sees a reset
 
 
 class Application(Protocol):
@@ -177,6 +184,7 @@ class Server:
         self.in_flight = 0
         self.held = 0  # bytes of large bodies, whole or still arriving
         self.max_held = MAX_HELD_BODIES * settings.max_body_bytes
+        self.streams: set[Stream] = set()  # answers that are being sent in chunks
         self.max_answer = settings.max_answer_bytes or inf
         self.draining = False  # /ping says so; all else goes on
         self.closing = False  # each connection's next answer is its last
@@ -225,6 +233,7 @@ class Connection(asyncio.Protocol):
         "_reading",
         "_received",
         "_silent",
+        "_stream",
         "_transport",
         "_waiting",
         "closed",
@@ -250,6 +259,7 @@ class Connection(asyncio.Protocol):
         self._answering = False
         self._failed = False  # nothing more is read: what follows is not a request
         self._paused = False  # the client does not read its answers
+        self._stream: Stream | None = None  # the current answer, where it is sent in chunks
 
     # From the transport
 
@@ -267,6 +277,9 @@ class Connection(asyncio.Protocol):
         server.in_flight -= len(dropped)
         for request in dropped if self._reading is None else [*dropped, self._reading]:
             self._let_go(request)
+        if self._stream is not None:
+            self._stream.lost()
+            self._stream = None
         # The parser and this object hold each other: what they hold would wait for the collector.
         self._waiting.clear()
         self._body.clear()
@@ -315,9 +328,14 @@ class Connection(asyncio.Protocol):
     def pause_writing(self) -> None:
         self._paused = True
         self._transport.pause_reading()
+        if self._stream is not None:
+            self._stream.pause()
+            self.deadline = self.server.now + self.server.settings.keep_alive_seconds
 
     def resume_writing(self) -> None:
         self._paused = False
+        if self._stream is not None:
+            self._stream.resume()
         self._go_on()
 
     def expire(self) -> None:
@@ -325,6 +343,8 @@ class Connection(asyncio.Protocol):
         if self._reading is not None and not self._failed:
             limit = self.server.settings.read_timeout_seconds
             self._break(ProblemError(408, f"the request did not arrive within {limit:g} s", close=True))
+        elif self._stream is not None and self._paused:  # its client has read nothing for all that time
+            self._transport.abort()
         elif self._current is None:
             self._transport.abort() if self._paused or self._failed else self._transport.close()
 
@@ -543,11 +563,7 @@ class Connection(asyncio.Protocol):
         self._transport.write(b"".join(parts))
         server.counters.request(request.route, status, seconds)  # the client need not wait for this
         if not keep_alive:
-            self._failed = True
-            for dropped in self._waiting:
-                self._let_go(dropped)
-            server.in_flight -= len(self._waiting)
-            self._waiting.clear()
+            self._forget_waiting()
             if request.problem is None:
                 self._transport.close()
             else:
@@ -558,6 +574,86 @@ class Connection(asyncio.Protocol):
                 self.deadline = server.now + LINGER_SECONDS
         elif self._waiting:
             self._go_on()
+
+    def _forget_waiting(self) -> None:
+        """No answer follows on this connection: what arrived behind the last request is dropped."""
+        self._failed = True
+        for dropped in self._waiting:
+            self._let_go(dropped)
+        self.server.in_flight -= len(self._waiting)
+        self._waiting.clear()
+
+    # Answers in chunks, from streams.Stream
+
+    def attach(self, request: Request, stream: Stream) -> bool:
+        """The stream is the answer to the current request; False where its client is gone."""
+        if request is not self._current:
+            return False
+        self._stream = stream
+        return True
+
+    def detach(self, stream: Stream) -> None:
+        """The stream has no more to say."""
+        if self._stream is stream:
+            self._stream = None
+
+    def begin(self, request: Request, content_type: bytes) -> None:
+        """Writes the head. A body on HTTP/1.0 has no chunks: it ends with the connection."""
+        if request is not self._current:
+            return
+        server = self.server
+        if request.http10 or (server.closing and not self._waiting):
+            request.keep_alive = False
+        parts = [server.start(200, content_type), request.identify(), b"\r\n"]
+        if not request.http10:
+            parts.append(b"transfer-encoding: chunked\r\n")
+        if request.attributes is not None:
+            parts.append(_tunnel_header(request, b""))
+        if not request.keep_alive:
+            parts.append(b"connection: close\r\n")
+        parts.append(b"\r\n")
+        self._transport.write(b"".join(parts))
+
+    def write_chunk(self, request: Request, data: bytes) -> bool:
+        """False where the client is gone."""
+        if request is not self._current or self._transport.is_closing():
+            return False
+        self._transport.write(data if request.http10 else b"%x\r\n%b\r\n" % (len(data), data))
+        return True
+
+    def finish(self, request: Request) -> None:
+        """Ends a complete body; the next request is answered."""
+        if request is not self._current:
+            return
+        if not request.http10:
+            self._transport.write(b"0\r\n\r\n")
+        self._end_stream(request)
+        self.deadline = self.server.now + self.server.settings.keep_alive_seconds
+        if request.keep_alive:
+            self._go_on()
+        else:
+            self._forget_waiting()
+            self._transport.close()
+
+    def truncate(self, request: Request) -> None:
+        """Ends a body that is not complete, so that no client takes it for a complete one."""
+        if request is not self._current:
+            return
+        self._end_stream(request)
+        self._forget_waiting()
+        self.deadline = self.server.now + LINGER_SECONDS
+        if request.http10:  # nothing but a reset differs from the body's end
+            self._transport.get_extra_info("socket").setsockopt(SOL_SOCKET, SO_LINGER, _RESET)
+            self._transport.abort()
+        else:
+            self._transport.close()
+
+    def _end_stream(self, request: Request) -> None:
+        server = self.server
+        server.in_flight -= 1
+        self._let_go(request)
+        self._current = self._stream = None
+        server.counters.request(request.route, 200, perf_counter() - request.started)
 
     def _too_large(self) -> None:
         problem = too_large(self.server.settings.max_body_bytes)

@@ -8,11 +8,12 @@ from typing import Any
 from model_server.engines import Tensors
 from model_server.http import Request
 from model_server.logs import log
-from model_server.problems import ProblemError
+from model_server.problems import ProblemError, answer_too_large
 
 # (a batch's outputs, first row, row after the last) -> (content type, body, further header lines)
 Render = Callable[[Any, int, int], tuple[bytes, bytes, bytes]]
 
+MODEL_FAILED = "the model failed on this request; the server's log has the reason"
 # Milliseconds that the caller waits for an answer, as Envoy (and with it ECS Service Connect) says them.
 DEADLINE = b"x-envoy-expected-rq-timeout-ms"
 
@@ -56,8 +57,7 @@ class RequestJob:
             return
         limit = self.request.connection.server.max_answer
         if len(body) > limit:
-            what = f"the answer has {len(body)} bytes; allowed: at most {limit:.0f}; send fewer rows at once"
-            self.request.refuse(ProblemError(422, what))
+            self.request.refuse(answer_too_large(len(body), limit))
             return
         self.request.respond(200, content_type, body, extra)
 
@@ -80,4 +80,4 @@ def fail(request: Request, error: BaseException) -> None:
             }
         },
     )
-    request.refuse(ProblemError(500, "the model failed on this request; the server's log has the reason"))
+    request.refuse(ProblemError(500, MODEL_FAILED))

@@ -54,7 +54,19 @@ READY = ENGINE_NANOSECONDS + 1
 RESTARTS = READY + 1
 PARALLEL = RESTARTS + 1  # 1: the engine is itself parallel; for the supervisor
 DEBT = PARALLEL + 1  # nanoseconds of the engine that refused requests would have taken (admission.py)
-_SLOT = DEBT + 1
+CHUNKS = DEBT + 1  # of streamed answers
+STREAM_COMPLETED = CHUNKS + 1
+STREAM_GONE = STREAM_COMPLETED + 1
+STREAM_CUT = STREAM_GONE + 1
+STREAM_FAILED = STREAM_CUT + 1
+_FIRST_CHUNK = STREAM_FAILED + 1  # buckets with the last open, sum
+_SLOT = _FIRST_CHUNK + len(SECONDS) + 2
+OUTCOMES = {  # how a stream ended
+    STREAM_COMPLETED: "completed",
+    STREAM_GONE: "gone",
+    STREAM_CUT: "cut",
+    STREAM_FAILED: "failed",
+}
 # What is so only while a worker lives.
 GAUGES = (READY, CONNECTIONS, IN_FLIGHT, QUEUE_DEPTH, DEBT)
 
@@ -98,6 +110,17 @@ class WorkerMetrics:
         values[at + bisect_left(SECONDS, seconds)] += 1
         values[at + len(SECONDS) + 1] += int(seconds * NANOSECONDS)
 
+    def first_chunk(self, seconds: float) -> None:
+        """A streamed answer has begun."""
+        self.values[_FIRST_CHUNK + bisect_left(SECONDS, seconds)] += 1
+        self.values[_FIRST_CHUNK + len(SECONDS) + 1] += int(seconds * NANOSECONDS)
+
+    def stream(self, outcome: int) -> None:
+        """A streamed answer has ended, in one of OUTCOMES."""
+        self.values[outcome] += 1
+        if outcome == STREAM_GONE:
+            self.values[DROPPED] += 1
+
     def batch(self, rows: int, seconds: float) -> None:
         values = self.values
         values[_BATCH + bisect_left(SIZES, rows)] += 1
@@ -136,7 +159,22 @@ def render(shared: SharedMetrics) -> bytes:
         "Rows in one call of the engine.",
         _histogram("model_server_batch_rows", "", SIZES, counts, shared.sum(_BATCH_SUM)),
     )
+    streams = [
+        f'model_server_streams_total{{outcome="{outcome}"}} {count}'
+        for offset, outcome in OUTCOMES.items()
+        if (count := shared.sum(offset))
+    ]
+    family("model_server_streams_total", "counter", "Streamed answers, by how they ended.", streams)
+    counts = [shared.sum(_FIRST_CHUNK + i) for i in range(len(SECONDS) + 1)]
+    total = shared.sum(_FIRST_CHUNK + len(SECONDS) + 1) / NANOSECONDS
+    family(
+        "model_server_first_chunk_seconds",
+        "histogram",
+        "From the whole request read to the first chunk of a streamed answer.",
+        _histogram("model_server_first_chunk_seconds", "", SECONDS, counts, total),
+    )
     for name, kind, text, value in (
+        ("stream_chunks_total", "counter", "Chunks of streamed answers.", shared.sum(CHUNKS)),
         ("queue_depth", "gauge", "Requests that wait for the engine.", shared.sum(QUEUE_DEPTH)),
         ("requests_in_flight", "gauge", "Requests read and not yet answered.", shared.sum(IN_FLIGHT)),
         ("connections", "gauge", "Open connections.", shared.sum(CONNECTIONS)),

@@ -90,6 +90,12 @@ def too_large(limit: int) -> ProblemError:
     return ProblemError(413, f"the body is larger than {limit} bytes; send fewer rows at once")
 
 
+def answer_too_large(size: int, limit: float) -> ProblemError:
+    """422: what answers the request is larger than the services in front carry."""
+    what = f"the answer has {size} bytes; allowed: at most {limit:.0f}; send fewer rows at once"
+    return ProblemError(422, what)
+
+
 def invalid(*faults: Fault) -> ProblemError:
     """422: the body can be read, but the model cannot take it."""
     first = faults[0]

@@ -21,7 +21,7 @@ from model_server.admission import UNKNOWN
 from model_server.app import Application
 from model_server.engines import Engine, EngineModule, RawEngine, choose, require_contracts, saved_with
 from model_server.logs import event, log
-from model_server.problems import ModelRefusedError, SignatureNeededError
+from model_server.problems import ModelRefusedError, ProblemError, SignatureNeededError
 from model_server.settings import Settings
 from model_server.signature import SIGNATURE
 
@@ -29,6 +29,7 @@ REFUSED = 78  # EX_CONFIG: the model or the settings are wrong, and starting aga
 KEPT_BYTES = 32 * 1024 * 1024
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # malloc.h
 SETTLE_SECONDS = 1.0  # after the model is there, so that readiness does not wait for a collection
+CUT_SECONDS = 0.5  # for the error events of streams that are cut to be sent
 QUIET_SECONDS = 0.25  # without a request, while draining: the load balancer has noticed
 
 
@@ -266,9 +267,18 @@ class Worker:
                 drain_seconds=settings.drain_seconds,
             )
             self._exit = 1
+            await self._cut_streams()
         if self._application.batcher is not None:
             self._application.batcher.close()
         event(logging.INFO, "stopped", pid=os.getpid())
+
+    async def _cut_streams(self) -> None:
+        """Ends the streams for which there is no more time, and lets what they hold go."""
+        streams = list(self._server.streams)
+        for stream in streams:
+            stream.cut(ProblemError(503, "the server stops, and the answer is not complete"))
+        if streams:
+            await asyncio.wait([stream.task for stream in streams], timeout=CUT_SECONDS)
 
     def _accept_backlog(self) -> None:
         """Connections that the kernel has made already would be reset when the port closes."""

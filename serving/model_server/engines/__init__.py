@@ -28,7 +28,7 @@ from __future__ import annotations
 
 import pkgutil
 from abc import abstractmethod
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Protocol, cast, runtime_checkable
@@ -42,6 +42,7 @@ from model_server.settings import Settings
 from model_server.signature import Signature, Tensor
 
 Tensors = dict[str, "np.ndarray[Any, Any]"]
+Chunks = Iterator[Any] | AsyncIterator[Any]
 
 
 def part(outputs: Tensors, start: int, end: int) -> Tensors:
@@ -111,8 +112,13 @@ def example_of(tensor: Tensor) -> np.ndarray[Any, Any]:
 class RawEngine(Protocol):
     """An engine that reads and writes bodies itself (a user's own inference.py): it has /invocations only."""
 
-    def invoke(self, body: bytes, content_type: str, accept: str) -> tuple[bytes, str]:
-        """A request's body and the two media types to the answer's body and media type."""
+    def invoke(self, body: bytes, content_type: str, accept: str) -> tuple[bytes | Chunks, str]:
+        """A request's body and the two media types to the answer's body and media type.
+
+        The body may be an iterator of chunks (streams.Chunk), each sent when it is made. A synchronous
+        iterator is called on the engine's thread, one step at a time; an asynchronous one on the event loop,
+        which it must not block.
+        """
         ...
 
 

@@ -2,6 +2,9 @@
 
 The file is code/inference.py or inference.py in the model's folder, as in SageMaker's containers. Functions
 that it leaves out do what SageMaker's inference toolkit does by default. It has the server's own rights.
+
+Beyond the toolkit, predict_fn, output_fn and transform_fn may give an iterator, a generator as a rule: its
+items are sent as chunks while they are made.
 """
 
 from __future__ import annotations
@@ -11,7 +14,8 @@ import inspect
 import logging
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
@@ -20,7 +24,7 @@ from typing import Any
 import numpy as np
 
 from model_server.codecs import ENCODERS, choose_answer, dumps, load_json, npy_array, parse_media
-from model_server.engines import Engine, Tensors
+from model_server.engines import Chunks, Engine, Tensors
 from model_server.logs import event, log
 from model_server.metrics import STATUSES
 from model_server.problems import ModelRefusedError, ProblemError, malformed
@@ -28,6 +32,7 @@ from model_server.settings import Settings
 from model_server.signature import Signature, Tensor, read_signature
 
 ENGINE = "script"
+EVENT_STREAM, JSON_LINES = "text/event-stream", "application/jsonlines"
 
 # SageMaker's inference toolkit decodes bodies of these types for the script, compared as the header has them
 # (sagemaker_inference/content_types.py and transformer.py); every other body stays bytes.
@@ -95,18 +100,13 @@ class Script(Engine):
     def predict(self, inputs: Tensors, parameters: Mapping[str, object]) -> Tensors:  # noqa: ARG002
         raise ProblemError(501, "this model has its own inference.py, which answers POST /invocations only")
 
-    def invoke(self, body: bytes, content_type: str, accept: str) -> tuple[bytes, str]:
+    def invoke(self, body: bytes, content_type: str, accept: str) -> tuple[bytes | Chunks, str]:
         if accept in ("", "*/*"):
             accept = self.default_accept
-        try:
+        with _problems():
             return self._invoke(body, content_type, accept)
-        except Exception as error:
-            problem = _meant(error)
-            if problem is None:
-                raise
-            raise problem from error
 
-    def _invoke(self, body: bytes, content_type: str, accept: str) -> tuple[bytes, str]:
+    def _invoke(self, body: bytes, content_type: str, accept: str) -> tuple[bytes | Chunks, str]:
         functions = self.functions
         if "transform_fn" in functions:
             given = _given(body, content_type)
@@ -150,6 +150,18 @@ class Script(Engine):
 def _is_a(error: Exception, name: str) -> bool:
     """Whether it is of sagemaker_inference's class of that name, which only the script need import."""
     return any(kind.__name__ == name for kind in type(error).__mro__)
+
+
+@contextmanager
+def _problems() -> Iterator[None]:
+    """Raises what a script means by the toolkit's errors."""
+    try:
+        yield
+    except Exception as error:
+        problem = _meant(error)
+        if problem is None:
+            raise
+        raise problem from error
 
 
 def _meant(error: Exception) -> ProblemError | None:
@@ -234,21 +246,62 @@ def _decode(body: bytes, content_type: str) -> Any:
     )
 
 
-def _answer(result: Any, accept: str) -> tuple[bytes, str]:
-    """What output_fn gave: a body, or a body and its content type; the toolkit allows both."""
+def _answer(result: Any, accept: str) -> tuple[bytes | Chunks, str]:
+    """What output_fn gave: a body, or a body and its content type; the toolkit allows both.
+
+    In place of a body it may give an iterator of its pieces, which are sent while they are made.
+    """
     media = ""
     if isinstance(result, tuple) and len(result) == 2 and isinstance(result[1], str):
         result, media = result
     if isinstance(result, str):
         result = result.encode()
+    wanted = media or (accept if accept and "*" not in accept and "," not in accept else "application/json")
+    if isinstance(result, Iterator | AsyncIterator):
+        return _pieces(result, wanted), wanted
     if not isinstance(result, bytes | bytearray | memoryview):
         return _write(result, media or accept)
-    wanted = accept if accept and "*" not in accept and "," not in accept else "application/json"
-    return bytes(result), media or wanted
+    return bytes(result), wanted
 
 
-def _write(prediction: Any, accept: str) -> tuple[bytes, str]:
-    """The toolkit's default output_fn."""
+def _pieces(chunks: Chunks, media: str) -> Chunks:
+    """Chunks of a body. An item that is neither bytes nor text is written as JSON: one event, or one line."""
+    events = parse_media(media).type == EVENT_STREAM
+
+    def piece(item: Any) -> bytes | str:
+        if isinstance(item, str):
+            return item
+        if isinstance(item, bytes | bytearray | memoryview):
+            return bytes(item)
+        text = dumps(item)
+        return b"data: %b\n\n" % text if events else text + b"\n"
+
+    def pull(chunks: Iterator[Any]) -> Iterator[bytes | str]:
+        try:
+            with _problems():
+                for item in chunks:
+                    yield piece(item)
+        finally:
+            if isinstance(chunks, Generator):
+                chunks.close()
+
+    async def await_each(chunks: AsyncIterator[Any]) -> AsyncIterator[bytes | str]:
+        try:
+            with _problems():
+                async for item in chunks:
+                    yield piece(item)
+        finally:
+            if isinstance(chunks, AsyncGenerator):
+                await chunks.aclose()
+
+    return pull(chunks) if isinstance(chunks, Iterator) else await_each(chunks)
+
+
+def _write(prediction: Any, accept: str) -> tuple[bytes | Chunks, str]:
+    """The toolkit's default output_fn. The items of an iterator are written one by one."""
+    if isinstance(prediction, Iterator | AsyncIterator):
+        media = EVENT_STREAM if parse_media(accept).type == EVENT_STREAM else JSON_LINES
+        return _pieces(prediction, media), media
     media = choose_answer(accept, "application/json")
     if media == "application/json":
         return dumps(prediction if isinstance(prediction, dict | list) else np.asarray(prediction)), media

@@ -12,6 +12,7 @@ from model_server.http import Request
 from model_server.jobs import Render, RequestJob
 from model_server.large_bodies import LARGE_BODY, LargeBodies
 from model_server.served import Handler, ServedModel
+from model_server.turns import Begun, StreamedJob, begin
 from model_server.validation import InputReader
 
 MAX_CACHED = 256
@@ -108,14 +109,15 @@ class RawInvocations:
         accept = request.header(b"accept") or "*/*"
         body = bytes(request.body)
 
-        def call() -> tuple[bytes, str]:
+        def call() -> tuple[bytes | Begun, str]:
             content = decoded(body, self._max_body) if encoded else body
-            return self._engine.invoke(content, content_type, accept)
+            answer, media = self._engine.invoke(content, content_type, accept)
+            if any(character in media for character in "\r\n"):
+                raise ValueError(f"the model's output_fn named {media!r} as its content type")
+            return answer if isinstance(answer, bytes) else begin(answer), media
 
         def render(result: tuple[bytes, str], *_: int) -> tuple[bytes, bytes, bytes]:
             answer, media = result
-            if any(character in media for character in "\r\n"):
-                raise ValueError(f"the model's output_fn named {media!r} as its content type")
             return media.encode("latin-1"), answer, b""
 
-        self._batcher.submit(RequestJob(request, {}, 1, {}, render, call))
+        self._batcher.submit(StreamedJob(self._batcher, request, {}, 1, {}, render, call))
