@@ -1,4 +1,4 @@
-"""One control plane for all the tests of this folder."""
+"""One account's server for all the tests of types, patches and stacks."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ def plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
 
 @pytest.fixture(scope="session")
 def whole_account(plane: ControlPlane) -> Account:
-    """boto3's clients take their time: they are made once."""
+    """One account for the session, because boto3's clients take long to make."""
     return Account(plane.connection)
 
 
 @pytest.fixture
 def account(whole_account: Account) -> Iterator[Account]:
-    """An account; whatever a test leaves standing is deleted after it."""
+    """An account whose stacks are deleted after each test."""
     yield whole_account
     for name in reversed(whole_account.stacks):
         whole_account.client("cloudformation").delete_stack(StackName=name)

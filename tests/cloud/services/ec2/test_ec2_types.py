@@ -1,11 +1,11 @@
-"""EC2, load balancers and VPC links: made by CloudFormation, read back by boto3, changed, deleted."""
+"""EC2: made by CloudFormation, read back by boto3, changed, deleted."""
 
 from __future__ import annotations
 
-import copy
 from typing import Any
 
 from support.control_plane import NETWORK, Account
+from support.templates import changed
 
 
 def rules(account: Account, group: str, key: str) -> list[dict[str, Any]]:
@@ -14,16 +14,6 @@ def rules(account: Account, group: str, key: str) -> list[dict[str, Any]]:
         "SecurityGroups"
     ][0][key]
     return found
-
-
-def changed(resources: dict[str, Any], logical_id: str, **properties: Any) -> dict[str, Any]:
-    """A copy in which one resource has other properties; None takes one away."""
-    other = copy.deepcopy(resources)
-    own = other[logical_id].setdefault("Properties", {})
-    own.update(properties)
-    for name in [name for name, value in own.items() if value is None]:
-        del own[name]
-    return other
 
 
 def test_a_network_of_subnets_and_route_tables(account: Account) -> None:
@@ -198,111 +188,3 @@ def test_endpoints_carry_policy_subnets_groups_and_routes(account: Account) -> N
     assert endpoint("Runtime")["SubnetIds"] == [ids["Other"]]
     assert "sagemaker:*" in endpoint("Runtime")["PolicyDocument"]
     account.delete("endpoints")
-
-
-def test_a_load_balancer_with_rules_that_rewrite_paths(account: Account) -> None:
-    def rewrite(replace: str) -> list[dict[str, Any]]:
-        rewrites = [{"Regex": "^/live(/.*)$", "Replace": replace}]
-        return [{"Type": "url-rewrite", "UrlRewriteConfig": {"Rewrites": rewrites}}]
-
-    resources = NETWORK | {
-        "Balancer": {
-            "Type": "AWS::ElasticLoadBalancingV2::LoadBalancer",
-            "Properties": {
-                "Type": "application",
-                "Scheme": "internal",
-                "Subnets": [{"Ref": "Subnet"}, {"Ref": "Other"}],
-                "SecurityGroups": [{"Ref": "Group"}],
-                "LoadBalancerAttributes": [
-                    {"Key": "routing.http.drop_invalid_header_fields.enabled", "Value": "true"}
-                ],
-            },
-        },
-        "Targets": {
-            "Type": "AWS::ElasticLoadBalancingV2::TargetGroup",
-            "Properties": {
-                "Port": 8080,
-                "Protocol": "HTTP",
-                "TargetType": "ip",
-                "VpcId": {"Ref": "Vpc"},
-                "HealthCheckPath": "/ping",
-                "HealthCheckIntervalSeconds": 10,
-                "Matcher": {"HttpCode": "200"},
-                "TargetGroupAttributes": [{"Key": "deregistration_delay.timeout_seconds", "Value": "30"}],
-            },
-        },
-        "Listener": {
-            "Type": "AWS::ElasticLoadBalancingV2::Listener",
-            "Properties": {
-                "LoadBalancerArn": {"Ref": "Balancer"},
-                "Port": 80,
-                "Protocol": "HTTP",
-                "DefaultActions": [
-                    {
-                        "Type": "fixed-response",
-                        "FixedResponseConfig": {
-                            "StatusCode": "404",
-                            "ContentType": "text/plain",
-                            "MessageBody": "no",
-                        },
-                    }
-                ],
-            },
-        },
-        "Rule": {
-            "Type": "AWS::ElasticLoadBalancingV2::ListenerRule",
-            "Properties": {
-                "ListenerArn": {"Ref": "Listener"},
-                "Priority": 1,
-                "Transforms": rewrite("$1"),
-                "Conditions": [{"Field": "path-pattern", "PathPatternConfig": {"Values": ["/live/*"]}}],
-                "Actions": [{"Type": "forward", "TargetGroupArn": {"Ref": "Targets"}}],
-            },
-        },
-    }
-    ids = account.create("balancer", resources)
-    elb = account.client("elbv2")
-
-    def rule() -> Any:
-        return elb.describe_rules(RuleArns=[ids["Rule"]])["Rules"][0]
-
-    listener = elb.describe_listeners(ListenerArns=[ids["Listener"]])["Listeners"][0]
-    assert listener["DefaultActions"][0]["FixedResponseConfig"]["StatusCode"] == "404"
-    assert rule()["Transforms"] == rewrite("$1")
-    assert rule()["Actions"][0]["TargetGroupArn"] == ids["Targets"]
-    group = elb.describe_target_groups(TargetGroupArns=[ids["Targets"]])["TargetGroups"][0]
-    assert (group["HealthCheckPath"], group["HealthCheckIntervalSeconds"], group["Port"]) == (
-        "/ping",
-        10,
-        8080,
-    )
-    attributes = elb.describe_target_group_attributes(TargetGroupArn=ids["Targets"])["Attributes"]
-    assert {"Key": "deregistration_delay.timeout_seconds", "Value": "30"} in attributes
-
-    other = changed(resources, "Rule", Transforms=rewrite("/x$1"))
-    other = changed(other, "Targets", HealthCheckPath="/ready")
-    assert account.update("balancer", other) == ids
-    assert rule()["Transforms"] == rewrite("/x$1")
-    assert (
-        elb.describe_target_groups(TargetGroupArns=[ids["Targets"]])["TargetGroups"][0]["HealthCheckPath"]
-        == "/ready"
-    )
-    account.update("balancer", changed(other, "Rule", Transforms=None))
-    assert rule().get("Transforms", []) == []
-    account.delete("balancer")
-    assert elb.describe_load_balancers()["LoadBalancers"] == []
-
-
-def test_a_vpc_link_has_the_subnets_and_groups_that_it_was_made_with(account: Account) -> None:
-    link = {
-        "Type": "AWS::ApiGatewayV2::VpcLink",
-        "Properties": {"Name": "l", "SubnetIds": [{"Ref": "Subnet"}], "SecurityGroupIds": [{"Ref": "Group"}]},
-    }
-    resources = NETWORK | {"Link": link}
-    ids = account.create("link", resources)
-    found = account.client("apigatewayv2").get_vpc_link(VpcLinkId=ids["Link"])
-    assert (found["SubnetIds"], found["SecurityGroupIds"]) == ([ids["Subnet"]], [ids["Group"]])
-    assert account.update("link", changed(resources, "Link", Name="renamed"))["Link"] == ids["Link"]
-    assert account.client("apigatewayv2").get_vpc_link(VpcLinkId=ids["Link"])["Name"] == "renamed"
-    replaced = account.update("link", changed(resources, "Link", SubnetIds=[{"Ref": "Other"}]))["Link"]
-    assert [one["VpcLinkId"] for one in account.client("apigatewayv2").get_vpc_links()["Items"]] == [replaced]

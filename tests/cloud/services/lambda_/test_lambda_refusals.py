@@ -1,0 +1,82 @@
+"""Lambda refuses retired runtimes, limits that are passed and reservations that leave too little."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from botocore.exceptions import ClientError
+from support.control_plane import Account, role
+from support.templates import code
+
+
+def function(**properties: Any) -> dict[str, Any]:
+    own = {
+        "Runtime": "python3.13",
+        "Handler": "index.handler",
+        "Code": {"ZipFile": "def handler(event, context): pass"},
+        "Role": {"Fn::GetAtt": ["FunctionRole", "Arn"]},
+        **properties,
+    }
+    return {
+        "FunctionRole": role("lambda.amazonaws.com"),
+        "Function": {"Type": "AWS::Lambda::Function", "Properties": own},
+    }
+
+
+@pytest.mark.parametrize(
+    ("properties", "reason"),
+    [
+        (
+            {"Runtime": "python3.6"},
+            "The runtime parameter of python3.6 is no longer supported for creating or updating AWS Lambda",
+        ),
+        (
+            {"Timeout": 901},
+            "1 validation error detected: Value '901' at 'timeout' failed to satisfy constraint",
+        ),
+        (
+            {"MemorySize": 10_241},
+            "1 validation error detected: Value '10241' at 'memorySize' failed to satisfy",
+        ),
+    ],
+)
+def test_a_function_is_refused(account: Account, properties: dict[str, Any], reason: str) -> None:
+    assert account.refuse("functions", function(**properties))["Function"].startswith(reason)
+
+
+def test_a_function_within_the_limits_is_made_and_not_changed_beyond_them(account: Account) -> None:
+    ids = account.create("function", function(Timeout=900, MemorySize=10_240))
+    client = account.client("lambda")
+    for change, kind in (
+        ({"Timeout": 901}, "ValidationException"),
+        ({"Runtime": "python3.6"}, "InvalidParameterValueException"),
+        ({"Runtime": "python9.9"}, "InvalidParameterValueException"),
+    ):
+        with pytest.raises(ClientError) as error:
+            client.update_function_configuration(FunctionName=ids["Function"], **change)
+        assert code(error) == kind
+    assert json.dumps(client.get_function_configuration(FunctionName=ids["Function"])["Timeout"]) == "900"
+
+
+def test_a_reservation_leaves_a_hundred_executions_to_the_others(account: Account) -> None:
+    reason = account.refuse("greedy", function(ReservedConcurrentExecutions=901))["Function"]
+    assert reason.startswith(
+        "Specified ReservedConcurrentExecutions for function decreases account's "
+        "UnreservedConcurrentExecution below its minimum value of [100]."
+    )
+    client = account.client("lambda")
+    assert client.list_functions()["Functions"] == []
+    ids = account.create("first", function(ReservedConcurrentExecutions=500))
+    account.create("second", function(ReservedConcurrentExecutions=400))
+    assert (
+        "below its minimum value"
+        in account.refuse("third", function(ReservedConcurrentExecutions=1))["Function"]
+    )
+    none = account.create("stopped", function(ReservedConcurrentExecutions=0))["Function"]
+    assert client.get_function(FunctionName=none)["Concurrency"] == {"ReservedConcurrentExecutions": 0}
+    with pytest.raises(ClientError, match="below its minimum value") as error:
+        client.put_function_concurrency(FunctionName=ids["Function"], ReservedConcurrentExecutions=501)
+    assert code(error) == "InvalidParameterValueException"
+    client.put_function_concurrency(FunctionName=ids["Function"], ReservedConcurrentExecutions=499)
