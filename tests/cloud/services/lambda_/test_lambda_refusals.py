@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
+import io
 import json
+import zipfile
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError
 from support.control_plane import Account, role
 from support.templates import code
+
+from modelstacks.cloud.services.lambda_.runtimes import lambda_runtimes
+
+
+def packed(name: str, text: str) -> bytes:
+    """A zip archive of one file."""
+    made = io.BytesIO()
+    with zipfile.ZipFile(made, "w") as archive:
+        archive.writestr(name, text)
+    return made.getvalue()
 
 
 def function(**properties: Any) -> dict[str, Any]:
@@ -28,6 +41,10 @@ def function(**properties: Any) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("properties", "reason"),
     [
+        (
+            {"Runtime": "python3.7"},
+            "The runtime parameter of python3.7 is no longer supported for creating or updating AWS Lambda",
+        ),
         (
             {"Runtime": "python3.6"},
             "The runtime parameter of python3.6 is no longer supported for creating or updating AWS Lambda",
@@ -80,3 +97,24 @@ def test_a_reservation_leaves_a_hundred_executions_to_the_others(account: Accoun
         client.put_function_concurrency(FunctionName=ids["Function"], ReservedConcurrentExecutions=501)
     assert code(error) == "InvalidParameterValueException"
     client.put_function_concurrency(FunctionName=ids["Function"], ReservedConcurrentExecutions=499)
+
+
+def test_no_runtime_is_created_after_the_day_on_which_aws_blocked_it(account: Account) -> None:
+    today = datetime.now(UTC).date().isoformat()
+    trust = json.dumps(role("lambda.amazonaws.com")["Properties"]["AssumeRolePolicyDocument"])
+    iam, client = account.client("iam"), account.client("lambda")
+    arn = iam.create_role(RoleName="runtimes", AssumeRolePolicyDocument=trust)["Role"]["Arn"]
+    code_ = {"ZipFile": packed("index.py", "def handler(event, context): pass")}
+    created = set()
+    for runtime in lambda_runtimes():
+        try:
+            client.create_function(FunctionName="f", Runtime=runtime, Handler="index.h", Role=arn, Code=code_)
+        except client.exceptions.InvalidParameterValueException:
+            continue
+        created.add(runtime)
+        client.delete_function(FunctionName="f")
+    iam.delete_role(RoleName="runtimes")
+    blocked = {name for name, life in lambda_runtimes().items() if (life["create-block"] or "9") <= today}
+    assert {"python3.7", "nodejs14.x", "python3.6"} <= blocked
+    assert created
+    assert not created & blocked
