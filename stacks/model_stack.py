@@ -5,7 +5,8 @@ from __future__ import annotations
 from aws_cdk import CfnOutput, Environment, Stack, Tags
 from constructs import Construct
 
-from modelstacks.core.contract import PREDICTIVE_ROUTES
+from modelstacks.core.contract import routes
+from modelstacks.core.model import ArtifactModel
 from modelstacks.core.plan import Plan
 
 from .constructs.encryption import customer_key
@@ -23,16 +24,16 @@ class ModelStack(Stack):
         super().__init__(
             scope,
             plan.stack_name,
-            description=f"{plan.description or plan.name} ({plan.architecture}, {plan.model.engine})",
+            description=f"{plan.description or plan.name} ({plan.architecture}, {_served_by(plan)})",
             env=Environment(account=plan.aws.account, region=plan.aws.region) if plan.aws else None,
         )
         key = customer_key(self, plan.stack_name)
-        backend = builder(plan.target.target)(self, plan, Foundation(key, ModelData(self, plan.model)))
+        backend = builder(plan.target.target)(self, plan, Foundation(key, _model_data(self, plan)))
         api = RestApi(
             self,
             "Api",
             plan=plan,
-            routes=PREDICTIVE_ROUTES,
+            routes=routes(plan.contracts),
             integrate=backend.integrate,
             before_methods=backend.before_methods,
             throttles=backend.throttles,
@@ -53,3 +54,14 @@ class ModelStack(Stack):
             CfnOutput(self, output.name, description=output.description, value=output.value)
         for tag, value in sorted(plan.tags.items()):
             Tags.of(self).add(tag, value)
+
+
+def _model_data(stack: Stack, plan: Plan) -> ModelData | None:
+    """The model's archive; None where its provider hosts it."""
+    if not isinstance(plan.model, ArtifactModel):
+        return None
+    return ModelData(stack, plan.model, package_command=plan.package_command)
+
+
+def _served_by(plan: Plan) -> str:
+    return plan.model.engine if isinstance(plan.model, ArtifactModel) else plan.model.provider

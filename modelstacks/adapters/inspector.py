@@ -28,8 +28,6 @@ from modelstacks.adapters.sandbox import (
     package_paths,
     run,
 )
-from modelstacks.core.contract import image_arguments
-from modelstacks.core.engines import engine_facts
 from modelstacks.core.errors import EnvironmentFault, SignatureNeeded, UsageError
 from modelstacks.core.ports import Inspection
 from modelstacks.core.signature import Signature
@@ -74,10 +72,9 @@ class ModelServerInspector:
         self._limits = limits or default_limits(timeout)
 
     def inspect(
-        self, directory: Path, engine: str, *, trust_code: bool, framework_version: str = ""
+        self, directory: Path, engine: str, *, image: Mapping[str, str], trust_code: bool
     ) -> Inspection:
-        torch = engine_facts(engine).needs_torch(path.name for path in directory.rglob("*"))
-        python = self._python(image_arguments(engine, torch=torch, framework_version=framework_version))
+        python = self._python(image)
         model = directory.resolve()
         with tempfile.TemporaryDirectory(prefix="modelstacks-inspect-") as folder:
             scratch = Path(folder).resolve()

@@ -21,6 +21,8 @@ from modelstacks.cli.running import root_causes
 from modelstacks.cli.serving import close, only_one, terminates_like_an_interrupt
 from modelstacks.core.artifact.packaging import package
 from modelstacks.core.errors import DeploymentFailed, EnvironmentFault, ModelstacksError
+from modelstacks.core.model import ArtifactModel
+from modelstacks.core.plan import ModelServer
 from modelstacks.core.plan.deployments import load_plans
 
 if TYPE_CHECKING:
@@ -163,10 +165,8 @@ class _Rollout:
 
     def _install_images(self, progress: Progress, plans: Sequence[Plan]) -> None:
         with progress.step("install serving images") as step:
-            images = {
-                f"{plan.model.engine} {plan.model.framework_series}".strip(): plan.model.image_arguments
-                for plan in plans
-            }
+            servers = [plan.runtime for plan in plans if isinstance(plan.runtime, ModelServer)]
+            images = {server.name: server.image_arguments for server in servers}
             self._context.cdk.prepare([images[name] for name in sorted(images)], step.note)
             step.result(", ".join(sorted(images)))
 
@@ -175,9 +175,10 @@ class _Rollout:
         # locked in the user's own S3 must be read from there.
         project = self._context.project
         with progress.step("package models") as step:
-            for lock in sorted({plan.model.package_command[-1] for plan in plans}):
+            hosted = [plan for plan in plans if isinstance(plan.model, ArtifactModel)]
+            for lock in sorted({plan.lock_file for plan in hosted}):
                 package(project / lock, project, self._context.ports)
-            step.result(", ".join(sorted({plan.name for plan in plans})))
+            step.result(", ".join(sorted({plan.name for plan in hosted})))
 
     def _deploy(self, progress: Progress, plans: Sequence[Plan], status: Status) -> None:
         with progress.step("cdk deploy") as step:

@@ -68,14 +68,19 @@ def curl_lines(
         )
     elif api.api_keys:
         auth = ("-H", f"x-api-key: {api.api_keys[0].value}")
-    payload = json.dumps(body or example_body(plan.model.signature), separators=(",", ":"))
+    ping = shlex.join(["curl", *auth, f"{api.url}/ping"])
+    if body is None and plan.signature is not None:
+        body = example_body(plan.signature)
+    if body is None:
+        return [ping]
+    payload = json.dumps(body, separators=(",", ":"))
     if len(payload) > LONGEST_BODY:
         payload = f"@{_written(folder, plan.name, payload)}"
     json_type = ("-H", "content-type: application/json")
     return [
         shlex.join(["curl", *auth, *json_type, "--data-binary", payload, f"{api.url}/invocations"]),
         shlex.join(["curl", *auth, f"{api.url}/v2/models/{plan.name}"]),
-        shlex.join(["curl", *auth, f"{api.url}/ping"]),
+        ping,
     ]
 
 

@@ -115,7 +115,9 @@ def _rows(context: CommandContext, path: Path, options: Options) -> Rows | None:
 
 
 def _example(plan: Plan) -> Rows:
-    return example_rows(example_body(plan.model.signature))
+    if plan.signature is None:
+        raise UsageError(f"{plan.name}: the lock does not say what it takes", fix="give rows with --data")
+    return example_rows(example_body(plan.signature))
 
 
 @contextmanager

@@ -13,13 +13,11 @@ from functools import cache
 from typing import Any, Literal
 
 from modelstacks.core.bundle import serving
-from modelstacks.core.engines import engine_facts, engines
 
 __all__ = [
     "API_PAYLOAD",
     "CUSTOM_ATTRIBUTES_HEADER",
     "LAMBDA_BODY",
-    "OLDER_VERSIONS",
     "PREDICTIVE_ROUTES",
     "ROUTE_ATTRIBUTE",
     "SERVER_ENVIRONMENT_PREFIX",
@@ -29,7 +27,6 @@ __all__ = [
     "answer_bytes",
     "answer_seconds",
     "groups",
-    "image_arguments",
     "routes",
 ]
 
@@ -132,24 +129,3 @@ def routes(chosen: Collection[str]) -> tuple[Route, ...]:
 
 
 PREDICTIVE_ROUTES: tuple[Route, ...] = routes(["predictive"])
-
-# Older release series, one of which model.framework_version selects; each has its pins in
-# serving/requirements/<engine>-<series>.txt.
-OLDER_VERSIONS: dict[str, tuple[str, ...]] = {
-    name: tuple(facts.older_series) for name, facts in engines().items() if facts.older_series
-}
-
-
-def image_arguments(engine: str, *, torch: bool, framework_version: str = "") -> dict[str, str]:
-    """The build arguments of serving/Dockerfile.
-
-    `framework_version` is a release series of OLDER_VERSIONS; "" takes the image's own.
-
-    PyTorch is larger than all the rest of the image: it comes only where the weights run in nothing else.
-    """
-    facts = engine_facts(engine)
-    return (
-        {"ENGINE": engine}
-        | ({"TORCH": facts.torch.version} if torch and facts.torch else {})
-        | ({"FRAMEWORK_VERSION": framework_version} if framework_version else {})
-    )

@@ -104,9 +104,12 @@ class ModelInspector(Protocol):
     """Loads a model in the model server's own engine, in a process of its own."""
 
     def inspect(
-        self, directory: Path, engine: str, *, trust_code: bool, framework_version: str = ""
+        self, directory: Path, engine: str, *, image: Mapping[str, str], trust_code: bool
     ) -> Inspection:
-        """Load, warm up, describe. Raises UsageError with the engine's own reason when it cannot."""
+        """Load, warm up, describe, in the serving image with the build arguments `image`.
+
+        Raises UsageError with the engine's own reason when it cannot.
+        """
 
 
 class Scanner(Protocol):

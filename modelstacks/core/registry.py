@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from functools import cache, reduce
 from operator import or_
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, get_args
 
 from pydantic import Discriminator, Field, Tag, create_model
 
@@ -21,16 +21,19 @@ from modelstacks.core.spec import Architecture, SourceSpec, Spec, TargetSpec
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from modelstacks.core.lock import LockedFile, LockedModel
-    from modelstacks.core.ports import Ports
+    from modelstacks.core.model import ArtifactModel, LockedFile, ModelKind, RemoteModel, VendorImage
+    from modelstacks.core.ports import Inspection, Ports
 
 __all__ = [
     "FEATURES",
+    "ArtifactSource",
     "Doubt",
     "Feature",
     "Pinned",
+    "RemoteSource",
     "Source",
     "Target",
+    "Vendor",
     "Workplace",
     "sources",
     "spec_type",
@@ -57,18 +60,29 @@ class Workplace:
 
 
 @dataclass(frozen=True, slots=True)
+class Vendor:
+    """A vendor's image that serves the model, and what the source knows of it: no engine here loads it."""
+
+    image: VendorImage
+    serving: Inspection
+
+
+@dataclass(frozen=True, slots=True)
 class Pinned:
     """A pinned model: every file with its digest, and the facts that only its source knows."""
 
     revision: str
     origin: Mapping[str, str]
     files: tuple[LockedFile, ...]
-    directory: Path  # holds the files, laid out by their paths
-    license: str | None = (
-        None  # as the source's model card states it; the spec's own word is compared with it
-    )
+    # Holds the files at their paths.
+    directory: Path
+    # As the source's model card states it; the spec's own is compared with it.
+    license: str | None = None
     gated: bool = False
-    task: str | None = None  # a hint for engines that cannot tell
+    # A hint for engines that cannot tell.
+    task: str | None = None
+    # None: the model server serves it.
+    vendor: Vendor | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,24 +99,43 @@ def _no_doubts(_spec: Any, _project: Path) -> tuple[Doubt, ...]:
     return ()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Source:
-    """A model source: how a spec says it, how `lock` pins it, how `package` has the same bytes again."""
+    """A model source: how it is written in a spec, and what it refuses. Each is one of the kinds below."""
+
+    kind: ClassVar[ModelKind]
 
     name: str
     summary: str
     spec: type[SourceSpec]
-    example: str  # a whole spec in YAML, as `modelstacks init --source NAME` writes it
-    resolve: Callable[[Any, Workplace], Pinned]
-    # Lays the locked files out in a folder again; their digests are checked by the caller.
-    fetch: Callable[[LockedModel, Workplace], Path]
-    # Why what lies in the project no longer is what was locked, judged offline; None when it still is.
-    drift: Callable[[Any, LockedModel, Path], str | None]
+    # A whole spec in YAML, as `modelstacks init --source NAME` writes it.
+    example: str
     # What looks wrong about a valid `model` block in this project, judged offline.
     doubts: Callable[[Any, Path], Sequence[Doubt]] = _no_doubts
-    refuses: Mapping[Feature, str] = field(
-        default_factory=dict
-    )  # feature -> the reason, ending in what to do
+    # Feature -> the reason, ending in what to do.
+    refuses: Mapping[Feature, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ArtifactSource(Source):
+    """A source of files that are hosted here: `lock` pins them, `package` fetches the same bytes again."""
+
+    kind: ClassVar[ModelKind] = "artifact"
+
+    resolve: Callable[[Any, Workplace], Pinned]
+    # Puts the locked files into a folder again; their digests are checked by the caller.
+    fetch: Callable[[ArtifactModel, Workplace], Path]
+    # Why what is in the project no longer is what was locked, judged offline; None when it still is.
+    drift: Callable[[Any, ArtifactModel, Path], str | None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RemoteSource(Source):
+    """A source of models that their provider hosts: `lock` pins whom to call, and for which model."""
+
+    kind: ClassVar[ModelKind] = "remote"
+
+    resolve: Callable[[Any, Workplace], RemoteModel]
 
 
 @dataclass(frozen=True)

@@ -12,10 +12,10 @@ from modelstacks.core.artifact.formats import select
 from modelstacks.core.artifact.model_files import FileTree, open_file, pin
 from modelstacks.core.artifact.unpacking import unpack
 from modelstacks.core.errors import Invalid, UsageError, did_you_mean
-from modelstacks.core.lock import LockedFile, LockedModel, files_revision
 from modelstacks.core.lock.licences import card_license
+from modelstacks.core.model import ArtifactModel, LockedFile, files_revision
 from modelstacks.core.ports import ObjectVersion
-from modelstacks.core.registry import Doubt, Pinned, Source, Workplace
+from modelstacks.core.registry import ArtifactSource, Doubt, Pinned, Workplace
 from modelstacks.core.spec import SourceSpec
 
 S3 = "s3://"
@@ -80,7 +80,7 @@ def resolve(spec: Artifact, place: Workplace) -> Pinned:
     return _pin(spec, place.work, {"path": spec.path, "sha256": file_sha256(path)})
 
 
-def fetch(model: LockedModel, place: Workplace) -> Path:
+def fetch(model: ArtifactModel, place: Workplace) -> Path:
     """Lay the locked files out again."""
     origin = model.origin
     if "bucket" in origin:
@@ -94,7 +94,7 @@ def fetch(model: LockedModel, place: Workplace) -> Path:
     return place.work
 
 
-def drift(spec: Artifact, model: LockedModel, project: Path) -> str | None:
+def drift(spec: Artifact, model: ArtifactModel, project: Path) -> str | None:
     """What has changed in the project since the lock was made.
 
     A project without the weights at hand (a CI job that only synthesizes) has nothing to compare: the lock is
@@ -224,7 +224,7 @@ def _resolve_s3(spec: Artifact, place: Workplace) -> Pinned:
     return _pin(spec, place.work, {"bucket": bucket, "prefix": prefix}, versions)
 
 
-def _fetch_s3(model: LockedModel, place: Workplace) -> Path:
+def _fetch_s3(model: ArtifactModel, place: Workplace) -> Path:
     origin = model.origin
     if "key" in origin:
         archive = place.work / "model.tar.gz"
@@ -246,7 +246,7 @@ def _download(place: Workplace, bucket: str, version: ObjectVersion, path: str, 
     place.ports.objects.download(bucket, version, destination)
 
 
-SOURCE = Source(
+SOURCE = ArtifactSource(
     name="artifact",
     summary="files that you have: a folder or .tar.gz in the project, or objects in a versioned S3 bucket",
     spec=Artifact,

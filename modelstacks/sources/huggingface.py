@@ -15,9 +15,9 @@ from modelstacks.core.artifact.archive import file_sha256
 from modelstacks.core.artifact.model_files import FileTree
 from modelstacks.core.base import Strict, text
 from modelstacks.core.errors import EnvironmentFault, UsageError
-from modelstacks.core.lock import LockedFile, LockedModel
+from modelstacks.core.model import ArtifactModel, LockedFile
 from modelstacks.core.ports import HubFile, HubModel
-from modelstacks.core.registry import Pinned, Source, Workplace
+from modelstacks.core.registry import ArtifactSource, Pinned, Workplace
 from modelstacks.core.spec import SourceSpec
 
 Task = Literal["text-classification", "feature-extraction", "text-generation"]
@@ -136,7 +136,7 @@ def resolve(spec: HuggingFace, place: Workplace) -> Pinned:
     )
 
 
-def fetch(model: LockedModel, place: Workplace) -> Path:
+def fetch(model: ArtifactModel, place: Workplace) -> Path:
     """Lay the locked files out again: the same commit, so the same bytes."""
     secret = model.origin.get("token_secret")
     token = place.ports.secrets.get(secret) if secret else None
@@ -148,7 +148,7 @@ def fetch(model: LockedModel, place: Workplace) -> Path:
     return place.work
 
 
-def drift(spec: HuggingFace, model: LockedModel, project: Path) -> str | None:  # noqa: ARG001
+def drift(spec: HuggingFace, model: ArtifactModel, project: Path) -> str | None:  # noqa: ARG001
     """Nothing lies in the project, and a commit does not change."""
     return None
 
@@ -278,7 +278,7 @@ def _some(paths: Collection[str], most: int = 8) -> str:
     return shown + (f" and {len(paths) - most} more" if len(paths) > most else "")
 
 
-SOURCE = Source(
+SOURCE = ArtifactSource(
     name="huggingface",
     summary="a text model from the Hugging Face Hub, pinned to a commit",
     spec=HuggingFace,

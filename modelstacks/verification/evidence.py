@@ -11,6 +11,7 @@ from typing import Any
 
 from modelstacks import __version__
 from modelstacks.core.errors import EnvironmentFault, relative
+from modelstacks.core.model import ArtifactModel, Model
 from modelstacks.core.plan import Plan
 from modelstacks.verification.checks import Check
 from modelstacks.verification.verdict import Verdict
@@ -29,14 +30,19 @@ def report(
         "architecture": plan.architecture,
         "stack": plan.stack_name,
         "place": dict(place),
-        "model_revision": plan.model.revision,
-        "archive_sha256": plan.model.archive_sha256,
+        **_model(plan.model),
         "passed": not any(verdict.failed for _, verdict in findings),
         "verdicts": [
             {"check": check.name, "settles": check.settles, **asdict(verdict)} for check, verdict in findings
         ],
         "resources": dict(facts),
     }
+
+
+def _model(model: Model) -> dict[str, str]:
+    if isinstance(model, ArtifactModel):
+        return {"model_revision": model.revision, "archive_sha256": model.archive.sha256}
+    return {"model_provider": model.provider, "model_id": model.model_id}
 
 
 def write(path: Path, reports: Sequence[Mapping[str, Any]], accounts: Collection[str] = ()) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from aws_cdk import Aws, Stack
 from aws_cdk import aws_iam as iam
 from constructs import Construct
 
-from modelstacks.core.plan import PlannedModel
+from modelstacks.core.model import ArtifactModel
 
 from .iam import Statement, allow, policy_document
 
@@ -28,13 +30,13 @@ class ModelData:
     (docs/adr/0010-archives-stay-readable-during-an-update.md).
     """
 
-    def __init__(self, stack: Stack, model: PlannedModel) -> None:
+    def __init__(self, stack: Stack, model: ArtifactModel, *, package_command: Sequence[str]) -> None:
         location = stack.synthesizer.add_file_asset(
-            source_hash=f"{model.archive_sha256}{SUFFIX}",
-            executable=list(model.package_command),
+            source_hash=f"{model.archive.sha256}{SUFFIX}",
+            executable=list(package_command),
             display_name=f"model {model.source} {model.revision}",
         )
-        self.sha256 = model.archive_sha256
+        self.sha256 = model.archive.sha256
         self._bucket_arn = f"arn:{Aws.PARTITION}:s3:::{location.bucket_name}"
         self._key = location.object_key
         self.uri = f"s3://{location.bucket_name}/{location.object_key}"

@@ -31,7 +31,8 @@ class Foundation:
     """What every target stands on."""
 
     key: kms.CfnKey
-    model_data: ModelData
+    # None where the model's provider hosts it.
+    model_data: ModelData | None
 
 
 # Every output that a stack may have. Scripts read them by these names, so a name stays what it is.

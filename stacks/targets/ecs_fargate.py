@@ -9,11 +9,12 @@ from aws_cdk import aws_logs as logs
 from constructs import Construct
 
 from modelstacks.core.contract import SERVER_ENVIRONMENT_PREFIX, SERVER_PORT
-from modelstacks.core.plan import Plan
+from modelstacks.core.plan import ModelServer, Plan
 from modelstacks.targets.ecs_fargate import EcsFargate
 
 from ..constructs.iam import allow, service_role
 from ..constructs.logs import log_group
+from ..constructs.model_data import ModelData
 from ..constructs.nag import acknowledge
 from ..constructs.network import HTTPS, Addresses, Hop, Network, SecurityGroup
 from ..constructs.private_integration import PrivateIntegration
@@ -34,8 +35,11 @@ def build(scope: Construct, plan: Plan, foundation: Foundation) -> Backend:
     target = plan.target
     if not isinstance(target, EcsFargate):
         raise TypeError(f"ecs-fargate cannot build {target!r}")
+    runtime = plan.runtime
     key, model_data, retention = foundation.key, foundation.model_data, plan.logs.retention_days
-    image = ServingImage(scope, "Image", arguments=plan.model.image_arguments, processor=target.architecture)
+    if not isinstance(runtime, ModelServer) or model_data is None:
+        raise TypeError(f"ecs-fargate runs the model server, not {plan.model.source}")
+    image = ServingImage(scope, "Image", arguments=runtime.image_arguments, processor=target.architecture)
     logs_of_tasks = log_group(scope, "Logs", key=key, retention_days=retention)
 
     network = Network(
@@ -118,7 +122,7 @@ def build(scope: Construct, plan: Plan, foundation: Foundation) -> Backend:
         execution_role_arn=pull_and_log.attr_arn,
         task_role_arn=task_role.attr_arn,
         volumes=[ecs.CfnTaskDefinition.VolumeProperty(name=name) for name in WRITABLE],
-        container_definitions=[_container(plan, foundation, image, logs_of_tasks)],
+        container_definitions=[_container(runtime, model_data, image, logs_of_tasks)],
     )
     acknowledge(
         definition,
@@ -183,12 +187,12 @@ def build(scope: Construct, plan: Plan, foundation: Foundation) -> Backend:
 
 
 def _container(
-    plan: Plan, foundation: Foundation, image: ServingImage, log: logs.CfnLogGroup
+    runtime: ModelServer, model_data: ModelData, image: ServingImage, log: logs.CfnLogGroup
 ) -> ecs.CfnTaskDefinition.ContainerDefinitionProperty:
     environment = {
-        **plan.server_environment,
-        f"{SERVER_ENVIRONMENT_PREFIX}MODEL_URI": foundation.model_data.uri,
-        f"{SERVER_ENVIRONMENT_PREFIX}MODEL_SHA256": foundation.model_data.sha256,
+        **runtime.environment,
+        f"{SERVER_ENVIRONMENT_PREFIX}MODEL_URI": model_data.uri,
+        f"{SERVER_ENVIRONMENT_PREFIX}MODEL_SHA256": model_data.sha256,
     }
     task = ecs.CfnTaskDefinition
     return task.ContainerDefinitionProperty(

@@ -11,7 +11,7 @@ from aws_cdk import aws_applicationautoscaling as scaling
 from aws_cdk import aws_sagemaker as sagemaker
 from constructs import Construct
 
-from modelstacks.core.plan import Plan
+from modelstacks.core.plan import ModelServer, Plan
 from modelstacks.targets.sagemaker_endpoint import SagemakerEndpoint
 
 from ..constructs.endpoint_function import EndpointFunction, Timeouts
@@ -64,9 +64,12 @@ def build(scope: Construct, plan: Plan, foundation: Foundation) -> Backend:
     target = plan.target
     if not isinstance(target, SagemakerEndpoint):
         raise TypeError(f"sagemaker-endpoint cannot build {target!r}")
+    runtime = plan.runtime
     key, model_data, retention = foundation.key, foundation.model_data, plan.logs.retention_days
+    if not isinstance(runtime, ModelServer) or model_data is None:
+        raise TypeError(f"sagemaker-endpoint runs the model server, not {plan.model.source}")
     image = ServingImage(
-        scope, "Image", arguments=plan.model.image_arguments, processor=processor(target.instance_type)
+        scope, "Image", arguments=runtime.image_arguments, processor=processor(target.instance_type)
     )
     # Named, so that its log group can be there, encrypted and with an end, before SageMaker would make one
     # without.
@@ -141,7 +144,7 @@ def build(scope: Construct, plan: Plan, foundation: Foundation) -> Backend:
         enable_network_isolation=True,
         primary_container=sagemaker.CfnModel.ContainerDefinitionProperty(
             image=image.uri,
-            environment=dict(plan.server_environment),
+            environment=dict(runtime.environment),
             model_data_source=sagemaker.CfnModel.ModelDataSourceProperty(
                 s3_data_source=sagemaker.CfnModel.S3DataSourceProperty(
                     s3_uri=model_data.uri, s3_data_type="S3Object", compression_type="Gzip"

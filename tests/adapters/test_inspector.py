@@ -50,7 +50,7 @@ def inspector(
 
 def test_what_the_server_says_becomes_an_inspection(kind: str, tmp_path: Path, model: Path) -> None:
     asked = inspector(tmp_path, f"print({json.dumps(SAID)!r})", kind=kind)
-    found = asked.inspect(model, "xgboost", trust_code=False)
+    found = asked.inspect(model, "xgboost", image={}, trust_code=False)
     assert (found.engine, found.framework_version, found.task) == ("xgboost", "3.2.0", "classification")
     assert found.signature.inputs[0].columns == ("a", "b")
     assert found.signature.classes == ("stays", "leaves")
@@ -63,7 +63,7 @@ def test_the_process_gets_no_credentials(
     monkeypatch.setenv("HF_TOKEN", "hush")
     source = "import json, os, sys; sys.exit(json.dumps({**os.environ, 'cwd': os.listdir()}))"
     with pytest.raises(UsageError) as refused:
-        inspector(tmp_path, source, kind=kind).inspect(model, "sklearn", trust_code=True)
+        inspector(tmp_path, source, kind=kind).inspect(model, "sklearn", image={}, trust_code=True)
     environment = json.loads(str(refused.value).partition("load the model: ")[2])
     assert "hush" not in environment.values()
     assert environment["MODEL_SERVER_ENGINE"] == "sklearn"
@@ -74,21 +74,21 @@ def test_the_process_gets_no_credentials(
 def test_the_engines_own_reason_is_passed_on(kind: str, tmp_path: Path, model: Path) -> None:
     source = "import sys; print('noise', file=sys.stderr); sys.exit('model.json has no trees')"
     with pytest.raises(UsageError) as refused:
-        inspector(tmp_path, source, kind=kind).inspect(model, "xgboost", trust_code=False)
+        inspector(tmp_path, source, kind=kind).inspect(model, "xgboost", image={}, trust_code=False)
     assert str(refused.value) == "the xgboost engine cannot load the model: model.json has no trees"
 
 
 def test_a_signature_to_correct_is_passed_on_with_the_reason(kind: str, tmp_path: Path, model: Path) -> None:
     source = "import sys; print('{\"skeleton\": {\"inputs\": []}}'); sys.exit('it does not name its columns')"
     with pytest.raises(SignatureNeeded, match="it does not name its columns") as refused:
-        inspector(tmp_path, source, kind=kind).inspect(model, "sklearn", trust_code=False)
+        inspector(tmp_path, source, kind=kind).inspect(model, "sklearn", image={}, trust_code=False)
     assert refused.value.skeleton == {"inputs": []}
 
 
 def test_a_reason_cannot_command_the_terminal(tmp_path: Path, model: Path) -> None:
     source = r"import sys; sys.exit('\x1b]0;owned\x07 \u202eno trees')"
     with pytest.raises(UsageError, match=r"model: \?\]0;owned\? \?no trees$"):
-        inspector(tmp_path, source).inspect(model, "xgboost", trust_code=False)
+        inspector(tmp_path, source).inspect(model, "xgboost", image={}, trust_code=False)
 
 
 @pytest.mark.parametrize(
@@ -107,14 +107,16 @@ def test_an_engine_that_dies_is_one_clear_message(
     source: str, kind: str, tmp_path: Path, model: Path
 ) -> None:
     with pytest.raises(EnvironmentFault, match=r"^the onnx engine died while it loaded the model: ") as died:
-        inspector(tmp_path, source, kind=kind).inspect(model, "onnx", trust_code=False)
+        inspector(tmp_path, source, kind=kind).inspect(model, "onnx", image={}, trust_code=False)
     assert len(str(died.value)) < 1200
     assert "\n" not in str(died.value)
 
 
 def test_a_crash_is_named(kind: str, tmp_path: Path, model: Path) -> None:
     with pytest.raises(EnvironmentFault, match="killed by SIGABRT"):
-        inspector(tmp_path, "import os; os.abort()", kind=kind).inspect(model, "onnx", trust_code=False)
+        inspector(tmp_path, "import os; os.abort()", kind=kind).inspect(
+            model, "onnx", image={}, trust_code=False
+        )
 
 
 def test_an_engine_that_hangs_is_stopped(kind: str, tmp_path: Path, model: Path) -> None:
@@ -122,20 +124,20 @@ def test_an_engine_that_hangs_is_stopped(kind: str, tmp_path: Path, model: Path)
     with pytest.raises(
         UsageError, match=r"the onnx engine did not load the model in 1 s; allowed: 1 s .*fix:"
     ):
-        asked.inspect(model, "onnx", trust_code=False)
+        asked.inspect(model, "onnx", image={}, trust_code=False)
 
 
 def test_an_engine_that_computes_for_ever_is_stopped(kind: str, tmp_path: Path, model: Path) -> None:
     asked = inspector(tmp_path, "while True: pass", kind=kind, limits=Limits(cpu_seconds=1))
     with pytest.raises(UsageError, match=r"used up its processor time.*allowed: 1 s of all threads.*fix:"):
-        asked.inspect(model, "onnx", trust_code=False)
+        asked.inspect(model, "onnx", image={}, trust_code=False)
 
 
 def test_an_engine_that_the_kernel_ends_for_its_memory(kind: str, tmp_path: Path, model: Path) -> None:
     source = "import os; os.kill(os.getpid(), 9)"  # as the kernel does when the machine's memory is gone
     with pytest.raises(UsageError, match=r"ran out of memory.*allowed: 1.0 GiB.*fix:"):
         inspector(tmp_path, source, kind=kind, limits=Limits(memory=1 << 30)).inspect(
-            model, "onnx", trust_code=False
+            model, "onnx", image={}, trust_code=False
         )
 
 
@@ -143,7 +145,7 @@ def test_an_engine_that_writes_for_ever_is_stopped(kind: str, tmp_path: Path, mo
     source = "import sys\nwhile True: sys.stdout.write('x' * 65536)"
     with pytest.raises((UsageError, EnvironmentFault)):
         inspector(tmp_path, source, kind=kind, limits=Limits(file_bytes=1 << 20)).inspect(
-            model, "onnx", trust_code=False
+            model, "onnx", image={}, trust_code=False
         )
 
 
@@ -152,7 +154,7 @@ def test_an_interpreter_that_is_not_there_is_one_clear_message(
 ) -> None:
     absent = ModelServerInspector(lambda _: tmp_path / "absent", opened(kind))
     with pytest.raises(EnvironmentFault, match="absent cannot be run: No such file or directory"):
-        absent.inspect(model, "onnx", trust_code=False)
+        absent.inspect(model, "onnx", image={}, trust_code=False)
 
 
 @pytest.mark.parametrize(
@@ -171,7 +173,7 @@ def test_a_real_model_in_a_real_engine(
     """The whole way, with this interpreter's own libraries in place of an installed image."""
     python = engines(tmp_path / "image")
     asked = ModelServerInspector(lambda _: python, opened(kind))
-    found = asked.inspect(ROOT / "model_artifacts" / artifact, engine, trust_code=False)
+    found = asked.inspect(ROOT / "model_artifacts" / artifact, engine, image={}, trust_code=False)
     assert (found.engine, found.task) == (engine, task)
     assert found.signature.inputs
 
@@ -214,7 +216,9 @@ def test_a_trusted_script_reaches_nothing_of_the_machine(kind: str, tmp_path: Pa
             )
         )
         with pytest.raises(UsageError) as refused:
-            ModelServerInspector(lambda _: python, opened(kind)).inspect(model, "script", trust_code=True)
+            ModelServerInspector(lambda _: python, opened(kind)).inspect(
+                model, "script", image={}, trust_code=True
+            )
     found = json.loads(str(refused.value).partition("ValueError: ")[2])
     assert len(found) == 7
     assert not [what for what, came_of_it in found.items() if came_of_it == "done"]
@@ -229,7 +233,7 @@ def test_a_model_that_needs_more_memory_than_there_is(kind: str, tmp_path: Path)
     folder.mkdir()
     (folder / "inference.py").write_text("def model_fn(folder): return bytearray(4 << 30)\n")
     with pytest.raises(UsageError, match=r"the script engine ran out of memory.*allowed: 0.5 GiB.*fix:"):
-        asked.inspect(folder, "script", trust_code=True)
+        asked.inspect(folder, "script", image={}, trust_code=True)
 
 
 @pytest.mark.parametrize(
@@ -239,4 +243,4 @@ def test_the_version_that_saved_the_model_is_a_version_or_unknown(
     said: object, taken: str | None, tmp_path: Path, model: Path
 ) -> None:
     asked = inspector(tmp_path, f"print({json.dumps({**SAID, 'saved_with': said})!r})")
-    assert asked.inspect(model, "xgboost", trust_code=False).saved_with == taken
+    assert asked.inspect(model, "xgboost", image={}, trust_code=False).saved_with == taken

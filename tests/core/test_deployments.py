@@ -80,7 +80,7 @@ def test_each_architecture_asked_for_makes_a_plan(
     project.lock(spec)
     plans = load_plans([spec], architecture, project.folder)  # type: ignore[arg-type]
     assert [plan.stack_name for plan in plans] == stacks
-    assert plans[0].model.package_command[-2:] == ("package", "deployments/churn.lock.json")
+    assert plans[0].package_command[-2:] == ("package", "deployments/churn.lock.json")
 
 
 def test_a_plan_is_all_json(project: Project) -> None:
@@ -89,7 +89,7 @@ def test_a_plan_is_all_json(project: Project) -> None:
     (plan,) = load_plans([spec], "spec", project.folder)
     dumped = json.loads(plan.model_dump_json())
     assert dumped["target"]["cpu"] == 512
-    assert dumped["server_environment"]["MODEL_SERVER_ENGINE"] == "xgboost"
+    assert dumped["runtime"]["environment"]["MODEL_SERVER_ENGINE"] == "xgboost"
     assert isinstance(plan, Plan)
 
 
@@ -102,7 +102,7 @@ def test_the_model_server_knows_how_long_it_is_waited_for(
     rest = f"architecture: managed\napi: {{timeout_seconds: {seconds}}}\nserver: {{target_wait_ms: 250}}\n"
     spec = project.spec(rest=rest)
     project.lock(spec)
-    environments = [plan.server_environment for plan in load_plans([spec], "both", project.folder)]
+    environments = [plan.runtime.environment for plan in load_plans([spec], "both", project.folder)]
     assert [one["MODEL_SERVER_DEADLINE_SECONDS"] for one in environments] == [self_hosted, managed]
     assert {one["MODEL_SERVER_TARGET_WAIT_MS"] for one in environments} == {"250"}
 

@@ -22,10 +22,10 @@ def test_a_lock_lies_beside_its_spec() -> None:
     [
         ("", "deployments/churn.lock.json: the lock file is damaged at the document"),
         ("{}", "deployments/churn.lock.json: the lock file is damaged at spec"),
-        ('{"lock_version": 2}', "deployments/churn.lock.json: the lock file was written by another version"),
+        ('{"lock_version": 1}', "deployments/churn.lock.json: the lock file was written by another version"),
         ("<<<<<<< HEAD\n{}", "deployments/churn.lock.json: the lock file is damaged at the document"),
     ],
-    ids=["empty", "bare", "newer", "merge conflict"],
+    ids=["empty", "bare", "older", "merge conflict"],
 )
 def test_a_damaged_lock_is_refused_with_the_command_that_mends_it(
     content: str, message: str, project: Project
@@ -64,8 +64,8 @@ def test_the_layout_of_a_lock_is_nobodys_business(project: Project) -> None:
 def test_a_lock_of_an_earlier_version_says_so(project: Project) -> None:
     path = project.lock(project.spec()).path
     document = json.loads(path.read_text())
-    del document["digest"]
-    path.write_text(json.dumps(document))
+    del document["model"]["kind"]
+    path.write_text(json.dumps({**document, "lock_version": 1, "aws_images": {}}))
     with pytest.raises(LockInvalid, match="was written by another version; fix: modelstacks lock"):
         read_lock(path)
 

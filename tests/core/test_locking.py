@@ -15,6 +15,7 @@ from modelstacks.core.artifact.archive import file_sha256
 from modelstacks.core.artifact.packaging import archive_path
 from modelstacks.core.errors import SpecInvalid, UsageError
 from modelstacks.core.lock import read_lock
+from modelstacks.core.plan import ModelServer
 from modelstacks.core.plan.deployments import load_plans
 
 ONNX = Path(__file__).parents[2] / "model_artifacts/digits-onnx/model.onnx"
@@ -39,7 +40,6 @@ def test_a_lock_pins_every_file_and_the_archive_of_them(project: Project) -> Non
     archive = archive_path(project.folder, written.model.archive.sha256)
     assert file_sha256(archive) == written.model.archive.sha256
     assert archive.stat().st_size == written.model.archive.size
-    assert written.aws_images == {"eu-west-1": "246618743249.dkr.ecr/xgboost:3.2-0"}
 
 
 def test_a_second_lock_with_nothing_changed_says_so_and_writes_nothing(project: Project) -> None:
@@ -82,7 +82,6 @@ def test_each_step_is_reported_before_it_begins(project: Project) -> None:
     assert said == [
         "resolving the model from artifact",
         "loading it in the xgboost engine",
-        "looking up AWS's images",
     ]
 
 
@@ -200,7 +199,7 @@ def test_a_lock_is_readable_json_with_one_fact_a_line(project: Project) -> None:
     text = project.lock(project.spec()).path.read_text()
     assert text.endswith("}\n")
     assert max(map(len, text.splitlines())) < 160
-    assert json.loads(text)["lock_version"] == 1
+    assert json.loads(text)["lock_version"] == 2
 
 
 def test_a_model_that_does_not_name_its_columns_leaves_a_signature_to_correct(project: Project) -> None:
@@ -289,18 +288,22 @@ def sklearn_spec(project: Project, version: str) -> Path:
     return project.spec(model=MODEL.replace("license", given))
 
 
+def image_of(project: Project) -> dict[str, str]:
+    (plan,) = load_plans([Path("deployments/churn.yaml")], "self-hosted", project.folder)
+    assert isinstance(plan.runtime, ModelServer)
+    return plan.runtime.image_arguments
+
+
 def test_the_spec_chooses_the_version_that_the_model_is_loaded_with(project: Project) -> None:
     project.lock(sklearn_spec(project, "1.5"))
-    assert project.ports.inspector.versions == ["1.5"]
-    (plan,) = load_plans([Path("deployments/churn.yaml")], "self-hosted", project.folder)
-    assert plan.model.image_arguments == {"ENGINE": "sklearn", "FRAMEWORK_VERSION": "1.5"}
+    assert project.ports.inspector.images == [{"ENGINE": "sklearn", "FRAMEWORK_VERSION": "1.5"}]
+    assert image_of(project) == {"ENGINE": "sklearn", "FRAMEWORK_VERSION": "1.5"}
 
 
 def test_a_spec_that_chooses_no_version_gets_the_images_own(project: Project) -> None:
     project.lock(project.spec())
-    assert project.ports.inspector.versions == [""]
-    (plan,) = load_plans([Path("deployments/churn.yaml")], "self-hosted", project.folder)
-    assert plan.model.image_arguments == {"ENGINE": "xgboost"}
+    assert project.ports.inspector.images == [{"ENGINE": "xgboost"}]
+    assert image_of(project) == {"ENGINE": "xgboost"}
 
 
 def test_a_version_without_pins_is_refused_with_those_that_have_some(project: Project) -> None:

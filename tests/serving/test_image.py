@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from support.model_server import ARTIFACTS, ROOT, ModelServer, predictions
 
-from modelstacks.core.contract import OLDER_VERSIONS
+from modelstacks.core.engines import engine_facts, engines
 
 SERVING = ROOT / "serving"
 REQUIREMENTS = SERVING / "requirements"
@@ -132,10 +132,10 @@ def test_every_engine_has_its_requirements() -> None:
 
 def test_the_versions_that_a_spec_can_choose_are_those_with_pins() -> None:
     older = {path.stem for path in REQUIREMENTS.glob("*[0-9].txt")}
-    assert older == {f"{engine}-{series}" for engine, known in OLDER_VERSIONS.items() for series in known}
+    assert older == {f"{name}-{series}" for name, facts in engines().items() for series in facts.older_series}
 
 
-@pytest.mark.parametrize("series", OLDER_VERSIONS["sklearn"])
+@pytest.mark.parametrize("series", list(engine_facts("sklearn").older_series))
 def test_older_pins_have_the_chosen_release_and_hashes(series: str) -> None:
     path = REQUIREMENTS / f"sklearn-{series}.txt"
     assert any(pin.startswith(f"scikit-learn=={series}.") for pin in pins(path))
@@ -173,10 +173,10 @@ def test_hadolint_has_nothing_to_say() -> None:
 
 def test_the_version_that_a_spec_chooses_reaches_the_install_script() -> None:
     from modelstacks.adapters.dockerfile import read
-    from modelstacks.core.contract import image_arguments
+    from modelstacks.core.plan.runtime import image_arguments
 
     text = (SERVING / "Dockerfile").read_text(encoding="utf-8")
-    chosen = read(text, image_arguments("sklearn", torch=False, framework_version="1.5")).installation
+    chosen = read(text, image_arguments("sklearn", [], "1.5")).installation
     assert (chosen.arguments, chosen.environment["FRAMEWORK_VERSION"]) == (("sklearn",), "1.5")
-    own = read(text, image_arguments("sklearn", torch=False)).installation
+    own = read(text, image_arguments("sklearn", [])).installation
     assert own.environment["FRAMEWORK_VERSION"] == ""

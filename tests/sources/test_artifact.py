@@ -12,7 +12,7 @@ from support.project import XGBOOST, Project
 from modelstacks.core.artifact.model_files import MOST_FILES
 from modelstacks.core.artifact.packaging import package
 from modelstacks.core.errors import LockInvalid, UsageError
-from modelstacks.core.lock import files_revision
+from modelstacks.core.model import files_revision
 from modelstacks.core.plan.deployments import load_plans
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -262,7 +262,7 @@ class InProcessInspector:
     """Loads the model in the server's own engine, in this process; the real one takes another process."""
 
     def inspect(
-        self, directory: Path, engine: str, *, trust_code: bool, framework_version: str = ""
+        self, directory: Path, engine: str, *, image: Mapping[str, str], trust_code: bool
     ) -> Inspection:
         loaded = choose(directory, engine).load(directory, Settings(model_name="m", model_dir=directory))
         loaded.predict(loaded.example(), {})
@@ -370,5 +370,5 @@ def test_pytorch_comes_into_the_image_only_for_weights_that_need_it(
     spec = write_spec(tmp_path, weights=weights)
     lock(spec, tmp_path, ports, report=lambda line: None)
     [plan] = load_plans([spec], "spec", tmp_path)
-    assert plan.model.image_arguments.get("TORCH") == torch
-    assert plan.model.image_arguments["ENGINE"] == "transformers"
+    assert plan.runtime.image_arguments.get("TORCH") == torch
+    assert plan.runtime.image_arguments["ENGINE"] == "transformers"

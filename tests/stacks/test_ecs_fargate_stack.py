@@ -11,6 +11,7 @@ from support.cdk import PROJECT, Template, synth
 from support.plans import make
 
 from modelstacks.core.contract import PREDICTIVE_ROUTES, SERVER_PORT, STAGE
+from modelstacks.core.model import Archive
 from modelstacks.core.spec import Aws, Network
 
 
@@ -93,7 +94,9 @@ def test_another_archive_leaves_the_old_ones_grant_and_the_way_to_it(
 ) -> None:
     """Old and new tasks start side by side: each archive has its own policy, the endpoint's fits both."""
     plan = make("self-hosted")
-    newer = plan.model_copy(update={"model": plan.model.model_copy(update={"archive_sha256": "b" * 64})})
+    newer = plan.model_copy(
+        update={"model": plan.model.model_copy(update={"archive": Archive(sha256="b" * 64, size=1)})}
+    )
     new = synth([newer], tmp_path)[newer.stack_name]
     assert new.id("AWS::IAM::Policy") != self_hosted.id("AWS::IAM::Policy")
     assert new.one("AWS::IAM::Policy")["Roles"] == self_hosted.one("AWS::IAM::Policy")["Roles"]

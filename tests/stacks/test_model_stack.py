@@ -264,7 +264,7 @@ def test_the_model_is_packaged_when_assets_are_published_never_in_synth(assembly
     for stack in ("churn-self-hosted", "churn-managed"):
         assets = json.loads((assembly / f"{stack}.assets.json").read_text())
         [model] = [asset for asset in assets["files"].values() if "executable" in asset["source"]]
-        assert model["source"]["executable"] == [*make("managed").model.package_command]
+        assert model["source"]["executable"] == [*make("managed").package_command]
         [destination] = model["destinations"].values()
         assert destination["objectKey"] == "a" * 64 + ".tar.gz"
 

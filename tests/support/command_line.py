@@ -195,7 +195,7 @@ class Nothing:
         return ()
 
     def inspect(
-        self, directory: Path, engine: str, *, trust_code: bool, framework_version: str = ""
+        self, directory: Path, engine: str, *, image: Mapping[str, str], trust_code: bool
     ) -> Inspection:
         return Inspection(
             engine=engine,

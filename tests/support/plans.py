@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from modelstacks.core.lock import Archive, Lock, LockedFile, LockedModel
+from modelstacks.core.lock import Lock
+from modelstacks.core.model import Archive, ArtifactModel, LockedFile
 from modelstacks.core.plan import Plan, make_plan
 from modelstacks.core.signature import Signature, Tensor
 from modelstacks.core.spec import Architecture, SourceSpec, Spec
@@ -19,7 +20,7 @@ def make_lock() -> Lock:
     return Lock(
         spec="churn.yaml",
         model_digest="0" * 64,
-        model=LockedModel(
+        model=ArtifactModel(
             source="artifact",
             revision="sha256:" + "1" * 64,
             origin={"path": "model_artifacts/churn-xgboost"},
@@ -38,7 +39,6 @@ def make_lock() -> Lock:
             gated=False,
             trust_code=False,
         ),
-        aws_images={},
     )
 
 

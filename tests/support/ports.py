@@ -102,14 +102,14 @@ class SayingInspector:
     inspection: Inspection = CLASSIFIER
     refuses: str = ""
     skeleton: dict[str, object] | None = None  # refuses for want of a signature, and offers this one
-    versions: list[str] = field(default_factory=list)
+    images: list[dict[str, str]] = field(default_factory=list)
     shown: list[tuple[str, tuple[str, ...], bool]] = field(default_factory=list)
     places: list[Path] = field(default_factory=list)
 
     def inspect(
-        self, directory: Path, engine: str, *, trust_code: bool, framework_version: str = ""
+        self, directory: Path, engine: str, *, image: Mapping[str, str], trust_code: bool
     ) -> Inspection:
-        self.versions.append(framework_version)
+        self.images.append(dict(image))
         files = tuple(
             sorted(p.relative_to(directory).as_posix() for p in directory.rglob("*") if p.is_file())
         )

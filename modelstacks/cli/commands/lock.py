@@ -11,6 +11,7 @@ from modelstacks.cli.options import JsonOption, SpecsArgument
 
 if TYPE_CHECKING:
     from modelstacks.cli.context import CommandContext
+    from modelstacks.core.model import Model
 
 
 def lock(ctx: typer.Context, specs: SpecsArgument = None, json: JsonOption = False) -> None:
@@ -37,19 +38,27 @@ def lock(ctx: typer.Context, specs: SpecsArgument = None, json: JsonOption = Fal
                 "spec": relative(path),
                 "lock": relative(outcome.path),
                 "changed": outcome.changed,
-                "revision": model.revision,
-                "archive_sha256": model.archive.sha256,
+                **_identity(model),
                 "warnings": list(outcome.warnings),
             }
         )
         if not json:
             done = "written" if outcome.changed else "unchanged"
-            context.terminal.data(
-                f"{relative(outcome.path)}: {done} ({model.engine}, {model.task}, "
-                f"{model.license or 'no licence'}, sha256 {model.archive.sha256[:12]})"
-            )
+            context.terminal.data(f"{relative(outcome.path)}: {done} ({_summary(model)})")
     if json:
         context.terminal.json({"locks": report})
+
+
+def _identity(model: Model) -> dict[str, str]:
+    if model.kind == "artifact":
+        return {"revision": model.revision, "archive_sha256": model.archive.sha256}
+    return {"provider": model.provider, "model_id": model.model_id}
+
+
+def _summary(model: Model) -> str:
+    if model.kind == "artifact":
+        return f"{model.engine}, {model.task}, {model.license}, sha256 {model.archive.sha256[:12]}"
+    return f"{model.provider}, {model.model_id}, {model.task}, {model.license or 'no licence'}"
 
 
 COMMAND = Command(lock, Section.MODELS, order=20, examples=("modelstacks lock deployments/churn.yaml",))

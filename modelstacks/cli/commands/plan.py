@@ -12,6 +12,7 @@ from modelstacks.cli.options import ArchitectureOption, JsonOption, SpecsArgumen
 
 if TYPE_CHECKING:
     from modelstacks.cli.context import CommandContext
+    from modelstacks.core.model import Model
     from modelstacks.core.plan import Plan
     from modelstacks.core.signature import Tensor
 
@@ -47,26 +48,23 @@ def plan(
 
 
 def _show(context: CommandContext, plans: list[Plan]) -> None:
-    from modelstacks.core.contract import PREDICTIVE_ROUTES
+    from modelstacks.core.contract import routes
 
     for one in plans:
         context.terminal.data("")
         context.terminal.table((f"[bold]{one.stack_name}[/bold]", one.description), list(_rows(one)))
+    contracts = {contract for one in plans for contract in one.contracts}
     context.terminal.data("")
     context.terminal.table(
         ("[bold]routes[/bold]", ""),
-        [(f"{route.method} {route.path}", route.summary) for route in PREDICTIVE_ROUTES],
+        [(f"{route.method} {route.path}", route.summary) for route in routes(contracts)],
     )
 
 
 def _rows(one: Plan) -> Iterator[tuple[str, str]]:
-    model, scaling, api = one.model, one.scaling, one.api
+    scaling, api = one.scaling, one.api
     yield "chain", _target_summary(one)
-    yield "model", f"{model.source}, {model.revision}, licence {model.license or 'not stated'}"
-    yield "engine", f"{model.engine} ({model.framework} {model.framework_version}), {model.task}"
-    yield "takes", "; ".join(map(_tensor, model.signature.inputs))
-    yield "gives", "; ".join(map(_tensor, model.signature.outputs))
-    yield "archive", f"sha256 {model.archive_sha256}, {_bytes(model.archive_bytes)}"
+    yield from _model(one.model)
     yield "compute", ", ".join(f"{key} {value}" for key, value in one.target.model_dump(mode="json").items())
     yield "replicas", f"{scaling.min_replicas} to {scaling.max_replicas}, {_scales_on(one)}"
     auth = "API key" if api.auth == "api-key" else "SigV4 (IAM)"
@@ -77,6 +75,20 @@ def _rows(one: Plan) -> Iterator[tuple[str, str]]:
     )
     yield "logs", f"kept {one.logs.retention_days} days"
     yield "where", f"{one.aws.account} / {one.aws.region}" if one.aws else "any account and region"
+
+
+def _model(model: Model) -> Iterator[tuple[str, str]]:
+    licence = f"licence {model.license or 'not stated'}"
+    if model.kind == "remote":
+        yield "model", f"{model.source}, {model.model_id} at {model.provider}, {licence}"
+        yield "runs in", model.region or "no AWS region: its provider is outside AWS"
+        yield "key", f"secret {model.secret}" if model.secret else "IAM"
+        return
+    yield "model", f"{model.source}, {model.revision}, {licence}"
+    yield "engine", f"{model.engine} ({model.framework} {model.framework_version}), {model.task}"
+    yield "takes", "; ".join(map(_tensor, model.signature.inputs))
+    yield "gives", "; ".join(map(_tensor, model.signature.outputs))
+    yield "archive", f"sha256 {model.archive.sha256}, {_bytes(model.archive.size)}"
 
 
 def _target_summary(one: Plan) -> str:

@@ -12,10 +12,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from modelstacks.core.artifact.archive import file_sha256, write_archive
-from modelstacks.core.errors import EnvironmentFault, LockInvalid, relative
-from modelstacks.core.lock import LockedFile, LockedModel, read_lock
+from modelstacks.core.errors import EnvironmentFault, LockInvalid, UsageError, relative
+from modelstacks.core.lock import read_lock
+from modelstacks.core.model import ArtifactModel, LockedFile, RemoteModel
 from modelstacks.core.ports import Ports
-from modelstacks.core.registry import Workplace, sources
+from modelstacks.core.registry import ArtifactSource, Workplace, sources
 
 __all__ = ["STATE", "archive_path", "package", "store_archive", "workplace"]
 
@@ -34,26 +35,19 @@ def package(lock_file: Path, project: Path, ports: Ports) -> Path:
         LockInvalid: the lock is missing or damaged, or what its source has no longer is what was locked.
         UsageError, EnvironmentFault: the source cannot be reached, or does not have the model any more.
     """
-    lock = read_lock(lock_file)
-    kept = archive_path(project, lock.model.archive.sha256)
-    if (
-        kept.is_file()
-        and kept.stat().st_size == lock.model.archive.size
-        and file_sha256(kept) == kept.name.split(".")[0]
-    ):
+    model = read_lock(lock_file).model
+    if isinstance(model, RemoteModel):
+        raise UsageError(
+            f"{relative(lock_file)}: there is nothing to package: {model.provider} hosts {model.model_id}"
+        )
+    kept = archive_path(project, model.archive.sha256)
+    if _is_whole(kept, model):
         return kept
     fix = f"modelstacks lock {relative(lock_file).removesuffix('.lock.json')}.yaml"
-    source = sources().get(lock.model.source)
-    if source is None:
-        raise LockInvalid(
-            f"{relative(lock_file)}: made by a source that this version does not have",
-            got=lock.model.source,
-            allowed=", ".join(sources()),
-            fix=fix,
-        )
+    source = _source(model, lock_file, fix)
     with workplace(project, ports) as place:
-        directory = source.fetch(lock.model, place)
-        for file in lock.model.files:
+        directory = source.fetch(model, place)
+        for file in model.files:
             path = directory / file.path
             if not path.is_file():
                 raise LockInvalid(
@@ -67,10 +61,27 @@ def package(lock_file: Path, project: Path, ports: Ports) -> Path:
                     allowed=file.sha256,
                     fix=fix,
                 )
-        return store_archive(directory, lock.model, project, fix)
+        return store_archive(directory, model, project, fix)
 
 
-def store_archive(directory: Path, model: LockedModel, project: Path, fix: str = "") -> Path:
+def _is_whole(kept: Path, model: ArtifactModel) -> bool:
+    archive = model.archive
+    return kept.is_file() and kept.stat().st_size == archive.size and file_sha256(kept) == archive.sha256
+
+
+def _source(model: ArtifactModel, lock_file: Path, fix: str) -> ArtifactSource:
+    source = sources().get(model.source)
+    if not isinstance(source, ArtifactSource):
+        raise LockInvalid(
+            f"{relative(lock_file)}: made by a source that this version does not have",
+            got=model.source,
+            allowed=", ".join(name for name, each in sources().items() if isinstance(each, ArtifactSource)),
+            fix=fix,
+        )
+    return source
+
+
+def store_archive(directory: Path, model: ArtifactModel, project: Path, fix: str = "") -> Path:
     """Write the archive of files whose digests have been checked, and keep it under its own digest."""
     made, sha256, _ = make_archive(directory, model.files, project)
     if sha256 != model.archive.sha256:

@@ -1,11 +1,7 @@
 """The lock: every fact that can change, found by `modelstacks lock` and pinned in a file."""
 
 from modelstacks.core.lock.file import (
-    Archive,
     Lock,
-    LockedFile,
-    LockedModel,
-    files_revision,
     lock_path,
     model_digest,
     read_lock,
@@ -14,11 +10,7 @@ from modelstacks.core.lock.file import (
 )
 
 __all__ = [
-    "Archive",
     "Lock",
-    "LockedFile",
-    "LockedModel",
-    "files_revision",
     "lock_path",
     "model_digest",
     "read_lock",

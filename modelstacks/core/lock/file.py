@@ -1,34 +1,29 @@
-"""The lock file: every fact that could move, pinned.
+"""The lock file: every fact that can change, pinned.
 
 It is committed beside its spec; synth reads it and nothing else.
 
-`churn.yaml` is locked by `churn.lock.json`. A lock is stale when the spec's `model` block, or a local
-artifact's bytes, no longer are what was locked.
+`churn.yaml` is locked by `churn.lock.json`. A lock is stale when the spec's `model` block, or the bytes of a
+local artifact, have changed since.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Any, Literal
 
-from pydantic import AfterValidator, Field, StringConstraints, ValidationError
+from pydantic import ValidationError
 
-from modelstacks.core.artifact.model_files import name_fault
 from modelstacks.core.base import Frozen
 from modelstacks.core.errors import EnvironmentFault, LockInvalid, relative
-from modelstacks.core.signature import Signature
+from modelstacks.core.model import MODEL_KINDS, Model, Sha256
 from modelstacks.core.spec import Spec
 
 __all__ = [
-    "Archive",
+    "LOCK_VERSION",
     "Lock",
-    "LockedFile",
-    "LockedModel",
-    "files_revision",
     "lock_path",
     "model_digest",
     "read_lock",
@@ -36,70 +31,21 @@ __all__ = [
     "write_lock",
 ]
 
-Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
-Strings = dict[str, str]
-
-
-def _plain_path(path: str) -> str:
-    """A lock is a file in a repository: one that was edited must not name files outside the model."""
-    if fault := name_fault(path):
-        raise ValueError(f"{path!a} {fault}")
-    return path
-
-
-class LockedFile(Frozen):
-    """One file of the model as it will lie in /opt/ml/model.
-
-    `origin` is how its source finds these bytes again.
-    """
-
-    path: Annotated[str, AfterValidator(_plain_path)]
-    size: int = Field(ge=0)
-    sha256: Sha256
-    origin: Strings = Field(default_factory=dict)
-
-
-class Archive(Frozen):
-    """The model.tar.gz that is made of the files: the same bytes on every machine."""
-
-    sha256: Sha256
-    size: int
-
-
-class LockedModel(Frozen):
-    """A model pinned: its files, what loads it, what it takes and gives."""
-
-    source: str
-    revision: str  # the source's own immutable name: a commit sha, or "sha256:..." over the files
-    origin: Strings  # the source's own words for where the files come from
-    files: tuple[LockedFile, ...] = Field(min_length=1)
-    archive: Archive
-    framework: str
-    framework_version: str
-    engine: str
-    task: str
-    signature: Signature
-    license: str
-    license_from: Literal["spec", "model card"]
-    gated: bool
-    trust_code: bool
+# Rises when a lock of an earlier version cannot be read any more. Version 2: the model has a `kind`.
+LOCK_VERSION: Literal[2] = 2
 
 
 class Lock(Frozen):
     """The whole lock file."""
 
-    lock_version: Literal[1] = 1
-    spec: str  # the spec's file name
-    model_digest: Sha256  # of the spec's `model` block: see model_digest()
-    model: LockedModel
-    aws_images: Strings  # region -> AWS's own inference image for this framework; empty where there is none
-    digest: Sha256 | Literal[""] = ""  # over everything above: only `modelstacks lock` pins facts; see seal()
-
-
-def files_revision(files: Iterable[LockedFile]) -> str:
-    """A revision for a source that has no name of its own for one: sha256 over every path and content."""
-    listing = "".join(f"{file.sha256}  {file.path}\n" for file in files)
-    return "sha256:" + hashlib.sha256(listing.encode()).hexdigest()
+    lock_version: Literal[2] = LOCK_VERSION
+    # The spec's file name.
+    spec: str
+    # Of the spec's `model` block: see model_digest().
+    model_digest: Sha256
+    model: Model
+    # Over everything above: only `modelstacks lock` pins facts. See seal().
+    digest: Sha256 | Literal[""] = ""
 
 
 def lock_path(spec_path: Path) -> Path:
@@ -132,22 +78,34 @@ def read_lock(path: Path, fix: str = "") -> Lock:
     try:
         content = path.read_bytes()
         lock = Lock.model_validate_json(content)
-        if not lock.digest:
-            raise LockInvalid(f"{relative(path)}: the lock file was written by another version", fix=fix)
-        if lock.digest != _digest({**json.loads(content), "digest": ""}):
-            raise LockInvalid(
-                f"{relative(path)}: the lock file was edited: its content does not match its digest", fix=fix
-            )
-        return lock
     except FileNotFoundError:
         raise LockInvalid(f"{relative(path)}: no lock file", fix=fix) from None
     except OSError as error:
         raise LockInvalid(f"{relative(path)}: cannot be read: {error.strerror}", fix=fix) from None
     except ValidationError as error:
-        where = ".".join(map(str, error.errors()[0]["loc"])) or "the document"
-        other = where in ("lock_version", "model.allow_pickle", "model.trust_code")
-        what = "was written by another version" if other else f"is damaged at {where}"
+        what = _what_is_wrong(content, error)
         raise LockInvalid(f"{relative(path)}: the lock file {what}", fix=fix) from None
+    if lock.digest != _digest({**json.loads(content), "digest": ""}):
+        raise LockInvalid(
+            f"{relative(path)}: the lock file was edited: its content does not match its digest", fix=fix
+        )
+    return lock
+
+
+def _what_is_wrong(content: bytes, error: ValidationError) -> str:
+    try:
+        document: Any = json.loads(content)
+    except (ValueError, RecursionError):
+        document = None
+    version = document.get("lock_version") if isinstance(document, dict) else None
+    if isinstance(version, int) and version != LOCK_VERSION:
+        return "was written by another version"
+    location = error.errors()[0]["loc"]
+    # The union's tag is not in the file.
+    if location[:1] == ("model",) and location[1:2] in [(kind,) for kind in MODEL_KINDS]:
+        location = ("model", *location[2:])
+    where = ".".join(map(str, location)) or "the document"
+    return f"is damaged at {where}"
 
 
 def seal(lock: Lock) -> Lock:

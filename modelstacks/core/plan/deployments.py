@@ -7,9 +7,10 @@ from pathlib import Path
 
 from modelstacks.core.errors import Fault, LockInvalid, SpecInvalid, UsageError, did_you_mean, relative
 from modelstacks.core.lock import Lock, lock_path, model_digest, read_lock
+from modelstacks.core.model import ArtifactModel
 from modelstacks.core.plan import Plan, Selection, make_plan
 from modelstacks.core.plan.features import refusals
-from modelstacks.core.registry import sources
+from modelstacks.core.registry import ArtifactSource, sources
 from modelstacks.core.spec import Architecture
 from modelstacks.core.spec.validation import CheckedSpec, check_specs
 
@@ -101,7 +102,13 @@ def read_current_lock(checked: CheckedSpec, project: Path) -> Lock:
         raise LockInvalid(
             f"{relative(path)}: stale: the spec's model block has changed since it was locked", fix=fix
         )
-    if reason := source.drift(spec.model, lock.model, project):
+    if source.kind != lock.model.kind:
+        raise LockInvalid(f"{relative(path)}: the lock file was written by another version", fix=fix)
+    if (
+        isinstance(source, ArtifactSource)
+        and isinstance(lock.model, ArtifactModel)
+        and (reason := source.drift(spec.model, lock.model, project))
+    ):
         raise LockInvalid(f"{relative(path)}: stale: {reason} since it was locked", fix=fix)
     return lock
 

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 
 from modelstacks.core.contract import LAMBDA_BODY
 from modelstacks.core.lock import Lock
+from modelstacks.core.model import ArtifactModel
 from modelstacks.core.registry import FEATURES, Feature, Source, Target, sources, targets
 from modelstacks.core.spec import Architecture, Spec
 from modelstacks.core.spec.zones import without_vpc_links
@@ -39,7 +40,7 @@ def asked(spec: Spec, lock: Lock | None = None) -> dict[Feature, str]:
         found["zone-without-vpc-links"] = "aws.zones"
     if lock is not None and lock.model.task == "text-generation":
         found["generative"] = "model"
-    if lock is not None and lock.model.engine == "script":
+    if lock is not None and isinstance(lock.model, ArtifactModel) and lock.model.engine == "script":
         found["script"] = "model"
     return found
 

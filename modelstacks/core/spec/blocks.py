@@ -13,7 +13,8 @@ from typing import Annotated, Literal, Self
 from pydantic import ConfigDict, Field, field_validator, model_validator
 
 from modelstacks.core.base import Strict, text
-from modelstacks.core.contract import API_PAYLOAD, LAMBDA_BODY, OLDER_VERSIONS
+from modelstacks.core.contract import API_PAYLOAD, LAMBDA_BODY
+from modelstacks.core.engines import engines
 from modelstacks.core.errors import Invalid
 from modelstacks.core.spec.zones import LIST_ZONES, MOST_ZONES, number, prefix
 
@@ -65,7 +66,11 @@ class SourceSpec(Strict):
     ) = Field(
         None,
         description="an older release series of the engine's library for a model that was saved with it; "
-        + "; ".join(f"{engine}: {', '.join(known)}" for engine, known in OLDER_VERSIONS.items()),
+        + "; ".join(
+            f"{name}: {', '.join(facts.older_series)}"
+            for name, facts in engines().items()
+            if facts.older_series
+        ),
     )
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from modelstacks.adapters.deployed_api import Answer
-from modelstacks.core.signature import Tensor
+from modelstacks.core.signature import Signature, Tensor
 from modelstacks.verification.checks import Check
 from modelstacks.verification.rows import difference, values
 from modelstacks.verification.subject import JSON, Subject
@@ -20,10 +20,14 @@ _CODES = {"FP32": "f", "FP64": "d", "INT32": "i", "INT64": "q", "UINT8": "B", "I
 
 def run(subject: Subject) -> Iterator[Verdict]:
     """Metadata names the locked signature; tensors in JSON and in binary are answered alike."""
-    yield _metadata(subject)
-    tensor = subject.plan.model.signature.inputs[0]
+    signature = subject.plan.signature
+    if signature is None:
+        yield Verdict("model metadata", "skipped", "the lock has no signature of a provider's model")
+        return
+    yield _metadata(subject, signature)
+    tensor = signature.inputs[0]
     rows = _rows(subject)
-    if len(subject.plan.model.signature.inputs) > 1 or rows is None:
+    if len(signature.inputs) > 1 or rows is None:
         yield Verdict("infer with tensors", "skipped", "the rows are not the one tensor of the signature")
         return
     json_verdict, outputs = _infer_json(subject, tensor, rows)
@@ -32,7 +36,7 @@ def run(subject: Subject) -> Iterator[Verdict]:
         yield _infer_binary(subject, tensor, rows, outputs)
 
 
-def _metadata(subject: Subject) -> Verdict:
+def _metadata(subject: Subject, signature: Signature) -> Verdict:
     path = f"/v2/models/{subject.model}"
     answer = subject.api.send("GET", path)
     shown = exchange(f"GET {path}", answer)
@@ -40,7 +44,7 @@ def _metadata(subject: Subject) -> Verdict:
         named = [(one["name"], one["datatype"]) for one in json.loads(answer.body)["inputs"]]
     except (ValueError, KeyError, TypeError):
         return Verdict("model metadata", "failed", f"got {answer.status}: {answer.text[:200]}", shown)
-    wanted = [(one.name, one.datatype) for one in subject.plan.model.signature.inputs]
+    wanted = [(one.name, one.datatype) for one in signature.inputs]
     if named != wanted:
         return Verdict("model metadata", "failed", f"inputs are {named}; expected {wanted}", shown)
     return Verdict("model metadata", "passed", "the inputs of the locked signature", shown)
