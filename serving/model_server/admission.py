@@ -9,27 +9,41 @@ A request is worth a place in the queue if its answer will still be of use. Two 
 
 Burst and overload are told apart by the debt: the engine's time that refused requests would have taken, less
 the time in which the engine had nothing to do and would have done that work. A burst leaves little debt, and
-idle moments pay it; under overload the debt grows until the load falls.
+idle moments pay it; under overload the debt grows until the load falls. A server that is offered just what it
+can take refuses a few requests, too, and must not take that for an overload: some debt is without effect, and
+busy time pays a part of it.
 """
 
 from __future__ import annotations
 
 import math
+from collections import deque
 from typing import Protocol
 
-UNKNOWN = 1.0  # seconds of a call that was never made
+# Seconds of a call that was never made.
+UNKNOWN = 1.0
 # A delay below this is never a reason to refuse: a pause of the machine or of the collector is as long.
 SHORTEST_TARGET = 0.02
 # In calls' times: the delay that lasting overload may add, where a request has a call to itself and where it
-# shares one (it waits for the end of the call before its own); the delay that a burst may add; the most debt.
+# shares one (it waits for the end of the call before its own); the delay that a burst may add; the debt that
+# has no effect; the most debt beyond that.
 TARGET_CALLS = 0.75
 TARGET_SHARED_CALLS = 1.25
 BURST_CALLS = 4.0
+SLACK_CALLS = 4.0
 DEBT_CALLS = 3.0
-PAYMENT = 2.0  # how much sooner than the debt itself the bound falls
-LASTING_CALLS = 6.0  # a queue that is never short for so many calls' time is no burst
+# How much faster than the debt grows the allowed delay falls.
+PAYMENT = 2.0
+# A queue stands still where, for so many calls' time, its wait was never below SHORT_CALLS and changed by less
+# than STILL_CALLS. Each further call adds STANDING_DEBT calls of debt.
+STANDING_CALLS = 20.0
+SHORT_CALLS = 0.25
+STILL_CALLS = 1.75
+STANDING_DEBT = 0.5
 LENIENCY = 4 / 3
-FORGIVEN = 0.1  # of a busy second: a queue that is only just too long is not an overload
+# The part of a busy second that pays debt. A server is refusing too few requests to be overloaded where they
+# would have kept it busy for less than this.
+FORGIVEN = 0.2
 # An unknown call of twice the size is expected to take this much longer: a batch costs more than one row and
 # less than its rows one by one. Guessed too low, the first such call corrects it.
 GROWTH = math.sqrt(2)
@@ -79,12 +93,12 @@ class ServiceTimes:
 class Ledger(Protocol):
     """The debts of a replica's workers.
 
-    Their connections share the load unevenly: what overloads one of them is seen by all, or those that get
-    just as much as they can take would have a burst's queue for good.
+    What overloads one of them is seen by all, or those that get just as much as they can take would have a
+    burst's queue for good.
     """
 
     def owe(self, seconds: float) -> None:
-        """This worker's debt, from now on."""
+        """This worker's debt beyond the slack, from now on."""
 
     def most_owed(self) -> float:
         """The largest debt of all."""
@@ -96,7 +110,16 @@ class Admission:
     Every `now` is seconds of one clock that only goes forward. `call` is a call's seconds.
     """
 
-    __slots__ = ("_debt", "_floor", "_ledger", "_long_since", "_settled", "_target", "_target_calls")
+    __slots__ = (
+        "_debt",
+        "_floor",
+        "_ledger",
+        "_settled",
+        "_slack",
+        "_target",
+        "_target_calls",
+        "_waits",
+    )
 
     def __init__(
         self, ledger: Ledger, *, target: float = 0.0, company: float = 0.0, shared: bool = False
@@ -112,16 +135,16 @@ class Admission:
         self._target = target
         self._target_calls = TARGET_SHARED_CALLS if shared else TARGET_CALLS
         self._floor = SHORTEST_TARGET + company
-        self._debt = 0.0
+        self._debt = self._slack = 0.0
         self._settled = 0.0
-        self._long_since = math.inf  # the wait has been above the target
+        self._waits: deque[tuple[float, float]] = deque()  # when, and how long, since one was short
 
     def settle(self, now: float, *, busy: bool) -> None:
         """The engine was busy, or idle, since the last time this was said."""
         if self._debt:
             elapsed = now - self._settled
             self._debt = max(0.0, self._debt - (FORGIVEN * elapsed if busy else elapsed))
-            self._ledger.owe(self._debt)
+            self._owe()
         self._settled = now
 
     def target(self, call: float) -> float:
@@ -135,7 +158,7 @@ class Admission:
 
     @property
     def overloaded(self) -> bool:
-        """Whether requests were refused lately that the engine has found no time to make up for."""
+        """Whether more requests were refused lately than the engine has found time to make up for."""
         return self._ledger.most_owed() > 0
 
     def too_late(self, waited: float, call: float) -> bool:
@@ -146,25 +169,38 @@ class Admission:
         return self.overloaded and waited > LENIENCY * self.limit(call)
 
     def waited(self, seconds: float, now: float, call: float) -> None:
-        """The next request, if there is one, has waited so long.
+        """Takes note of how long the next request, if there is one, has waited.
 
-        Callers that wait for their answers before they ask again keep a queue as long as they are many, and
-        none is refused: that is no burst either once it lasts.
+        Arrivals by chance let a queue grow and shrink. One that stands still is kept at its length: by callers
+        that wait for their answers before they ask again, or by something in front that lets a number of
+        requests through. Nothing may be refused here, but it is an overload all the same.
         """
-        if seconds <= self.target(call):
-            self._long_since = math.inf
+        call, waits = max(self._floor, call), self._waits
+        if seconds <= SHORT_CALLS * call:
+            waits.clear()
             return
-        self._long_since = min(self._long_since, now)
-        if now - self._long_since > LASTING_CALLS * max(self._floor, call):
-            self.refused(math.inf, call)
+        waits.append((now, seconds))
+        begin = now - STANDING_CALLS * call
+        while len(waits) > 1 and waits[1][0] <= begin:
+            waits.popleft()
+        if waits[0][0] > begin:
+            return
+        values = [wait for _, wait in waits]
+        if max(values) - min(values) < STILL_CALLS * call:
+            self.refused(STANDING_DEBT * call, call)
 
     def refused(self, seconds: float, call: float) -> None:
         """A request was refused that would have taken so many of the engine's seconds."""
-        self._debt = min(self._debt + seconds, DEBT_CALLS * max(self._floor, call))
-        self._ledger.owe(self._debt)
+        call = max(self._floor, call)
+        self._slack = SLACK_CALLS * call
+        self._debt = min(self._debt + seconds, self._slack + DEBT_CALLS * call)
+        self._owe()
 
     def retry_after(self, delay: float, call: float) -> int:
         """Whole seconds until such a request has a chance: what waits is done, and the debt is paid."""
         return max(
             1, min(LONGEST_RETRY_AFTER, math.ceil(delay - self.target(call) + self._ledger.most_owed()))
         )
+
+    def _owe(self) -> None:
+        self._ledger.owe(max(0.0, self._debt - self._slack))

@@ -13,6 +13,7 @@ from model_server import metrics
 from model_server.batching import Batcher
 from model_server.codecs import dumps
 from model_server.engines import Engine, RawEngine
+from model_server.handover import Siblings
 from model_server.http import Request, Server
 from model_server.jobs import fail
 from model_server.large_bodies import LargeBodies
@@ -57,7 +58,13 @@ class Application:
             }
         )
 
-    def install(self, engine: Engine, loop: asyncio.AbstractEventLoop, warm_up_seconds: float) -> None:
+    def install(
+        self,
+        engine: Engine,
+        loop: asyncio.AbstractEventLoop,
+        warm_up_seconds: float,
+        siblings: Siblings | None = None,
+    ) -> None:
         """Opens the routes of a model that is loaded and has answered once."""
         settings = self._settings
         batcher = Batcher(
@@ -69,6 +76,7 @@ class Application:
             max_latency=settings.max_latency_ms / 1000,
             target_wait=settings.target_wait_ms / 1000,
             patience=settings.deadline_seconds or math.inf,
+            siblings=siblings,
         )
         if not isinstance(engine, RawEngine):  # which has not been asked yet
             batcher.learn(batcher.size_of(engine.example(), 1), warm_up_seconds)
@@ -82,6 +90,7 @@ class Application:
         document = describe(engine, settings.model_name, settings.api_auth, described)
         self._open({"openapi": partial(_openapi, document)})
         self.ready = True
+        batcher.share(on=True)
 
     def __call__(self, request: Request) -> None:
         try:

@@ -21,6 +21,8 @@ import numpy as np
 from model_server import metrics
 from model_server.admission import SHORTEST_TARGET, Admission, ServiceTimes
 from model_server.engines import Engine, Tensors
+from model_server.handover import Siblings
+from model_server.http import Request
 from model_server.logs import log
 from model_server.problems import ProblemError
 
@@ -74,6 +76,7 @@ class Batcher:
         max_latency: float = 0.0,
         target_wait: float = 0.0,
         patience: float = math.inf,
+        siblings: Siblings | None = None,
         clock: Callable[[], float] = perf_counter,
     ) -> None:
         """`target_wait`: admission.Admission's target. `patience`: seconds for which callers wait."""
@@ -91,6 +94,9 @@ class Batcher:
             counters, target=target_wait, company=max_latency, shared=self._max_rows > 1
         )
         self._patience, self._clock = patience, clock
+        self._siblings, self._shared = siblings, False
+        # Whether a request that arrives now has to wait: one attribute to look at for each request.
+        self.crowded = False
         # So many may wait without a closer look: calls on the loop end before their number makes a delay.
         self._inline_places = max_queue if engine.batches else min(max_queue, INLINE_PLACES)
         self._places = self._inline_places
@@ -115,6 +121,9 @@ class Batcher:
             self._process([job], job.rows)
             return
         waiting.append(job)
+        if self._places == 1:
+            self.crowded = True
+            self._announce()
         if self._timer is not None and sum([waiting.rows for waiting in self._queue]) >= self._max_rows:
             self._timer.cancel()
             self._timer, self._scheduled = None, False
@@ -127,6 +136,22 @@ class Batcher:
         self._counted = -1
         if not self._busy:
             self._again()
+
+    def pass_on(self, request: Request) -> bool:
+        """Whether a sibling has taken a request that would have to wait here. Asked before it is read."""
+        if self._siblings is None:
+            return False
+        now = self._clock()
+        wait = self._wait(now)
+        return self._siblings.take(request, wait, self._call or self._times.estimate(1), now)
+
+    def share(self, *, on: bool) -> None:
+        """Whether siblings may send requests from now on."""
+        self._shared = on and self._siblings is not None
+        if self._shared:
+            self._announce()
+        else:
+            self._counters.values[metrics.FREE_AT] = 0
 
     def publish(self) -> None:
         """Gauges that would cost every request something: written now and then."""
@@ -174,16 +199,19 @@ class Batcher:
         size = rows if self._by_rows else sum([self.size_of(job.inputs, job.rows) for job in jobs])
         self._counted = -1
         if self._seconds[size.bit_length()] <= INLINE_SECONDS and jobs[0].call is None:
-            self._places = self._inline_places
+            self._places, self.crowded = self._inline_places, False
             self._answer(jobs, rows, size, *self._predict_jobs(jobs))
             if self._queue:
                 self._again()
         else:
             now = self._clock()
             self._admission.settle(now, busy=False)
-            self._busy, self._places = True, 1
+            self._busy = self.crowded = True
+            self._places = 1
             self._free_at = now + self._times.estimate(size)
             self._call = self._times.estimate(max([self.size_of(job.inputs, job.rows) for job in jobs]))
+            self._counters.values[metrics.CALL_SINCE] = int(now * metrics.NANOSECONDS)
+            self._announce()
             if self._thread is None:
                 self._thread = threading.Thread(target=self._work, name="engine", daemon=True)
                 self._thread.start()
@@ -294,11 +322,15 @@ class Batcher:
         now = self._clock()
         self._admission.settle(now, busy=True)
         self._busy = False
+        self._counters.values[metrics.CALL_SINCE] = 0
         self._answer(jobs, rows, size, outputs, error, seconds)
         self._shed(now)
         self._admission.waited(self._wait_of_next(now), now, self._call)
+        self.crowded = bool(self._queue)
         if self._queue and not self._scheduled:
             self._run()
+        elif not self._queue:
+            self._announce()
 
     # Admission
 
@@ -318,10 +350,8 @@ class Batcher:
         self._count(job)
 
     def _forecast(self, job: Job, now: float) -> Forecast:
-        """A call that runs late is expected to be late by as much again."""
         times, rows = self._times, self._waiting_rows
-        wait = abs(self._free_at - now) if self._busy and self._call else 0.0
-        wait += self._waiting_alone
+        wait = self._wait_for_those_alone(now)
         size = self.size_of(job.inputs, job.rows)
         alone = times.estimate(size)
         call = max(alone, self._call if self._busy else 0.0)
@@ -338,6 +368,29 @@ class Batcher:
             rows, size = rows - full * self._max_rows, max(1, size - full * a_call)
         own = times.estimate(size)
         return Forecast(wait + max(0.0, own - alone), wait + own, cost, call)
+
+    def _wait_for_those_alone(self, now: float) -> float:
+        """Seconds until the call that runs is over, and those that are for one request.
+
+        A call that runs late is expected to be late by as much again.
+        """
+        return (abs(self._free_at - now) if self._busy and self._call else 0.0) + self._waiting_alone
+
+    def _wait(self, now: float) -> float:
+        """Seconds until the engine would begin with a small request that arrives now."""
+        if self._counted != len(self._queue):
+            self._recount()
+        wait = self._wait_for_those_alone(now)
+        full = self._waiting_rows // self._max_rows
+        if full:
+            wait += full * self._times.estimate(self._waiting_size * self._max_rows // self._waiting_rows)
+        return wait
+
+    def _announce(self) -> None:
+        """Tells the siblings when a request would begin here."""
+        if self._shared:
+            now = self._clock()
+            self._counters.values[metrics.FREE_AT] = int((now + self._wait(now)) * metrics.NANOSECONDS)
 
     def _count(self, job: Job) -> None:
         size = self.size_of(job.inputs, job.rows)

@@ -16,10 +16,10 @@ from email.utils import formatdate
 from http import HTTPStatus
 from itertools import count
 from math import inf
-from socket import SO_LINGER, SOL_SOCKET
+from socket import SO_LINGER, SOL_SOCKET, socket
 from struct import pack
 from time import perf_counter, time
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 from urllib.parse import unquote
 
 import httptools
@@ -51,6 +51,20 @@ class Application(Protocol):
     """Answers requests: each by one call of `request.respond`, now or later."""
 
     def __call__(self, request: Request) -> None: ...
+
+
+class RequestParts(NamedTuple):
+    """A request as one worker passes it to another."""
+
+    method: bytes
+    target: bytes
+    headers: dict[bytes, bytes]
+    id: bytes
+    attributes: bytes | None
+    keep_alive: bool
+    http10: bool
+    started: float
+    body: bytes
 
 
 class Request:
@@ -94,6 +108,29 @@ class Request:
     @property
     def gone(self) -> bool:
         return self.connection.closed
+
+    def parts(self) -> RequestParts:
+        """What another worker needs to answer it."""
+        identity = self.identify()
+        return RequestParts(
+            self.method,
+            self.target,
+            self.headers,
+            identity,
+            self.attributes,
+            self.keep_alive,
+            self.http10,
+            self.started,
+            bytes(self.body),
+        )
+
+    @classmethod
+    def of(cls, connection: Connection, parts: RequestParts) -> Request:
+        """The request that another worker has read."""
+        request = cls(connection)
+        for name, value in parts._asdict().items():
+            setattr(request, name, value)
+        return request
 
     def header(self, name: bytes) -> str:
         return self.headers.get(name, b"").decode("latin-1")
@@ -213,8 +250,8 @@ class Server:
             self.starts[status, content_type] = start
         return start
 
-    def __call__(self) -> Connection:
-        return Connection(self)
+    def __call__(self, given: RequestParts | None = None) -> Connection:
+        return Connection(self, given)
 
 
 class Connection(asyncio.Protocol):
@@ -225,9 +262,12 @@ class Connection(asyncio.Protocol):
         "_body",
         "_current",
         "_failed",
+        "_given",
         "_head",
         "_header_bytes",
         "_in_head",
+        "_packet_body",
+        "_packet_tail",
         "_parser",
         "_paused",
         "_reading",
@@ -241,9 +281,11 @@ class Connection(asyncio.Protocol):
         "server",
     )
 
-    def __init__(self, server: Server) -> None:
+    def __init__(self, server: Server, given: RequestParts | None = None) -> None:
+        """`given`: the request that another worker has read on this connection."""
         self.server = server
         self.closed = False
+        self._given: RequestParts | float | None = given  # once it is admitted: when it began
         self.deadline = server.now + server.settings.keep_alive_seconds
         self._parser: Any = httptools.HttpRequestParser(self)
         self._transport: Any = None
@@ -255,6 +297,7 @@ class Connection(asyncio.Protocol):
         self._in_head = False
         self._silent = 0  # bytes in which the parser has found nothing yet
         self._head = b""  # of the request that a packet began with
+        self._packet_tail = self._packet_body = 0  # bytes of the last packet after its head; those of bodies
         self._waiting: deque[Request] = deque()
         self._answering = False
         self._failed = False  # nothing more is read: what follows is not a request
@@ -267,6 +310,10 @@ class Connection(asyncio.Protocol):
         self._transport = transport
         self.server.connections.add(self)
         self.server.values[metrics.CONNECTIONS] += 1
+        if isinstance(self._given, RequestParts):
+            request = Request.of(self, self._given)
+            self._given = request.started
+            self._admit_whole(request)
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
         self.closed = True
@@ -299,8 +346,11 @@ class Connection(asyncio.Protocol):
                 self._repeat(known, identity, data[end:])
                 return
             self._head = head
+            self._packet_tail = len(data) - end
         else:
             self._head = b""
+            self._packet_tail = -1 if self._in_head else len(data)
+        self._packet_body = 0
         self._silent += len(data)
         rest = memoryview(data)
         while rest:
@@ -417,6 +467,7 @@ class Connection(asyncio.Protocol):
         if request is None:
             return
         self._silent = 0
+        self._packet_body += len(body)
         self._received += len(body)
         if self._received > self.server.settings.max_body_bytes:
             self._too_large()
@@ -476,9 +527,13 @@ class Connection(asyncio.Protocol):
         request.id = (identity and _given_id({identity[1].lower(): identity[2]})) or _new_id()
         request.body = body
         request.started = perf_counter()
-        if known.length >= LARGE_BODY:
+        self._admit_whole(request)
+
+    def _admit_whole(self, request: Request) -> None:
+        """Admits a request that was not received piece by piece: its body is not counted yet."""
+        if len(request.body) >= LARGE_BODY:
             self._reading = request
-            if not self._hold(request, known.length):
+            if not self._hold(request, len(request.body)):
                 return
             self._reading = None
         self._admit(request)
@@ -531,6 +586,41 @@ class Connection(asyncio.Protocol):
         self._answering = False
         if not self._waiting and not self._paused and not self.closed:
             self._transport.resume_reading()
+
+    def hand_over(self, request: Request, send: Callable[[socket, RequestParts], bool]) -> bool:
+        """Gives the connection to another worker, with the request that is its only one.
+
+        False where more is under way on it, where the request was given to this worker, or where `send`
+        fails; then nothing has changed.
+        """
+        server = self.server
+        follows = request.known is None and self._packet_tail != self._packet_body
+        if (
+            request is not self._current
+            or request.started == self._given
+            or follows
+            or self._waiting
+            or self._reading is not None
+            or self._failed
+            or self._paused
+            or self.closed
+            or server.draining
+            or self.unsent
+        ):
+            return False
+        client = self._transport.get_extra_info("socket").dup()
+        try:
+            if not send(client, request.parts()):
+                return False
+        finally:
+            client.close()
+        self._current = None
+        self._failed = True
+        server.in_flight -= 1
+        self._let_go(request)
+        # Closes this worker's descriptor and sends nothing: the other worker has its own.
+        self._transport.abort()
+        return True
 
     def answer(self, request: Request, status: int, content_type: bytes, body: bytes, extra: bytes) -> None:
         if request is not self._current:

@@ -60,7 +60,12 @@ STREAM_GONE = STREAM_COMPLETED + 1
 STREAM_CUT = STREAM_GONE + 1
 STREAM_FAILED = STREAM_CUT + 1
 _FIRST_CHUNK = STREAM_FAILED + 1  # buckets with the last open, sum
-_SLOT = _FIRST_CHUNK + len(SECONDS) + 2
+HANDED_OVER = _FIRST_CHUNK + len(SECONDS) + 2  # requests that went to a sibling (handover.py)
+# Nanoseconds of the clock that all processes of a machine share (time.perf_counter):
+FREE_AT = HANDED_OVER + 1  # when a new request would begin; 0: siblings may send none
+BEAT = FREE_AT + 1  # when the event loop last showed that it runs
+CALL_SINCE = BEAT + 1  # when the call that runs on the engine's thread began; 0: none does
+_SLOT = CALL_SINCE + 1
 OUTCOMES = {  # how a stream ended
     STREAM_COMPLETED: "completed",
     STREAM_GONE: "gone",
@@ -68,7 +73,7 @@ OUTCOMES = {  # how a stream ended
     STREAM_FAILED: "failed",
 }
 # What is so only while a worker lives.
-GAUGES = (READY, CONNECTIONS, IN_FLIGHT, QUEUE_DEPTH, DEBT)
+GAUGES = (READY, CONNECTIONS, IN_FLIGHT, QUEUE_DEPTH, DEBT, FREE_AT, BEAT, CALL_SINCE)
 
 
 class SharedMetrics:
@@ -181,9 +186,15 @@ def render(shared: SharedMetrics) -> bytes:
         ("requests_dropped_total", "counter", "Requests whose client was gone.", shared.sum(DROPPED)),
         ("requests_rejected_total", "counter", "Requests refused for a full queue.", shared.sum(REJECTED)),
         (
+            "requests_handed_over_total",
+            "counter",
+            "Requests that a busy worker gave to a free one.",
+            shared.sum(HANDED_OVER),
+        ),
+        (
             "overload_debt_seconds",
             "gauge",
-            "Engine time of refused requests that no idle moment has made up for; above 0 under overload.",
+            "Engine time of refused requests beyond what bursts leave and idle moments make up for.",
             max(shared.each(DEBT)) / NANOSECONDS,
         ),
         (

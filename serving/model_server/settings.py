@@ -33,6 +33,9 @@ class Settings:
     max_queue: int = 256  # requests of one worker that wait for the engine
     target_wait_ms: float = 0.0  # that lasting overload may add to a request; 0: less than one call's time
     deadline_seconds: float = 0.0  # after which callers no longer wait for an answer; 0: unknown
+    stall_seconds: float = 5.0  # after which a worker whose event loop does not run is replaced; 0: never
+    # After which a worker whose engine does not return from a call is replaced; 0: after four deadlines.
+    call_seconds: float = 0.0
     max_body_bytes: int = 6_291_456
     max_answer_bytes: int = 0  # what the services in front carry back; 0: they set no bound
     read_timeout_seconds: float = 30.0  # for a request to arrive whole
@@ -65,6 +68,8 @@ class Settings:
             (self.max_queue >= 1, "max_queue", "1 or more"),
             (self.target_wait_ms >= 0, "target_wait_ms", "0 or more"),
             (self.deadline_seconds >= 0, "deadline_seconds", "0 or more"),
+            (self.stall_seconds == 0 or self.stall_seconds >= 1, "stall_seconds", "0, or 1 or more"),
+            (self.call_seconds >= 0, "call_seconds", "0 or more"),
             (self.max_body_bytes >= 1, "max_body_bytes", "1 or more"),
             (self.max_answer_bytes >= 0, "max_answer_bytes", "0 or more"),
             (self.read_timeout_seconds > 0, "read_timeout_seconds", "more than 0"),

@@ -17,12 +17,17 @@ from contextlib import suppress
 from time import monotonic
 
 from model_server import metrics
+from model_server.handover import Mailboxes
 from model_server.logs import event
 from model_server.problems import ModelRefusedError
 from model_server.settings import Settings, available_cores
+from model_server.watchdog import LOOK_SECONDS, Watchdog
 
-MAX_EARLY_DEATHS = 3  # of the first worker, before it was ever ready
+# Of the first worker, before it was ever ready.
+MAX_EARLY_DEATHS = 3
 LONGEST_PAUSE = 10.0
+# On this signal a worker writes where each of its threads is, to stderr (worker.run).
+EXPLAIN = signal.SIGUSR2
 # What ends a worker that is told to stop before it listens to that; later on it ends by itself.
 STOPS = (-signal.SIGTERM, -signal.SIGINT)
 
@@ -38,6 +43,10 @@ class Supervisor:
         self._listener = _listen(settings)
         self._workers = settings.workers or available_cores()
         self._metrics = metrics.SharedMetrics(self._workers)
+        self._mailboxes = Mailboxes(self._workers)
+        self._watchdog = Watchdog(settings)
+        self._looked = 0.0
+        self._stuck: set[int] = set()  # pids that are being ended
         # Nothing is ever written: the workers' end is closed when this process is gone, however it went.
         self._lifeline = socket.socketpair()
         self._running: dict[int, int] = {}  # pid -> slot
@@ -61,6 +70,7 @@ class Supervisor:
             if not self._stopping and (signal.SIGTERM in received or signal.SIGINT in received):
                 self._stop()
             self._bury()
+            self._watch()
             if not self._stopping:
                 self._grow()
         return self._code
@@ -68,8 +78,10 @@ class Supervisor:
     def _patience(self) -> float | None:
         if self._due:
             return max(0.0, min(self._due.values()) - monotonic())
-        # Until every worker is ready, readiness is looked at; after that only signals matter.
-        return 0.05 if not all(self._metrics.each(metrics.READY)[: self._workers]) else None
+        # Until every worker is ready, readiness is looked at; after that signals and the watchdog matter.
+        if not all(self._metrics.each(metrics.READY)[: self._workers]):
+            return 0.05
+        return LOOK_SECONDS if self._watchdog.on else None
 
     def _start(self, slot: int) -> None:
         pid = os.fork()
@@ -85,7 +97,10 @@ class Supervisor:
             mine.close()
             from model_server import worker
 
-            code = worker.run(self._settings, self._listener, self._metrics.worker(slot), lifeline)
+            mailbox = self._mailboxes.of(slot) if self._metrics.workers > 1 else None
+            code = worker.run(
+                self._settings, self._listener, self._metrics.worker(slot), lifeline, slot, mailbox
+            )
         except BaseException as error:
             logging.getLogger("model_server").exception("worker died")
             event(logging.ERROR, f"worker died: {type(error).__name__}: {error}")
@@ -111,6 +126,20 @@ class Supervisor:
             del self._due[slot]
             self._start(slot)
 
+    def _watch(self) -> None:
+        """Ends workers that will not go on by themselves; they are started again as those that died."""
+        if monotonic() - self._looked < LOOK_SECONDS:
+            return
+        self._looked = monotonic()
+        for pid in self._stuck:  # it has had the time to write where it is
+            _send(pid, signal.SIGKILL)
+        running = {pid: slot for pid, slot in self._running.items() if pid not in self._stuck}
+        slots = {pid: self._metrics.worker(slot).values for pid, slot in running.items()}
+        for pid, why in self._watchdog.look(slots).items():
+            event(logging.ERROR, f"worker {pid} is stuck: {why}", worker=running[pid])
+            self._stuck.add(pid)
+            _send(pid, EXPLAIN)
+
     def _bury(self) -> None:
         while True:
             try:
@@ -126,20 +155,21 @@ class Supervisor:
             for gauge in metrics.GAUGES:
                 counters[gauge] = 0
             code = os.waitstatus_to_exitcode(status)
+            how = "ended for being stuck" if pid in self._stuck else _end(code)
+            self._stuck.discard(pid)
             if self._stopping:
                 killed = code < 0 and code not in STOPS
                 if killed:  # what was sent to it has no answer
-                    event(logging.ERROR, f"worker {pid} was {_end(code)} while it stopped", worker=slot)
+                    event(logging.ERROR, f"worker {pid} was {how} while it stopped", worker=slot)
                 self._code = max(self._code, code, int(killed))
             else:
-                self._recover(slot, pid, code, counters)
+                self._recover(slot, pid, code, how, counters)
 
-    def _recover(self, slot: int, pid: int, code: int, counters: memoryview) -> None:
+    def _recover(self, slot: int, pid: int, code: int, how: str, counters: memoryview) -> None:
         self._deaths[slot] += 1
         if code == 78 and not self._ever_ready:  # the worker has said why in its last line
             self._give_up(code)
             return
-        how = _end(code)
         event(logging.ERROR, f"worker {pid} was {how}" if code < 0 else f"worker {pid} {how}", worker=slot)
         if not self._ever_ready and self._deaths[slot] >= MAX_EARLY_DEATHS:
             event(
@@ -149,7 +179,7 @@ class Supervisor:
             self._give_up(1)
             return
         counters[metrics.RESTARTS] += 1
-        # The first death is mended at once; a worker that keeps dying is given more and more time.
+        # After its first death a worker is started at once, and later and later if it keeps dying.
         pause = 0.0 if self._deaths[slot] == 1 else min(0.1 * 2.0 ** self._deaths[slot], LONGEST_PAUSE)
         self._due[slot] = monotonic() + pause
 
@@ -162,8 +192,13 @@ class Supervisor:
         self._listener.close()  # the workers hold their own until they have drained
         self._due.clear()
         for pid in self._running:
-            with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGTERM)
+            _send(pid, signal.SIGTERM)
+
+
+def _send(pid: int, number: signal.Signals) -> None:
+    """A signal to a worker, which may have just died."""
+    with suppress(ProcessLookupError):
+        os.kill(pid, number)
 
 
 def _end(code: int) -> str:

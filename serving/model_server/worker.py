@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ctypes
+import faulthandler
 import gc
 import logging
 import os
@@ -11,6 +12,7 @@ import signal
 import socket
 import threading
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from time import perf_counter
 
@@ -20,10 +22,12 @@ from model_server import http, metrics
 from model_server.admission import UNKNOWN
 from model_server.app import Application
 from model_server.engines import Engine, EngineModule, RawEngine, choose, require_contracts, saved_with
+from model_server.handover import Mailbox, Neighbours
 from model_server.logs import event, log
 from model_server.problems import ModelRefusedError, ProblemError, SignatureNeededError
 from model_server.settings import Settings
 from model_server.signature import SIGNATURE
+from model_server.watchdog import BEAT_SECONDS
 
 REFUSED = 78  # EX_CONFIG: the model or the settings are wrong, and starting again would not help
 KEPT_BYTES = 32 * 1024 * 1024
@@ -34,16 +38,26 @@ QUIET_SECONDS = 0.25  # without a request, while draining: the load balancer has
 
 
 def run(
-    settings: Settings, listener: socket.socket, counters: metrics.WorkerMetrics, lifeline: socket.socket
+    settings: Settings,
+    listener: socket.socket,
+    counters: metrics.WorkerMetrics,
+    lifeline: socket.socket,
+    slot: int,
+    mailbox: Mailbox | None,
 ) -> int:
     """The worker's whole life. Returns its exit code.
 
-    `lifeline` ends with the supervisor: the worker then finishes what it was sent, and leaves, too.
+    Args:
+        lifeline: ends with the supervisor: the worker then finishes what it was sent, and leaves, too.
+        slot: which of the workers it is.
+        mailbox: between it and its siblings; None where it has none.
     """
     http.renew_process()
     keep_memory()
     offer_to_oom_killer()
-    worker = Worker(settings, listener, counters, lifeline)
+    # The supervisor asks for it (supervisor.EXPLAIN) before it ends a worker that hangs.
+    faulthandler.register(signal.SIGUSR2, file=2, all_threads=True)
+    worker = Worker(settings, listener, counters, lifeline, slot, mailbox)
     return asyncio.Runner(loop_factory=uvloop.new_event_loop).run(worker.serve())
 
 
@@ -83,8 +97,12 @@ class Worker:
         listener: socket.socket,
         counters: metrics.WorkerMetrics,
         lifeline: socket.socket,
+        slot: int,
+        mailbox: Mailbox | None,
     ) -> None:
         self._settings, self._listener, self._counters = settings, listener, counters
+        self._mailbox = mailbox
+        self._siblings = Neighbours(slot, counters, mailbox) if mailbox else None
         self._application = Application(settings, counters)
         self._server = http.Server(self._application, settings, counters)
         self._application.server = self._server
@@ -102,13 +120,22 @@ class Worker:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop.set)
         loop.add_reader(self._lifeline.fileno(), self._lose_supervisor)
+        if self._mailbox is not None:
+            loop.add_reader(self._mailbox.fileno(), self._adopt)
         self._accepting(on=True)
         self._tick()
+        self._beat()
         # A daemon, since a load that hangs must not keep the process from leaving.
         threading.Thread(target=self._load, name="load", daemon=True).start()
         await self._stop.wait()
         await self._drain()
+        self._counters.values[metrics.BEAT] = 0  # from here on, silence means nothing
         return self._exit
+
+    def _beat(self) -> None:
+        """Shows the supervisor, and siblings that have a request to give, that the event loop runs."""
+        self._counters.values[metrics.BEAT] = int(perf_counter() * metrics.NANOSECONDS)
+        self._loop.call_later(BEAT_SECONDS, self._beat)
 
     def _tick(self) -> None:
         self._server.tick()
@@ -174,14 +201,24 @@ class Worker:
             return False
         client.setblocking(False)
         client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        task = self._loop.create_task(self._connect(client))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._serve(client)
         return True
 
-    async def _connect(self, client: socket.socket) -> None:
+    def _adopt(self) -> None:
+        """Connections of siblings that are busy, each with a request."""
+        assert self._mailbox is not None
+        for client, parts in self._mailbox.receive():
+            client.setblocking(False)
+            self._serve(client, parts)
+
+    def _serve(self, client: socket.socket, parts: http.RequestParts | None = None) -> None:
+        task = self._loop.create_task(self._connect(client, parts))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _connect(self, client: socket.socket, parts: http.RequestParts | None) -> None:
         try:
-            await self._loop.connect_accepted_socket(self._server, client)
+            await self._loop.connect_accepted_socket(partial(self._server, parts), client)
         except OSError:  # gone before it was served
             client.close()
 
@@ -208,7 +245,7 @@ class Worker:
         os._exit(code)
 
     def _loaded(self, engine: Engine, seconds: float, warm_up: float) -> None:
-        self._application.install(engine, self._loop, warm_up)
+        self._application.install(engine, self._loop, warm_up, self._siblings)
         values = self._counters.values
         values[metrics.LOAD_NANOSECONDS] = int(seconds * metrics.NANOSECONDS)
         values[metrics.PARALLEL] = int(engine.parallel)
@@ -232,6 +269,8 @@ class Worker:
         """/ping says 503; what was sent is answered; then the connections close."""
         server, settings = self._server, self._settings
         server.draining = True
+        if self._application.batcher is not None:
+            self._application.batcher.share(on=False)
         started = perf_counter()
         deadline = started + settings.drain_seconds
         event(logging.INFO, "draining", in_flight=server.in_flight, connections=len(server.connections))
@@ -252,6 +291,8 @@ class Worker:
         server.closing = True
         closed = perf_counter() + min(QUIET_SECONDS, settings.drain_seconds / 5)
         while (now := perf_counter()) < deadline:
+            if self._mailbox is not None:
+                self._adopt()  # what a sibling sent before it saw that this worker leaves
             if now >= closed:
                 for connection in list(server.connections):
                     connection.close_if_idle()

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 from model_server import metrics
-from model_server.admission import SHORTEST_TARGET, Admission, ServiceTimes
+from model_server.admission import SHORTEST_TARGET, SLACK_CALLS, STANDING_CALLS, Admission, ServiceTimes
 from model_server.batching import Batcher
 from model_server.engines import Engine, Tensors
 from model_server.http import Connection, Request, Server
@@ -77,7 +77,7 @@ def test_a_burst_may_wait_for_several_calls_and_lasting_overload_for_less_than_o
 def test_idle_time_pays_for_what_was_refused_and_busy_time_hardly() -> None:
     admission = Admission(Alone())
     admission.settle(100.0, busy=True)
-    admission.refused(2.0, 1.0)
+    admission.refused(SLACK_CALLS + 2.0, 1.0)
     assert admission.overloaded
     admission.settle(101.0, busy=True)
     assert admission.limit(1.0) == 0.75
@@ -86,6 +86,22 @@ def test_idle_time_pays_for_what_was_refused_and_busy_time_hardly() -> None:
     admission.settle(103.0, busy=False)
     assert not admission.overloaded
     assert admission.limit(1.0) == 4.0
+
+
+def test_a_few_refusals_are_no_overload_and_busy_time_makes_up_for_them() -> None:
+    """A server that is offered just what it can take refuses some, too: its burst's queue is all it has."""
+    admission = Admission(Alone())
+    for call in range(100):
+        admission.settle(float(call), busy=True)
+        if call % 6 == 0:
+            admission.refused(1.0, 1.0)
+        assert not admission.overloaded
+        assert admission.limit(1.0) == 4.0
+    for call in range(100, 200):
+        admission.settle(float(call), busy=True)
+        if call % 2 == 0:
+            admission.refused(1.0, 1.0)
+    assert admission.limit(1.0) == admission.target(1.0)
 
 
 def test_a_delay_of_a_few_milliseconds_is_no_reason_to_refuse_whatever_a_call_takes() -> None:
@@ -100,17 +116,27 @@ def test_the_target_can_be_set_and_company_that_is_waited_for_is_no_delay() -> N
     assert Admission(Alone(), company=0.5).target(0.1) == pytest.approx(0.5 + SHORTEST_TARGET)
 
 
-def test_a_queue_that_is_never_short_for_long_is_an_overload_though_nothing_was_refused() -> None:
+def test_a_queue_that_stands_still_for_long_is_an_overload_though_nothing_was_refused() -> None:
     """Callers that wait for their answers before they ask again are refused nothing by a burst's bound."""
     admission = Admission(Alone())
-    for call in range(5):
+    standing = int(STANDING_CALLS)
+    for call in range(standing):
         admission.waited(3.0, float(call), 1.0)
-    admission.waited(0.5, 5.0, 1.0)  # a short wait in between: it was a burst
-    for call in range(10, 17):
+    # A short wait in between: it was a burst.
+    admission.waited(0.0, float(standing), 1.0)
+    for call in range(100, 101 + standing):
         admission.waited(3.0, float(call), 1.0)
-        assert not admission.overloaded
-    admission.waited(3.0, 17.0, 1.0)
+    assert admission.limit(1.0) == 4.0
+    for call in range(101 + standing, 150 + standing):
+        admission.waited(3.0 + call % 2, float(call), 1.0)
     assert admission.limit(1.0) == admission.target(1.0)
+
+
+def test_a_queue_that_grows_and_shrinks_is_no_overload() -> None:
+    admission = Admission(Alone())
+    for call in range(500):
+        admission.waited(1.5 + 1.5 * math.sin(call / 5), float(call), 1.0)
+    assert admission.limit(1.0) == 4.0
 
 
 def test_what_joins_a_call_costs_what_the_call_takes_longer_for_it() -> None:
@@ -124,7 +150,7 @@ def test_what_overloads_one_worker_is_seen_by_all_until_it_is_idle_or_dead() -> 
     shared = metrics.SharedMetrics(2)
     mine, other = (Admission(shared.worker(index)) for index in range(2))
     mine.settle(0.0, busy=True)
-    for _ in range(3):
+    for _ in range(10):
         mine.refused(1.0, 1.0)
     assert other.overloaded
     assert other.limit(1.0) == other.target(1.0)
@@ -139,7 +165,7 @@ def test_retry_after_is_whole_seconds_until_what_waits_is_done_and_the_debt_is_p
     admission = Admission(Alone())
     assert admission.retry_after(0.3, 0.1) == 1
     assert admission.retry_after(20.0, 4.0) == 17
-    admission.refused(5.0, 4.0)
+    admission.refused(SLACK_CALLS * 4.0 + 5.0, 4.0)
     assert admission.retry_after(20.0, 4.0) == 22
     for _ in range(100):
         admission.refused(5.0, 4.0)

@@ -45,6 +45,8 @@ class Invocations:
         self._texts: list[bytes] | None = None
 
     def __call__(self, request: Request) -> None:
+        if self._batcher.crowded and self._batcher.pass_on(request):
+            return
         known = request.known
         if known is not None and known.negotiated is not None:
             negotiated, render, encoded = known.negotiated
@@ -104,6 +106,8 @@ class RawInvocations:
         self._engine, self._batcher, self._max_body = engine, batcher, max_body
 
     def __call__(self, request: Request) -> None:
+        if self._batcher.crowded and self._batcher.pass_on(request):
+            return
         encoded = is_encoded(request)
         content_type = request.header(b"content-type") or "application/json"
         accept = request.header(b"accept") or "*/*"
