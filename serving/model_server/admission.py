@@ -34,8 +34,8 @@ SLACK_CALLS = 4.0
 DEBT_CALLS = 3.0
 # How much faster than the debt grows the allowed delay falls.
 PAYMENT = 2.0
-# A queue stands still where, for so many calls' time, its wait was never below SHORT_CALLS and changed by less
-# than STILL_CALLS. Each further call adds STANDING_DEBT calls of debt.
+# A queue stands still where, for so many calls' time, its wait was never below SHORT_CALLS and changed by
+# less than STILL_CALLS. Each further call adds STANDING_DEBT calls of debt.
 STANDING_CALLS = 20.0
 SHORT_CALLS = 0.25
 STILL_CALLS = 1.75
@@ -171,9 +171,9 @@ class Admission:
     def waited(self, seconds: float, now: float, call: float) -> None:
         """Takes note of how long the next request, if there is one, has waited.
 
-        Arrivals by chance let a queue grow and shrink. One that stands still is kept at its length: by callers
-        that wait for their answers before they ask again, or by something in front that lets a number of
-        requests through. Nothing may be refused here, but it is an overload all the same.
+        Arrivals by chance let a queue grow and shrink. One that stands still is kept at its length: by
+        callers that wait for their answers before they ask again, or by something in front that lets a
+        number of requests through. Nothing may be refused here, but it is an overload all the same.
         """
         call, waits = max(self._floor, call), self._waits
         if seconds <= SHORT_CALLS * call:
