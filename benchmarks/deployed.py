@@ -171,7 +171,9 @@ def _write(project: Path, seconds: float, workers: int) -> None:
     model = project / "model_artifacts" / "slow"
     model.mkdir()
     (model / "inference.py").write_text(SCRIPT.format(seconds=seconds), encoding="utf-8")
-    trusts = "trust_code" in (project / "modelstacks" / "core" / "lock.py").read_text(encoding="utf-8")
+    # A revision before trust_code existed refuses the key.
+    core = (project / "modelstacks" / "core").rglob("*.py")
+    trusts = any("trust_code" in file.read_text(encoding="utf-8") for file in core)
     (project / "deployments" / "slow.yaml").write_text(
         "name: slow\n"
         "model: {source: artifact, path: model_artifacts/slow, license: Apache-2.0"
