@@ -38,6 +38,7 @@ class Room:
     """A batcher, as far as bodies that are not read need one."""
 
     refuses: ProblemError | None = None
+    crowded = False
 
     def require_room(self) -> None:
         if self.refuses is not None:
@@ -131,7 +132,7 @@ def test_what_may_take_long_to_read_is_read_aside(content_type: bytes, size: int
     tensor = Tensor("x", "FP32", (-1, 2))
     reader = InputReader(Signature((tensor,), (tensor,)))
     handler = Invocations(
-        cast(Engine, Mock()), reader, cast(Batcher, None), cast(LargeBodies, Aside()), 1 << 20
+        cast(Engine, Mock()), reader, cast(Batcher, Room()), cast(LargeBodies, Aside()), 1 << 20
     )
     server = Server(lambda _request: None, Settings(model_name="m"), metrics.SharedMetrics(1).worker(0))
     request = Request(Connection(server))

@@ -149,6 +149,7 @@ def hang():
     time.sleep(0.5)  # until the call is over
     ctypes.PyDLL(None).sleep(1000)  # and keeps the interpreter
 def transform_fn(d, body, kind, accept):
+    body = body if isinstance(body, str) else body.decode()
     if body == "hang": threading.Thread(target=hang, daemon=True).start()
     while body == "hold" and (d / "hold").exists(): time.sleep(0.01)
     while body == "forever": time.sleep(0.01)
