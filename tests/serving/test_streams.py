@@ -219,7 +219,9 @@ def test_requests_behind_a_stream_are_answered_after_it_and_in_order(server: Mod
     ping = b"GET /ping HTTP/1.1\r\nhost: x\r\n\r\n"
     with raw(server, message("gaps") + ping + message("later") + ping) as client:
         received = until(client, b"two")
-        received += until(client, b'{"ready":true}')
+        # The last answer may have come in the same packet.
+        if not received.endswith(b'{"ready":true}'):
+            received += until(client, b'{"ready":true}')
     assert received.count(b"HTTP/1.1 200 OK") == 4
     ends = [received.index(mark) for mark in (b"1\r\nb\r\n0\r\n\r\n", b'{"ready":true}', b"two")]
     assert ends == sorted(ends)
