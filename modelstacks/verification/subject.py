@@ -12,7 +12,7 @@ from modelstacks.core.plan import Plan
 from modelstacks.verification.rows import Rows, difference, values
 from modelstacks.verification.verdict import Exchange, Verdict, exchange
 
-__all__ = ["JSON", "Subject"]
+__all__ = ["JSON", "Subject", "got"]
 
 JSON = "application/json"
 
@@ -57,13 +57,24 @@ class Subject:
         shown = exchange(request, answer, body)
         if answer.status not in allowed:
             wanted = " or ".join(map(str, allowed))
-            return Verdict(question, "failed", f"got {answer.status}; expected {wanted}", shown)
+            return Verdict(question, "failed", f"{got(answer)}; expected {wanted}", shown)
         missing = _missing_from_problem(answer)
         if missing:
             return Verdict(
-                question, "failed", f"got {answer.status}, but the error lacks {', '.join(missing)}", shown
+                question, "failed", f"{got(answer)}, but the error lacks {', '.join(missing)}", shown
             )
         return Verdict(question, "passed", f"{answer.status}, a problem document with a request id", shown)
+
+
+def got(answer: Answer) -> str:
+    """The status, and whose answer it is where the load balancer answered by itself.
+
+    API Gateway passes such an answer on as it is: a proxy integration cannot map it (docs/contract.md).
+    """
+    html = answer.headers.get("content-type", "").startswith("text/html")
+    if answer.status in (502, 503, 504) and html:
+        return f"got {answer.status}, the load balancer's own answer: it reached no model server in time"
+    return f"got {answer.status}"
 
 
 def _missing_from_problem(answer: Answer) -> list[str]:

@@ -32,11 +32,14 @@ class Problem(NamedTuple):
     retry: bool = False
 
 
-# Every kind that an API without authorizers and mapping templates has. Each names its status, since a
-# template cannot. docs/verified.md says which kind the failures of an integration are.
+# Every type that API Gateway has; a test compares the list with its service model. Each names its status,
+# because a response template has no variable for it. Types of authorizers and mapping templates are here for
+# the API that somebody adds one to. docs/verified.md says which type the failures of an integration have.
 PROBLEMS: Mapping[str, Problem] = {
     "ACCESS_DENIED": Problem(403, "Forbidden"),
     "API_CONFIGURATION_ERROR": Problem(500, "Internal Server Error"),
+    "AUTHORIZER_CONFIGURATION_ERROR": Problem(500, "Internal Server Error"),
+    "AUTHORIZER_FAILURE": Problem(500, "Internal Server Error"),
     "BAD_REQUEST_BODY": Problem(400, "Bad Request"),
     "BAD_REQUEST_PARAMETERS": Problem(400, "Bad Request"),
     "EXPIRED_TOKEN": Problem(403, "Forbidden"),
@@ -48,6 +51,8 @@ PROBLEMS: Mapping[str, Problem] = {
     "QUOTA_EXCEEDED": Problem(429, "Too Many Requests", "the API key's quota is used up"),
     "RESOURCE_NOT_FOUND": Problem(404, "Not Found"),
     "THROTTLED": Problem(429, "Too Many Requests", "too many requests; try again", retry=True),
+    "UNAUTHORIZED": Problem(401, "Unauthorized"),
+    "UNSUPPORTED_MEDIA_TYPE": Problem(415, "Unsupported Media Type"),
     "WAF_FILTERED": Problem(403, "Forbidden"),
 }
 # A function that is throttled is an integration that fails (docs/verified.md).
@@ -62,7 +67,7 @@ def gateway_responses(
     max_body_bytes: int,
     throttles: bool,
 ) -> list[apigateway.CfnGatewayResponse]:
-    """One response for each kind of error, and the two defaults for kinds that AWS may add."""
+    """One response for each type of error, and the two defaults for types that AWS may add."""
     problems = dict(PROBLEMS)
     problems["REQUEST_TOO_LARGE"] = Problem(
         413, "Content Too Large", f"the body is larger than {max_body_bytes} bytes; send fewer rows at once"

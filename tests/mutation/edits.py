@@ -91,6 +91,18 @@ def remove(kind: str, where: str = "") -> Callable[[Document], None]:
     return change
 
 
+def move_policy(where: str, to: str) -> Callable[[Document], None]:
+    """Move the first inline policy of the role with this text to the role whose id begins with `to`."""
+
+    def change(template: Document) -> None:
+        _, source = _found(template, "AWS::IAM::Role", where)
+        _, target = _found(template, "AWS::IAM::Role", to)
+        moved = source["Properties"]["Policies"].pop(0)
+        target["Properties"].setdefault("Policies", []).append(moved)
+
+    return change
+
+
 def add(kind: str, properties: Document) -> Callable[[Document], None]:
     """One more resource."""
     return lambda template: template["Resources"].update({"Added": {"Type": kind, "Properties": properties}})

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mutation.edits import Mutant, add, append, drop, put, remove
+from mutation.edits import Mutant, add, append, drop, move_policy, put, remove
 
 METHOD = "AWS::ApiGateway::Method"
 RULE = "AWS::ElasticLoadBalancingV2::ListenerRule"
@@ -178,7 +178,34 @@ MUTANTS = (
         "the_api_may_invoke_the_function",
         "no permission for the API",
     ),
-    Mutant("role-without-model", SELF, remove("AWS::IAM::Policy", "s3:GetObject"), NEEDS, "s3:GetObject"),
+    Mutant(
+        "role-without-model",
+        SELF,
+        remove("AWS::IAM::Policy", "s3:GetObject"),
+        NEEDS,
+        "the role of Task (task) may not s3:GetObject",
+    ),
+    Mutant(
+        "model-read-by-the-wrong-role",
+        SELF,
+        put("AWS::IAM::Policy", "Properties/Roles", [{"Ref": "ExecutionRole"}], "s3:GetObject"),
+        NEEDS,
+        "the role of Task (task) may not s3:GetObject",
+    ),
+    Mutant(
+        "logs-written-by-the-wrong-role",
+        SELF,
+        move_policy("ECS pulls the image", "TaskRole"),
+        NEEDS,
+        "the role of Task (execution) may not logs:PutLogEvents",
+    ),
+    Mutant(
+        "endpoint-invoked-by-the-wrong-role",
+        MANAGED,
+        move_policy("invokes one SageMaker", "ImageCheckRole"),
+        NEEDS,
+        "may not sagemaker:InvokeEndpoint",
+    ),
     Mutant(
         "role-without-image",
         SELF,

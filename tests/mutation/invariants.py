@@ -7,7 +7,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from functools import cache
 from typing import Any
+
+import botocore.session
+from mutation.roles import roles_may_do_what_their_holders_need  # noqa: F401  one of RULES
 
 Document = dict[str, Any]
 Rule = Callable[["Stack"], Iterator[str]]
@@ -192,16 +196,6 @@ def the_api_may_invoke_the_function(stack: Stack) -> Iterator[str]:
         for one in permitted:
             if "SourceArn" not in one:
                 yield f"any API of anybody may invoke {function}"
-
-
-def roles_may_do_what_their_holders_need(stack: Stack) -> Iterator[str]:
-    granted = {action for _, statement in stack.statements() for action in listed(statement["Action"])}
-    needed = {"s3:GetObject", "ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer", "ecr:GetAuthorizationToken"}
-    needed |= {"logs:CreateLogStream", "logs:PutLogEvents"}
-    if not stack.self_hosted:
-        needed |= {"sagemaker:InvokeEndpoint"}
-    for action in sorted(needed - granted):
-        yield f"no role may {action}"
 
 
 def isolated_callers_reach_the_services_they_call(stack: Stack) -> Iterator[str]:
@@ -561,9 +555,16 @@ def each_gives_up_before_the_one_in_front(stack: Stack) -> Iterator[str]:
             yield "the function's time-outs are not in order"
 
 
+@cache
+def gateway_response_types() -> list[str]:
+    """Every type of error that API Gateway answers by itself; the defaults are for types that AWS may add."""
+    model = botocore.session.get_session().get_service_model("apigateway")
+    return sorted(set(model.shape_for("GatewayResponseType").enum) - {"DEFAULT_4XX", "DEFAULT_5XX"})
+
+
 def errors_have_one_form(stack: Stack) -> Iterator[str]:
     found = {one["ResponseType"]: one for one in stack.of("AWS::ApiGateway::GatewayResponse").values()}
-    for kind in ("THROTTLED", "INVALID_API_KEY", "MISSING_AUTHENTICATION_TOKEN", "REQUEST_TOO_LARGE"):
+    for kind in gateway_response_types():
         text = json.dumps(found.get(kind, {}).get("ResponseTemplates", {}))
         if '\\"status\\"' not in text:
             yield f"{kind} has no status in its body"

@@ -117,6 +117,13 @@ def test_an_api_that_breaks_it_fails_that_question(
     assert question in failed
 
 
+def test_a_page_of_the_load_balancer_is_named_as_its_own(subject: Subject, contract: Contract) -> None:
+    page = Reply(503, b"<html></html>", {"content-type": "text/html"})
+    contract.broken = unless(lambda a, _: a.path == "/live/ping", page)
+    [failed] = [one for one in verdicts(replace(subject, overload=False)) if one.failed]
+    assert failed.detail.startswith("got 503, the load balancer's own answer")
+
+
 @pytest.mark.parametrize(
     ("reply", "kind"),
     [

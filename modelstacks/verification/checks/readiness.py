@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from modelstacks.core.contract import PREDICTIVE_ROUTES
 from modelstacks.verification.checks import Check
-from modelstacks.verification.subject import Subject
+from modelstacks.verification.subject import Subject, got
 from modelstacks.verification.verdict import Verdict, exchange
 
 REQUEST_ID = "modelstacks-verify-1"
@@ -21,7 +21,7 @@ def run(subject: Subject) -> Iterator[Verdict]:
         answer = subject.api.send("GET", path, headers={"x-request-id": REQUEST_ID})
         shown = exchange(f"GET {path}", answer)
         if answer.status != 200:
-            yield Verdict(f"GET {path}", "failed", f"got {answer.status}; expected 200", shown)
+            yield Verdict(f"GET {path}", "failed", f"{got(answer)}; expected 200", shown)
         elif (returned := answer.headers.get("x-request-id")) != REQUEST_ID:
             detail = f"X-Request-Id is {returned!r}; expected the caller's own, {REQUEST_ID!r}"
             yield Verdict(f"GET {path}", "failed", detail, shown)
