@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import boto3
-from modelstacks.cloud.read_back import Account as ReadBack
 
 from modelstacks.cloud.account.client import ENDPOINT, Connection
 from modelstacks.cloud.account.process import ControlPlane
@@ -23,6 +22,7 @@ from modelstacks.cloud.host.docker import resolve
 from modelstacks.cloud.host.replicas import Registry
 from modelstacks.cloud.host.wire import listen
 from modelstacks.cloud.network.gateway import FrontDoor
+from modelstacks.cloud.snapshot import Account as ReadBack
 
 REGION = "eu-west-1"  # not the default one: what is hard-wired to us-east-1 shows
 
