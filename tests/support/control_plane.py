@@ -16,13 +16,13 @@ import boto3
 from modelstacks.cloud.account.client import ENDPOINT, Connection
 from modelstacks.cloud.account.process import ControlPlane
 from modelstacks.cloud.api import Credentials
+from modelstacks.cloud.clients import Clients
 from modelstacks.cloud.context import Context
 from modelstacks.cloud.daemon.state import StateDirectory
 from modelstacks.cloud.host.docker import resolve
 from modelstacks.cloud.host.replicas import Registry
 from modelstacks.cloud.host.wire import listen
 from modelstacks.cloud.network.gateway import FrontDoor
-from modelstacks.cloud.snapshot import Account as ReadBack
 
 REGION = "eu-west-1"  # not the default one: what is hard-wired to us-east-1 shows
 
@@ -170,7 +170,7 @@ class Endpoint:
         state = StateDirectory(directory)
         context = Context(
             state=state,
-            account=ReadBack(plane.connection, self.credentials, region),
+            clients=Clients(plane.connection, self.credentials, region),
             control_plane=plane.socket,
             images=lambda uri: resolve(uri, directory),
             registry=Registry(state.logs, lambda: None),

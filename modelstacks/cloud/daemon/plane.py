@@ -32,9 +32,9 @@ class DataPlane:
         self.context = context
         self.front_door = FrontDoor(context)
         self._balancers = LoadBalancers(context)
-        self._functions = Functions(context)
-        self._endpoints = Endpoints(context)
         self._busy = asyncio.Lock()
+        self._functions = Functions(context, self._busy)
+        self._endpoints = Endpoints(context, self._busy)
         self._services = Services(context, self._balancers, self._busy)
         self._apis = ApiGateways(context, self._balancers, self._functions, first_api_port)
         self._custom_resources = CustomResources(context, self._functions, self.reconcile)

@@ -103,7 +103,7 @@ class TestTheLambda:
 
     def test_starts_cold_under_a_burst(self, cloud: Any, managed: dict[str, str]) -> None:
         cloud.client("lambda").update_function_configuration(FunctionName=managed["Function"], MemorySize=512)
-        cloud.plane._functions._runtime = None
+        cloud.plane._functions.packages.forget()
         cloud.settle()
         with concurrent.futures.ThreadPoolExecutor(2) as pool:
             answers = list(pool.map(lambda _: post(cloud, ""), range(2)))
@@ -131,7 +131,7 @@ class TestTheLambda:
         client = cloud.client("lambda")
         client.delete_function_concurrency(FunctionName=managed["Function"])
         cloud.settle()
-        state = cloud.plane._functions._states[managed["Function"]]
+        state = cloud.plane._functions._functions[managed["Function"]]
         state.running += lambda_.MOST_ENVIRONMENTS
         try:
             refused = post(cloud, "")
@@ -283,8 +283,8 @@ class TestTheRuntimeApi:
 
     def test_nothing_leaves_a_container_in_network_isolation(self, cloud: Any, runtime: Any) -> None:
         del runtime
-        fleet = cloud.plane._endpoints._states["managed"].serving
-        gateway = fleet.variants[0].gateway
+        active = cloud.plane._endpoints._endpoints["managed"].workload.active
+        gateway = active.maker.gateway("main")
         issued = gateway.credentials
         client = boto3.client(
             "s3",

@@ -8,13 +8,13 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from modelstacks.cloud import api
-from modelstacks.cloud.services.sagemaker.runtime import StartFailedError
+from modelstacks.cloud.services.sagemaker.model_data import download
+from modelstacks.cloud.workloads.kind import StartFailedError
 
 JSON = {"content-type": "application/json"}
 
@@ -254,10 +254,11 @@ class TestAnEndpoint:
         assert not before & healthy(endpoint, "swapped", "sagemaker-endpoint")
 
     def test_whose_model_takes_too_long_to_download_fails(self, endpoint: Any) -> None:
-        instances = endpoint.plane._endpoints._states["swapped"].serving.variants[0]
-        late = replace(instances.variant, download_timeout=0.0)
+        maker = endpoint.plane._endpoints._endpoints["swapped"].workload.active.maker
+        ready = maker._ready["main"]
+
         with pytest.raises(StartFailedError, match=r"within 0 s \(ModelDataDownloadTimeoutInSeconds\)"):
-            endpoint.run(endpoint.plane._endpoints._downloaded(late, instances.model))
+            endpoint.run(download(endpoint.plane.context, ready.model, 0.0))
 
     def test_whose_first_instances_fail_is_failed_and_kept_where_failures_are(self, cloud: Any) -> None:
         cloud.fail("kept", "managed.yaml", keep=True, ServerPort="9000")

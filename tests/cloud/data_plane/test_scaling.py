@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from modelstacks.cloud.services.application_autoscaling.snapshot import MetricQuery, ScalingPolicy
-from modelstacks.cloud.workloads.scaling import Readings, measure
+from modelstacks.cloud.workloads.metrics import measure, unemulated
+from modelstacks.cloud.workloads.policies import Metric, MetricQuery, Readings, TargetTracking
 
-BUSY = Readings(period=3.0, requests=600, seconds=30.0, healthy=2)
+BUSY = Readings(period=3.0, requests=600, seconds=30.0, healthy=2, cpu=45.0)
 QUIET = Readings(period=3.0, requests=0, seconds=0.0, healthy=2)
 
 
@@ -15,7 +15,7 @@ def metric(id_: str, name: str, namespace: str = "AWS/ApplicationELB") -> Metric
     return MetricQuery(id_, "", namespace, name, returned=False)
 
 
-def policy(expression: str, *more: MetricQuery) -> ScalingPolicy:
+def math(expression: str, *more: MetricQuery) -> Metric:
     queries = (
         metric("requests", "RequestCount"),
         metric("seconds", "TargetResponseTime"),
@@ -23,12 +23,20 @@ def policy(expression: str, *more: MetricQuery) -> ScalingPolicy:
         *more,
         MetricQuery("result", expression, "", "", returned=True),
     )
-    return ScalingPolicy("policy", "ecs", "service/c/s", "", 8.0, queries)
+    return Metric(queries=queries)
 
 
-def test_requests_per_target_are_counted_by_the_minute() -> None:
-    predefined = ScalingPolicy("policy", "ecs", "service/c/s", "ALBRequestCountPerTarget", 100.0)
-    assert measure(predefined, BUSY) == pytest.approx(6000.0)
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("ALBRequestCountPerTarget", 6000.0),  # a minute
+        ("SageMakerVariantInvocationsPerInstance", 6000.0),
+        ("SageMakerVariantConcurrentRequestsPerModelHighResolution", 5.0),
+        ("ECSServiceAverageCPUUtilization", 45.0),
+    ],
+)
+def test_a_predefined_metric(name: str, value: float) -> None:
+    assert measure(Metric(name), BUSY) == pytest.approx(value)
 
 
 CONCURRENCY = "FILL(requests, 0) / PERIOD(requests) * FILL(seconds, 0) / tasks"
@@ -49,9 +57,24 @@ CONCURRENCY = "FILL(requests, 0) / PERIOD(requests) * FILL(seconds, 0) / tasks"
     ],
 )
 def test_metric_math(expression: str, readings: Readings, value: float | None) -> None:
-    got = measure(policy(expression), readings)
+    got = measure(math(expression), readings)
     assert got is None if value is None else got == pytest.approx(value)
 
 
-def test_a_metric_of_another_namespace_is_not_guessed() -> None:
-    assert measure(policy("other * 1", metric("other", "CPUUtilization", "AWS/ECS")), BUSY) is None
+@pytest.mark.parametrize(
+    ("metric_", "reason"),
+    [
+        (Metric("ECSServiceAverageMemoryUtilization"), "the predefined metric ECSServiceAverageMemory"),
+        (math("other * 1", metric("other", "QueueDepth", "Mine")), "the metric Mine QueueDepth"),
+        (math("STDDEV(requests)"), "STDDEV(requests) in an expression"),
+        (math("requests +"), "the expression requests +"),
+        (Metric(), "a metric that returns no data"),
+    ],
+)
+def test_a_policy_that_is_not_understood_says_so(metric_: Metric, reason: str) -> None:
+    assert reason in unemulated(TargetTracking("policy", metric_, 8.0))
+    assert measure(metric_, BUSY) is None
+
+
+def test_a_policy_that_is_understood_says_nothing() -> None:
+    assert unemulated(TargetTracking("policy", math(CONCURRENCY), 8.0)) == ""

@@ -16,7 +16,7 @@ import itertools
 import re
 import secrets
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -76,7 +76,9 @@ class LoadBalancers:
         self._context = context
         self._targets: dict[str, list[Target]] = {}  # by target group ARN
         self._turn = itertools.count()
-        self.absence: Callable[[str], str] = lambda _: ""  # why a target group is empty, if anybody knows
+        self._absences: dict[
+            tuple[str, str], str
+        ] = {}  # (target group, who would fill it) -> why it is empty
 
     # --- targets ----------------------------------------------------------------------------------
 
@@ -98,6 +100,16 @@ class LoadBalancers:
                 await asyncio.sleep(0.01)
         with contextlib.suppress(ValueError):
             self._targets.get(group_arn, []).remove(target)
+
+    def explain_absence(self, group_arns: Iterable[str], who: str, why: str) -> None:
+        """Say why target groups that `who` would fill may be empty; an empty reason takes that back."""
+        for arn in group_arns:
+            self._absences.pop((arn, who), None)
+            if why:
+                self._absences[arn, who] = why
+
+    def _absence(self, group_arn: str) -> str:
+        return next((why for (arn, _), why in self._absences.items() if arn == group_arn), "")
 
     async def close(self) -> None:
         """Stop checking."""
@@ -250,7 +262,7 @@ class LoadBalancers:
         with self._context.traffic.passing(f"target group {group.name}") as counter:
             target = self._choose(group)
             if target is None:
-                why = self.absence(group.arn) or f"target group {group.name} has no registered targets"
+                why = self._absence(group.arn) or f"target group {group.name} has no registered targets"
                 counter.errors += 1
                 return _page(503, "Service Temporarily Unavailable", why)
             hop = f"load balancer {balancer.name} -> {target.interface.what}"
