@@ -1,7 +1,9 @@
 """The CDK side: one Plan becomes one stack. The only room that imports aws_cdk.
 
 app.py           what `cdk synth` runs: specs and their locks become Plans, Plans become stacks
-model_stack.py   wires the rooms below together
+model_api.py     a construct that wires the rooms below together
+model_stack.py   that construct as a stack of its own
+plans.py         from a spec file to a Plan
 targets/         one file a compute target, found by its name
 constructs/      what the targets are built of
 
@@ -17,12 +19,21 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .app import main
+    from .model_api import ModelApi
     from .model_stack import ModelStack
+    from .plans import load_plan
     from .synth import build_app, synthesize
 
-__all__ = ["ModelStack", "build_app", "main", "synthesize"]
+__all__ = ["ModelApi", "ModelStack", "build_app", "load_plan", "main", "synthesize"]
 
-_HOMES = {"ModelStack": "model_stack", "build_app": "synth", "main": "app", "synthesize": "synth"}
+_HOMES = {
+    "ModelApi": "model_api",
+    "ModelStack": "model_stack",
+    "build_app": "synth",
+    "load_plan": "plans",
+    "main": "app",
+    "synthesize": "synth",
+}
 
 
 def __getattr__(name: str) -> Any:

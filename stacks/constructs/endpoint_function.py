@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from aws_cdk import Aws
-from aws_cdk import aws_kms as kms
+from aws_cdk import aws_iam as iam
 from aws_cdk import aws_lambda as lambda_
 from aws_cdk import aws_s3_assets as s3_assets
 from constructs import Construct
@@ -11,12 +13,14 @@ from constructs import Construct
 from modelstacks.core import bundle
 from modelstacks.core.contract import Route, answer_seconds
 
-from .iam import allow, service_role
+from .encryption import EncryptionKey
+from .iam import Statement, allow, service_role
 from .interfaces import function_interfaces
 from .logs import log_group
 from .nag import acknowledge
-from .network import HTTPS, Hop, Network, SecurityGroup
+from .network import Network
 from .rest_api import Integration
+from .security_groups import HTTPS, Hop, SecurityGroup
 
 __all__ = ["EndpointFunction", "Timeouts"]
 
@@ -53,7 +57,7 @@ class EndpointFunction(Construct):
         id: str,  # noqa: A002  the CDK's own word
         *,
         network: Network,
-        key: kms.CfnKey,
+        key: EncryptionKey,
         endpoint_name: str,
         endpoint_arns: str,
         max_body_bytes: int,
@@ -64,25 +68,42 @@ class EndpointFunction(Construct):
         super().__init__(scope, id)
         self._timeouts = timeouts
         invoke = allow("sagemaker:InvokeEndpoint", endpoint_arns)
+        group = self._group(network, invoke)
+        self.log_group = log_group(self, "Logs", key=key, retention_days=log_retention_days)
+        role = self._role(invoke, network, group)
+        function = self._function(
+            network,
+            group,
+            role,
+            reserved_concurrency=reserved_concurrency,
+            environment={
+                "ENDPOINT_NAME": endpoint_name,
+                "MAX_BODY_BYTES": str(max_body_bytes),
+                "READ_TIMEOUT_SECONDS": str(timeouts.client_seconds),
+            },
+        )
+        for needed in (*network.ready, *group.opened):
+            function.add_resource_dependency(needed)
+        self.function_name: str = function.ref
+        self._function_arn: str = function.attr_arn
+
+    def _group(self, network: Network, invoke: Statement) -> SecurityGroup:
+        """The function's security group, which opens the way to SageMaker's runtime and no other."""
+        caller = {"StringEquals": {"aws:PrincipalAccount": Aws.ACCOUNT_ID}}
         runtime = network.interface_endpoint(
             "SagemakerRuntime",
             service="sagemaker.runtime",
-            statements=[
-                {
-                    **invoke,
-                    "Principal": "*",
-                    "Condition": {"StringEquals": {"aws:PrincipalAccount": Aws.ACCOUNT_ID}},
-                }
-            ],
+            statements=[{**invoke, "Principal": "*", "Condition": caller}],
         )
-        group = SecurityGroup(
+        return SecurityGroup(
             self,
             "Group",
             vpc_id=network.vpc_id,
             description="the function that invokes the endpoint",
             hops=[Hop(runtime, HTTPS, "function to sagemaker.runtime")],
         )
-        self.log_group = log_group(self, "Logs", key=key, retention_days=log_retention_days)
+
+    def _role(self, invoke: Statement, network: Network, group: SecurityGroup) -> iam.CfnRole:
         role = service_role(
             self,
             "Role",
@@ -111,8 +132,19 @@ class EndpointFunction(Construct):
             "IAM5[Resource::arn:<AWS::Partition>:ec2:<AWS::Region>:<AWS::AccountId>:*/*]",
             "Lambda checks a role for this form and refuses a narrower one (its guide on VPC access)",
         )
+        return role
+
+    def _function(
+        self,
+        network: Network,
+        group: SecurityGroup,
+        role: iam.CfnRole,
+        *,
+        reserved_concurrency: int | None,
+        environment: Mapping[str, str],
+    ) -> lambda_.CfnFunction:
         code = s3_assets.Asset(self, "Code", path=str(CODE), exclude=["**/__pycache__", "**/*.pyc"])
-        function = lambda_.CfnFunction(
+        return lambda_.CfnFunction(
             self,
             "Function",
             description="carries the API's routes to the SageMaker endpoint",
@@ -121,16 +153,10 @@ class EndpointFunction(Construct):
             runtime="python3.14",
             architectures=["arm64"],
             memory_size=1024,  # buys the CPU that TLS and base64 of a 4 MB body take
-            timeout=timeouts.function_seconds,
+            timeout=self._timeouts.function_seconds,
             reserved_concurrent_executions=reserved_concurrency,
             role=role.attr_arn,
-            environment=lambda_.CfnFunction.EnvironmentProperty(
-                variables={
-                    "ENDPOINT_NAME": endpoint_name,
-                    "MAX_BODY_BYTES": str(max_body_bytes),
-                    "READ_TIMEOUT_SECONDS": str(timeouts.client_seconds),
-                }
-            ),
+            environment=lambda_.CfnFunction.EnvironmentProperty(variables=dict(environment)),
             vpc_config=lambda_.CfnFunction.VpcConfigProperty(
                 subnet_ids=network.subnet_ids, security_group_ids=[group.group_id]
             ),
@@ -142,10 +168,6 @@ class EndpointFunction(Construct):
             ),
             tracing_config=lambda_.CfnFunction.TracingConfigProperty(mode="Active"),
         )
-        for needed in (*network.ready, *group.opened):
-            function.add_resource_dependency(needed)
-        self.function_name: str = function.ref
-        self._function_arn: str = function.attr_arn
 
     def integrate(self, route: Route) -> Integration:  # noqa: ARG002  every route goes the same way
         """Send a route to the function."""

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from aws_cdk import CfnResource
-from aws_cdk import aws_kms as kms
 from aws_cdk import aws_lambda as lambda_
 from aws_cdk import aws_s3_assets as s3_assets
+from aws_cdk.aws_logs import CfnLogGroup
 from constructs import Construct
 
 from modelstacks.core import bundle
 
+from .encryption import EncryptionKey
 from .iam import allow, service_role
 from .logs import log_group
 from .serving_image import ServingImage
@@ -33,11 +34,24 @@ class ImageCheck(Construct):
         id: str,  # noqa: A002  the CDK's own word
         *,
         image: ServingImage,
-        key: kms.CfnKey,
+        key: EncryptionKey,
         log_retention_days: int,
     ) -> None:
         super().__init__(scope, id)
-        logs = log_group(self, "Logs", key=key, retention_days=log_retention_days)
+        function = self._function(image, log_group(self, "Logs", key=key, retention_days=log_retention_days))
+        self.passed = CfnResource(
+            self,
+            "Manifest",
+            type="Custom::ImageManifest",
+            properties={
+                "ServiceToken": function.attr_arn,
+                "ServiceTimeout": str(2 * SECONDS),
+                "RepositoryName": image.repository_name,
+                "ImageTag": image.tag,
+            },
+        )
+
+    def _function(self, image: ServingImage, logs: CfnLogGroup) -> lambda_.CfnFunction:
         role = service_role(
             self,
             "Role",
@@ -50,7 +64,7 @@ class ImageCheck(Construct):
             },
         )
         code = s3_assets.Asset(self, "Code", path=str(CODE), exclude=["**/__pycache__", "**/*.pyc"])
-        function = lambda_.CfnFunction(
+        return lambda_.CfnFunction(
             self,
             "Function",
             description="checks that SageMaker accepts the image's manifest",
@@ -64,15 +78,4 @@ class ImageCheck(Construct):
             logging_config=lambda_.CfnFunction.LoggingConfigProperty(
                 log_group=logs.ref, log_format="JSON", application_log_level="INFO", system_log_level="WARN"
             ),
-        )
-        self.passed = CfnResource(
-            self,
-            "Manifest",
-            type="Custom::ImageManifest",
-            properties={
-                "ServiceToken": function.attr_arn,
-                "ServiceTimeout": str(2 * SECONDS),
-                "RepositoryName": image.repository_name,
-                "ImageTag": image.tag,
-            },
         )

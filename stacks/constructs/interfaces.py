@@ -9,7 +9,8 @@ from __future__ import annotations
 from aws_cdk import Aws
 
 from .iam import Statement, allow, deny
-from .network import Network, SecurityGroup, ec2_arn
+from .network import Network, ec2_arn
+from .security_groups import SecurityGroup
 
 __all__ = ["function_interfaces", "instance_interfaces"]
 

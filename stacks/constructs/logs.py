@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from aws_cdk import CfnDeletionPolicy
-from aws_cdk import aws_kms as kms
 from aws_cdk import aws_logs as logs
 from constructs import Construct
+
+from .encryption import EncryptionKey
 
 __all__ = ["log_group"]
 
@@ -14,13 +15,13 @@ def log_group(
     scope: Construct,
     id: str,  # noqa: A002  the CDK's own word
     *,
-    key: kms.CfnKey,
+    key: EncryptionKey,
     retention_days: int,
     name: str | None = None,
 ) -> logs.CfnLogGroup:
     """An encrypted log group. It goes with its stack: one that stayed would be in the next one's way."""
     group = logs.CfnLogGroup(
-        scope, id, kms_key_id=key.attr_arn, retention_in_days=retention_days, log_group_name=name
+        scope, id, kms_key_id=key.arn, retention_in_days=retention_days, log_group_name=name
     )
     group.cfn_options.deletion_policy = CfnDeletionPolicy.DELETE
     group.cfn_options.update_replace_policy = CfnDeletionPolicy.DELETE

@@ -12,12 +12,12 @@ from collections.abc import Callable, Sequence
 
 from aws_cdk import Aws, CfnDeletionPolicy, CfnResource, Stack
 from aws_cdk import aws_apigateway as apigateway
-from aws_cdk import aws_kms as kms
 from constructs import Construct
 
 from modelstacks.core.contract import STAGE, Route
 from modelstacks.core.plan import Plan
 
+from .encryption import EncryptionKey
 from .gateway_responses import gateway_responses
 from .iam import allow, service_role
 from .logs import log_group
@@ -46,6 +46,17 @@ _ACCESS_LOG = {
     "trace": "$context.xrayTraceId",
 }
 
+# What API Gateway's own managed policy for its logs allows.
+_WRITE_LOGS = [
+    "logs:CreateLogGroup",
+    "logs:CreateLogStream",
+    "logs:DescribeLogGroups",
+    "logs:DescribeLogStreams",
+    "logs:FilterLogEvents",
+    "logs:GetLogEvents",
+    "logs:PutLogEvents",
+]
+
 
 class RestApi(Construct):
     """A regional REST API with one stage, throttled, logged and traced. Callers show an API key or sign.
@@ -66,30 +77,16 @@ class RestApi(Construct):
         integrate: Callable[[Route], Integration],
         before_methods: Sequence[CfnResource],
         identity: Sequence[str],
-        key: kms.CfnKey,
+        key: EncryptionKey,
         throttles: bool = False,
     ) -> None:
         super().__init__(scope, id)
         self._plan = plan
-        self._api = apigateway.CfnRestApi(
-            self,
-            "Resource",
-            name=plan.stack_name,
-            description=plan.description or None,
-            endpoint_configuration=apigateway.CfnRestApi.EndpointConfigurationProperty(types=["REGIONAL"]),
-            binary_media_types=["*/*"],  # bodies pass as they are: tensors and images are not text
-            api_key_source_type="HEADER",
-        )
+        self._api = self._make_api()
         self.api_id: str = self._api.ref
-        self._validator = apigateway.CfnRequestValidator(
-            self,
-            "Validator",
-            rest_api_id=self.api_id,
-            name="everything",
-            validate_request_parameters=True,
-            validate_request_body=True,
-        )
-        self._resources: dict[str, str] = {"": self._api.attr_root_resource_id}
+        self.root_resource_id: str = self._api.attr_root_resource_id
+        self._validator = self._make_validator()
+        self._resources: dict[str, str] = {"": self.root_resource_id}
         methods = [self._method(route, integrate(route)) for route in routes]
         for method in methods:
             for resource in before_methods:
@@ -105,6 +102,27 @@ class RestApi(Construct):
             f"arn:{Aws.PARTITION}:execute-api:{Aws.REGION}:{Aws.ACCOUNT_ID}:{self.api_id}/{STAGE}/*/*"
         )
         self.api_key_id: str | None = self._usage_plan() if plan.api.auth == "api-key" else None
+
+    def _make_api(self) -> apigateway.CfnRestApi:
+        return apigateway.CfnRestApi(
+            self,
+            "Resource",
+            name=self._plan.stack_name,
+            description=self._plan.description or None,
+            endpoint_configuration=apigateway.CfnRestApi.EndpointConfigurationProperty(types=["REGIONAL"]),
+            binary_media_types=["*/*"],  # bodies pass as they are: tensors and images are not text
+            api_key_source_type="HEADER",
+        )
+
+    def _make_validator(self) -> apigateway.CfnRequestValidator:
+        return apigateway.CfnRequestValidator(
+            self,
+            "Validator",
+            rest_api_id=self.api_id,
+            name="everything",
+            validate_request_parameters=True,
+            validate_request_body=True,
+        )
 
     def _resource(self, path: str) -> str:
         """The id of the API resource at a path, made with its parents where it is not there yet."""
@@ -176,7 +194,7 @@ class RestApi(Construct):
             deployment.add_resource_dependency(part)
         return deployment
 
-    def _make_stage(self, deployment: apigateway.CfnDeployment, key: kms.CfnKey) -> apigateway.CfnStage:
+    def _make_stage(self, deployment: apigateway.CfnDeployment, key: EncryptionKey) -> apigateway.CfnStage:
         retention = self._plan.logs.retention_days
         access_log = log_group(self, "AccessLog", key=key, retention_days=retention)
         # API Gateway writes its errors to a group of this name. Made here, it is encrypted and has an end.
@@ -187,7 +205,6 @@ class RestApi(Construct):
             retention_days=retention,
             name=f"API-Gateway-Execution-Logs_{self.api_id}/{STAGE}",
         )
-        throttle = self._plan.api.throttle
         stage = apigateway.CfnStage(
             self,
             "Stage",
@@ -203,17 +220,7 @@ class RestApi(Construct):
                 ),
                 format=json.dumps(_ACCESS_LOG),
             ),
-            method_settings=[
-                apigateway.CfnStage.MethodSettingProperty(
-                    http_method="*",
-                    resource_path="/*",
-                    metrics_enabled=True,
-                    logging_level="ERROR",
-                    data_trace_enabled=False,  # would write bodies into the log
-                    throttling_rate_limit=throttle.rate,
-                    throttling_burst_limit=throttle.burst,
-                )
-            ],
+            method_settings=[self._settings_of_methods()],
         )
         if self._plan.api.account_logging_role == "create":
             stage.add_resource_dependency(self._may_log())
@@ -225,6 +232,18 @@ class RestApi(Construct):
             "an organisation's own ACL can be associated with the stage by its ARN",
         )
         return stage
+
+    def _settings_of_methods(self) -> apigateway.CfnStage.MethodSettingProperty:
+        throttle = self._plan.api.throttle
+        return apigateway.CfnStage.MethodSettingProperty(
+            http_method="*",
+            resource_path="/*",
+            metrics_enabled=True,
+            logging_level="ERROR",
+            data_trace_enabled=False,  # would write bodies into the log
+            throttling_rate_limit=throttle.rate,
+            throttling_burst_limit=throttle.burst,
+        )
 
     def _may_log(self) -> apigateway.CfnAccount:
         """API Gateway writes logs under one role for the whole account and region.
@@ -239,22 +258,7 @@ class RestApi(Construct):
             service="apigateway.amazonaws.com",
             description="API Gateway writes access and execution logs",
             only_for_this_account=False,
-            policies={
-                "write": [
-                    allow(
-                        [
-                            "logs:CreateLogGroup",
-                            "logs:CreateLogStream",
-                            "logs:DescribeLogGroups",
-                            "logs:DescribeLogStreams",
-                            "logs:FilterLogEvents",
-                            "logs:GetLogEvents",
-                            "logs:PutLogEvents",
-                        ],
-                        logs,
-                    )
-                ]
-            },
+            policies={"write": [allow(_WRITE_LOGS, logs)]},
         )
         acknowledge(
             role,

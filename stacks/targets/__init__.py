@@ -6,33 +6,46 @@ it, so that a stack loads no more of the CDK than it uses.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING, Literal, Protocol, cast
 
 from aws_cdk import CfnResource
-from aws_cdk import aws_kms as kms
 from constructs import Construct
 
 from modelstacks.core.contract import Route
-from modelstacks.core.plan import Plan
+from modelstacks.core.plan import ModelServer, Plan
 
+from ..constructs.encryption import EncryptionKey
+from ..constructs.iam import Statement
 from ..constructs.model_data import ModelData
 
 if TYPE_CHECKING:
+    from aws_cdk.aws_logs import CfnLogGroup
+
+    from ..constructs.ecs_service import ServingService
+    from ..constructs.network import Network
+    from ..constructs.private_integration import PrivateIntegration
     from ..constructs.rest_api import Integration
 
-__all__ = ["Backend", "Build", "Foundation", "Output", "OutputName", "builder"]
+__all__ = ["Backend", "Build", "Foundation", "Output", "OutputName", "builder", "hosted", "service_backend"]
 
 
 @dataclass(frozen=True)
 class Foundation:
-    """What every target stands on."""
+    """What every target builds on.
 
-    key: kms.CfnKey
+    network: makes the deployment's network, or takes the one that the user's app has; its argument is all
+        that may be asked of S3 from inside.
+    security_groups: ids of groups that the user adds to what holds the model.
+    """
+
+    key: EncryptionKey
     # None where the model's provider hosts it.
     model_data: ModelData | None
+    network: Callable[[Sequence[Statement]], Network]
+    security_groups: tuple[str, ...] = ()
 
 
 # Every output that a stack may have. Scripts read them by these names, so a name stays what it is.
@@ -83,6 +96,28 @@ class Build(Protocol):
 
     def __call__(self, scope: Construct, plan: Plan, foundation: Foundation) -> Backend:
         """Make the compute of `plan` below `scope`."""
+
+
+def hosted(plan: Plan, foundation: Foundation) -> tuple[ModelServer, ModelData]:
+    """The model server and the model's archive, for a target that has nothing without them."""
+    if not isinstance(plan.runtime, ModelServer) or foundation.model_data is None:
+        raise TypeError(f"{plan.target.target} runs the model server, not {plan.model.source}")
+    return plan.runtime, foundation.model_data
+
+
+def service_backend(service: ServingService, front: PrivateIntegration, log: CfnLogGroup) -> Backend:
+    """An ECS service behind a private integration, whichever capacity runs its tasks."""
+    return Backend(
+        integrate=front.integrate,
+        # The service too: an update that replaces balancer and service moves the API to tasks that are ready.
+        before_methods=(front.listener, service),
+        identity=front.identity,
+        outputs=(
+            Output("ClusterName", "ECS cluster", service.cluster_name),
+            Output("ServiceName", "ECS service", service.attr_name),
+            Output("LogGroupName", "what the model servers write", log.ref),
+        ),
+    )
 
 
 def builder(target: str) -> Build:

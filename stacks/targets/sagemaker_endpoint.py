@@ -4,25 +4,31 @@ from __future__ import annotations
 
 import hashlib
 import re
+from dataclasses import dataclass
 from typing import Literal
 
 from aws_cdk import Aws
 from aws_cdk import aws_applicationautoscaling as scaling
+from aws_cdk import aws_iam as iam
 from aws_cdk import aws_sagemaker as sagemaker
+from aws_cdk.aws_logs import CfnLogGroup
 from constructs import Construct
 
 from modelstacks.core.plan import ModelServer, Plan
 from modelstacks.targets.sagemaker_endpoint import SagemakerEndpoint
 
+from ..constructs.encryption import EncryptionKey
 from ..constructs.endpoint_function import EndpointFunction, Timeouts
 from ..constructs.iam import allow, service_role
 from ..constructs.image_check import ImageCheck
 from ..constructs.interfaces import instance_interfaces
 from ..constructs.logs import log_group
+from ..constructs.model_data import ModelData
 from ..constructs.nag import acknowledge
-from ..constructs.network import Addresses, Network, SecurityGroup
+from ..constructs.network import Network
+from ..constructs.security_groups import SecurityGroup
 from ..constructs.serving_image import ServingImage
-from . import Backend, Foundation, Output
+from . import Backend, Foundation, Output, hosted
 
 VARIANT = "AllTraffic"
 MARK_LENGTH = 8
@@ -59,43 +65,139 @@ def endpoint_name(stack_name: str, instance_type: str) -> str:
     return f"{stack_name}-{hashlib.sha256(instance_type.encode()).hexdigest()[:MARK_LENGTH]}"
 
 
+@dataclass(frozen=True)
+class Names:
+    """How this deployment's endpoint is called, and any endpoint that it had with another instance type."""
+
+    own: str
+    of_any_type: str
+
+    @classmethod
+    def of(cls, plan: Plan, target: SagemakerEndpoint) -> Names:
+        """The names that a plan's endpoint has."""
+        return cls(
+            endpoint_name(plan.stack_name, target.instance_type), f"{plan.stack_name}-{'?' * MARK_LENGTH}"
+        )
+
+    @property
+    def arns(self) -> str:
+        """A pattern that fits the deployment's endpoints and no other's."""
+        return f"arn:{Aws.PARTITION}:sagemaker:{Aws.REGION}:{Aws.ACCOUNT_ID}:endpoint/{self.of_any_type}"
+
+
 def build(scope: Construct, plan: Plan, foundation: Foundation) -> Backend:
     """A SageMaker endpoint in isolated subnets and the function in front of it."""
     target = plan.target
     if not isinstance(target, SagemakerEndpoint):
         raise TypeError(f"sagemaker-endpoint cannot build {target!r}")
-    runtime = plan.runtime
-    key, model_data, retention = foundation.key, foundation.model_data, plan.logs.retention_days
-    if not isinstance(runtime, ModelServer) or model_data is None:
-        raise TypeError(f"sagemaker-endpoint runs the model server, not {plan.model.source}")
+    server, model_data = hosted(plan, foundation)
+    key, retention, names = foundation.key, plan.logs.retention_days, Names.of(plan, target)
     image = ServingImage(
-        scope, "Image", arguments=runtime.image_arguments, processor=processor(target.instance_type)
+        scope, "Image", arguments=server.image_arguments, processor=processor(target.instance_type)
     )
-    # Named, so that its log group can be there, encrypted and with an end, before SageMaker would make one
-    # without.
-    name = endpoint_name(plan.stack_name, target.instance_type)
-    any_name = f"{plan.stack_name}-{'?' * MARK_LENGTH}"
-    arns = f"arn:{Aws.PARTITION}:sagemaker:{Aws.REGION}:{Aws.ACCOUNT_ID}:endpoint/{any_name}"
-    logs_of_model = log_group(
-        scope, "Logs", key=key, retention_days=retention, name=f"/aws/sagemaker/Endpoints/{name}"
+    # Named, so that the endpoint's log group can be there, encrypted and with an end, before SageMaker would
+    # make one without.
+    log = log_group(
+        scope, "Logs", key=key, retention_days=retention, name=f"/aws/sagemaker/Endpoints/{names.own}"
+    )
+    network = foundation.network(model_data.passes())
+    model = _model(scope, plan, foundation, network, image, names)
+    configuration = _configuration(scope, plan, target, key, model)
+    endpoint = sagemaker.CfnEndpoint(
+        scope,
+        "Endpoint",
+        endpoint_name=names.own,
+        endpoint_config_name=configuration.attr_endpoint_config_name,
+        retain_all_variant_properties=True,  # an update keeps the instances that autoscaling added
+    )
+    for needed in (log, *network.ready):
+        endpoint.add_resource_dependency(needed)
+    _autoscale(scope, plan, endpoint)
+    function = EndpointFunction(
+        scope,
+        "Function",
+        network=network,
+        key=key,
+        endpoint_name=endpoint.attr_endpoint_name,
+        endpoint_arns=names.arns,
+        max_body_bytes=plan.max_body_bytes,
+        timeouts=Timeouts(plan.api.timeout_seconds),
+        reserved_concurrency=target.reserved_concurrency,
+        log_retention_days=retention,
+    )
+    return _backend(function, endpoint, log)
+
+
+def _backend(function: EndpointFunction, endpoint: sagemaker.CfnEndpoint, log: CfnLogGroup) -> Backend:
+    return Backend(
+        integrate=function.integrate,
+        admit=function.admit,
+        throttles=True,
+        outputs=(
+            Output("EndpointName", "SageMaker endpoint", endpoint.attr_endpoint_name),
+            Output("FunctionName", "function in front of the endpoint", function.function_name),
+            Output("LogGroupName", "what the model servers write", log.ref),
+            Output("FunctionLogGroupName", "what the function writes", function.log_group.ref),
+        ),
     )
 
-    network = Network(
-        scope,
-        "Network",
-        addresses=Addresses.of(plan.network),
-        zones=plan.aws.zones if plan.aws else None,
-        key=key,
-        retention_days=retention,
-        s3=model_data.passes(),
-    )
+
+def _model(
+    scope: Construct, plan: Plan, foundation: Foundation, network: Network, image: ServingImage, names: Names
+) -> sagemaker.CfnModel:
+    """The image and the model data, made once SageMaker may read them and accepts the image."""
+    server, model_data = hosted(plan, foundation)
     containers = SecurityGroup(
         scope,
         "Containers",
         vpc_id=network.vpc_id,
         description="instances of the endpoint",
-        hops=[Network.TO_S3],
+        hops=[network.to_s3],
     )
+    role = _role(scope, image, network, containers, names)
+    may_read = model_data.grant_read(scope, role, find=True)
+    model = sagemaker.CfnModel(
+        scope,
+        "Model",
+        execution_role_arn=role.attr_arn,
+        enable_network_isolation=True,
+        primary_container=_container(server, image, model_data),
+        vpc_config=sagemaker.CfnModel.VpcConfigProperty(
+            subnets=network.subnet_ids,
+            security_group_ids=[containers.group_id, *foundation.security_groups],
+        ),
+    )
+    check = ImageCheck(
+        scope, "ImageCheck", image=image, key=foundation.key, log_retention_days=plan.logs.retention_days
+    )
+    for needed in (may_read, check.passed):
+        model.add_resource_dependency(needed)
+    return model
+
+
+def _container(
+    server: ModelServer, image: ServingImage, model_data: ModelData
+) -> sagemaker.CfnModel.ContainerDefinitionProperty:
+    return sagemaker.CfnModel.ContainerDefinitionProperty(
+        image=image.uri,
+        environment=dict(server.environment),
+        model_data_source=sagemaker.CfnModel.ModelDataSourceProperty(
+            s3_data_source=sagemaker.CfnModel.S3DataSourceProperty(
+                s3_uri=model_data.uri, s3_data_type="S3Object", compression_type="Gzip"
+            )
+        ),
+    )
+
+
+def _role(
+    scope: Construct, image: ServingImage, network: Network, containers: SecurityGroup, names: Names
+) -> iam.CfnRole:
+    """The role under which SageMaker runs the model."""
+    log_streams = (
+        f"arn:{Aws.PARTITION}:logs:{Aws.REGION}:{Aws.ACCOUNT_ID}:log-group:"
+        f"/aws/sagemaker/Endpoints/{names.of_any_type}:*"
+    )
+    of_sagemaker = {"StringLike": {"cloudwatch:namespace": "/aws/sagemaker/*"}}
     role = service_role(
         scope,
         "ModelRole",
@@ -104,65 +206,39 @@ def build(scope: Construct, plan: Plan, foundation: Foundation) -> Backend:
         policies={
             "image": image.may_pull(),
             "logs": [
-                allow(
-                    ["logs:CreateLogStream", "logs:DescribeLogStreams", "logs:PutLogEvents"],
-                    f"arn:{Aws.PARTITION}:logs:{Aws.REGION}:{Aws.ACCOUNT_ID}:log-group:"
-                    f"/aws/sagemaker/Endpoints/{any_name}:*",
-                )
+                allow(["logs:CreateLogStream", "logs:DescribeLogStreams", "logs:PutLogEvents"], log_streams)
             ],
-            "metrics": [
-                allow(
-                    "cloudwatch:PutMetricData",
-                    "*",
-                    condition={"StringLike": {"cloudwatch:namespace": "/aws/sagemaker/*"}},
-                )
-            ],
+            "metrics": [allow("cloudwatch:PutMetricData", "*", condition=of_sagemaker)],
             "network-interfaces": instance_interfaces(network, containers),
         },
     )
-    acknowledge(
-        role,
-        "IAM5[Resource::*]",
-        "a registry login, metrics (bound to a namespace) and EC2's Describe actions name no resource",
-    )
-    acknowledge(
-        role,
-        "IAM5[Resource::arn:<AWS::Partition>:ec2:<AWS::Region>:<AWS::AccountId>:network-interface/*]",
-        "interfaces that SageMaker makes have no id yet; where they are made is bound to subnets and group",
-    )
-    acknowledge(
-        role,
-        f"IAM5[Resource::arn:<AWS::Partition>:logs:<AWS::Region>:<AWS::AccountId>:log-group:"
-        f"/aws/sagemaker/Endpoints/{any_name}:*]",
-        "every log stream of this deployment's endpoint, and of the one that it takes over from",
-    )
-    may_read = model_data.grant_read(scope, role, find=True)
-    model = sagemaker.CfnModel(
-        scope,
-        "Model",
-        execution_role_arn=role.attr_arn,
-        enable_network_isolation=True,
-        primary_container=sagemaker.CfnModel.ContainerDefinitionProperty(
-            image=image.uri,
-            environment=dict(runtime.environment),
-            model_data_source=sagemaker.CfnModel.ModelDataSourceProperty(
-                s3_data_source=sagemaker.CfnModel.S3DataSourceProperty(
-                    s3_uri=model_data.uri, s3_data_type="S3Object", compression_type="Gzip"
-                )
-            ),
+    account = "<AWS::Region>:<AWS::AccountId>"
+    for resource, reason in {
+        "*": "a registry login, metrics (bound to a namespace) and EC2's Describe actions name no resource",
+        f"arn:<AWS::Partition>:ec2:{account}:network-interface/*": (
+            "interfaces that SageMaker makes have no id yet; where they are made is bound to subnets and "
+            "group"
         ),
-        vpc_config=sagemaker.CfnModel.VpcConfigProperty(
-            subnets=network.subnet_ids, security_group_ids=[containers.group_id]
+        f"arn:<AWS::Partition>:logs:{account}:log-group:/aws/sagemaker/Endpoints/{names.of_any_type}:*": (
+            "every log stream of this deployment's endpoint, and of the one that it takes over from"
         ),
-    )
-    check = ImageCheck(scope, "ImageCheck", image=image, key=key, log_retention_days=retention)
-    for needed in (may_read, check.passed):
-        model.add_resource_dependency(needed)
-    # Unnamed: a change replaces it, and the endpoint moves over to the new one.
-    configuration = sagemaker.CfnEndpointConfig(
+    }.items():
+        acknowledge(role, f"IAM5[Resource::{resource}]", reason)
+    return role
+
+
+def _configuration(
+    scope: Construct,
+    plan: Plan,
+    target: SagemakerEndpoint,
+    key: EncryptionKey,
+    model: sagemaker.CfnModel,
+) -> sagemaker.CfnEndpointConfig:
+    """One variant. It is unnamed: a change replaces it, and the endpoint moves over to the new one."""
+    return sagemaker.CfnEndpointConfig(
         scope,
         "Configuration",
-        kms_key_id=None if has_nvme(target.instance_type) else key.attr_arn,
+        kms_key_id=None if has_nvme(target.instance_type) else key.arn,
         production_variants=[
             sagemaker.CfnEndpointConfig.ProductionVariantProperty(
                 variant_name=VARIANT,
@@ -177,40 +253,6 @@ def build(scope: Construct, plan: Plan, foundation: Foundation) -> Backend:
                 ),
             )
         ],
-    )
-    endpoint = sagemaker.CfnEndpoint(
-        scope,
-        "Endpoint",
-        endpoint_name=name,
-        endpoint_config_name=configuration.attr_endpoint_config_name,
-        retain_all_variant_properties=True,  # an update keeps the instances that autoscaling added
-    )
-    for needed in (logs_of_model, *network.ready):
-        endpoint.add_resource_dependency(needed)
-    _autoscale(scope, plan, endpoint)
-
-    function = EndpointFunction(
-        scope,
-        "Function",
-        network=network,
-        key=key,
-        endpoint_name=endpoint.attr_endpoint_name,
-        endpoint_arns=arns,
-        max_body_bytes=plan.max_body_bytes,
-        timeouts=Timeouts(plan.api.timeout_seconds),
-        reserved_concurrency=target.reserved_concurrency,
-        log_retention_days=retention,
-    )
-    return Backend(
-        integrate=function.integrate,
-        admit=function.admit,
-        throttles=True,
-        outputs=(
-            Output("EndpointName", "SageMaker endpoint", endpoint.attr_endpoint_name),
-            Output("FunctionName", "function in front of the endpoint", function.function_name),
-            Output("LogGroupName", "what the model servers write", logs_of_model.ref),
-            Output("FunctionLogGroupName", "what the function writes", function.log_group.ref),
-        ),
     )
 
 

@@ -52,7 +52,7 @@ def test_a_builder_refuses_the_block_of_another_target() -> None:
 
     nothing: Any = None
     with pytest.raises(TypeError, match="sagemaker-endpoint cannot build EcsFargate"):
-        builder("sagemaker-endpoint")(nothing, make("self-hosted"), Foundation(nothing, nothing))
+        builder("sagemaker-endpoint")(nothing, make("self-hosted"), Foundation(nothing, nothing, nothing))
 
 
 def test_the_api_has_the_contracts_routes_and_no_other(template: Template) -> None:
