@@ -60,10 +60,17 @@ def sink() -> Contestant:
     )
 
 
-def ours(workers: int, name: str, headers: dict[str, str] | None = None, engine: str = "") -> Contestant:
+def ours(
+    workers: int,
+    name: str,
+    headers: dict[str, str] | None = None,
+    engine: str = "",
+    folder: Path = ROOT / "serving",
+) -> Contestant:
     """The model server as a container runs it, with `workers` processes (0: it chooses).
 
-    `engine` is named by what modelstacks deploys; without it the server finds out.
+    `engine` is named by what modelstacks deploys; without it the server finds out. `folder` is the serving/
+    of a checkout.
     """
     return Contestant(
         name=name,
@@ -77,7 +84,7 @@ def ours(workers: int, name: str, headers: dict[str, str] | None = None, engine:
             *(sys.executable, "-m", "model_server", "serve"),
         ],
         variables={
-            "PYTHONPATH": str(ROOT / "serving"),
+            "PYTHONPATH": str(folder),
             "MODEL_SERVER_MODEL_NAME": "model",
             "MODEL_SERVER_HOST": "127.0.0.1",
             "MODEL_SERVER_WORKERS": str(workers),
@@ -86,6 +93,27 @@ def ours(workers: int, name: str, headers: dict[str, str] | None = None, engine:
         },
         headers=headers or {},
     )
+
+
+def serving_at(revision: str) -> Path:
+    """The serving/ folder of another commit."""
+    resolved = subprocess.run(
+        ["git", "rev-parse", "--verify", f"{revision}^{{commit}}"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.strip()
+    folder = CACHE / "revisions" / resolved
+    if not folder.exists():
+        archive = subprocess.run(
+            ["git", "archive", resolved, "serving"], cwd=ROOT, capture_output=True, check=True
+        )
+        unpacked = folder.with_name(f"{resolved}.new")
+        unpacked.mkdir(parents=True, exist_ok=True)
+        subprocess.run(["tar", "-x", "-C", str(unpacked)], input=archive.stdout, check=True)
+        unpacked.rename(folder)
+    return folder / "serving"
 
 
 def peers() -> list[Contestant]:

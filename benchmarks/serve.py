@@ -1,6 +1,6 @@
 """The model server beside its peers, in one run: throughput, 1,000-row bodies, cold start.
 
-    python -m benchmarks.serve load [--model digits-onnx] [--quick] [--only NAME ...]
+    python -m benchmarks.serve load [--model digits-onnx] [--quick] [--only NAME ...] [--against REVISION]
     python -m benchmarks.serve bodies [--quick]
     python -m benchmarks.serve start [--quick]
 
@@ -43,6 +43,7 @@ from benchmarks.contestants import (
     peers,
     prefer,
     serving,
+    serving_at,
     sink,
     start,
 )
@@ -83,6 +84,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             command.add_argument("--model", default="digits-onnx", help="a folder of model_artifacts/")
             command.add_argument("--seconds", type=float, default=None, help="of one slice")
             command.add_argument("--connections", type=int, nargs="+", default=[1, 16, 64])
+            command.add_argument(
+                "--against", metavar="REVISION", help="another commit's server, side by side"
+            )
             command.add_argument("--only", nargs="+", help="contestants whose name begins so")
     options = parser.parse_args(arguments)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # what was started is stopped then, too
@@ -112,7 +116,10 @@ def measure_load(options: argparse.Namespace) -> tuple[str, str]:
     model = MODELS / options.model
     rounds = options.rounds or (2 if options.quick else 9)
     seconds = options.seconds or (0.4 if options.quick else 0.6)
+    earlier = f"{OURS} of {options.against}, 1 worker"
     own = [ours(1, f"{OURS}, 1 worker"), ours(0, f"{OURS}, auto"), ours(1, f"{OURS}, traced", TRACED)]
+    if options.against:
+        own.insert(1, ours(1, earlier, folder=serving_at(options.against)))
     contestants = [*peers()[:1], *own, *peers()[1:]]
     contestants = [contestant for contestant in contestants if _chosen(contestant, options.only)]
     slices: dict[tuple[str, int], list[Slice]] = {}
@@ -144,9 +151,31 @@ def measure_load(options: argparse.Namespace) -> tuple[str, str]:
                 _progress(
                     f"round {turn + 1} of {rounds}, {connections} connections, load {os.getloadavg()[0]:.1f}"
                 )
-    return f"load {options.model}", _load_tables(
-        contestants, slices, absent, options.connections, rounds, seconds
-    )
+    tables = _load_tables(contestants, slices, absent, options.connections, rounds, seconds)
+    if options.against:
+        tables = _against(slices, earlier, options.connections) + "\n" + tables
+    return f"load {options.model}", tables
+
+
+def _against(slices: dict[tuple[str, int], list[Slice]], earlier: str, connections: list[int]) -> str:
+    """This server's figures divided by an earlier one's, round by round."""
+
+    def ratio(count: int, figure: Callable[[Slice], float]) -> str:
+        pairs = zip(slices[f"{OURS}, 1 worker", count], slices[earlier, count], strict=True)
+        ratios = sorted(figure(now) / figure(then) for now, then in pairs)
+        return f"{median(ratios):.3f} ({ratios[len(ratios) // 4]:.3f} to {ratios[-1 - len(ratios) // 4]:.3f})"
+
+    rows = [
+        [
+            str(count),
+            ratio(count, lambda each: each.result.requests_per_second),
+            ratio(count, lambda each: each.server_cpu_per_request),
+            ratio(count, lambda each: each.result.p50),
+        ]
+        for count in connections
+    ]
+    header = ["connections", "requests/s", "server CPU per request", "p50"]
+    return f"Against {earlier}, medians of the rounds' ratios (middle half):\n\n{markdown(header, rows)}"
 
 
 def _chosen(contestant: Contestant, only: list[str] | None) -> bool:

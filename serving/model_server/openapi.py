@@ -7,8 +7,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from model_server import __version__
+from model_server.chunks import EVENT_STREAM
 from model_server.codecs import DECODERS, ENCODERS
-from model_server.engines import Engine, RawEngine
+from model_server.engines import Engine, RawEngine, StreamingEngine
 from model_server.http import Request
 from model_server.routes import Route
 from model_server.signature import Signature, Tensor
@@ -131,6 +132,8 @@ def _contents(engine: Engine) -> dict[str, Any]:
         if takes_images or not ("image" in media or "octet" in media)
     }
     answers = {media: binary if "x-np" in media else text for media in ENCODERS}
+    if isinstance(engine, StreamingEngine):
+        answers[EVENT_STREAM] = text
     tensors = {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}
     return {
         "Object": _json({"type": "object"}),

@@ -11,36 +11,17 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
 from math import inf
 from time import perf_counter
 
 import orjson
 
 from model_server import metrics
+from model_server.chunks import EVENT_STREAM, Chunk, ServerSentEvent, encode
 from model_server.http import Request
 from model_server.jobs import MODEL_FAILED, fail
 from model_server.logs import event, log
 from model_server.problems import ProblemError, answer_too_large
-
-EVENT_STREAM = "text/event-stream"
-
-
-@dataclass(frozen=True, slots=True)
-class ServerSentEvent:
-    """One event of a text/event-stream."""
-
-    data: str
-    event: str = ""  # the event's type; empty for a message
-    id: str = ""
-
-    def __bytes__(self) -> bytes:
-        lines = [f"{name}: {value}" for name, value in (("event", self.event), ("id", self.id)) if value]
-        lines += [f"data: {line}" for line in self.data.split("\n")]
-        return ("\n".join(lines) + "\n\n").encode()
-
-
-Chunk = bytes | bytearray | memoryview | str | ServerSentEvent
 
 
 class Stream:
@@ -125,7 +106,7 @@ class Stream:
 
     async def _send(self) -> None:
         async for chunk in self._chunks:
-            data = _encoded(chunk)
+            data = encode(chunk)
             if not data:
                 continue
             self._sent += len(data)
@@ -177,14 +158,6 @@ class Stream:
             pass  # the worker has no more time for it
         except BaseException as error:
             log.error("a stream's iterator could not be closed", exc_info=error)
-
-
-def _encoded(chunk: Chunk) -> bytes:
-    if isinstance(chunk, str):
-        return chunk.encode()
-    if isinstance(chunk, bytes | bytearray | memoryview | ServerSentEvent):
-        return bytes(chunk)
-    raise TypeError(f"a chunk is {type(chunk).__name__}; allowed: bytes, str, ServerSentEvent")
 
 
 def _too_late() -> ProblemError:

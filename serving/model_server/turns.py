@@ -13,9 +13,10 @@ from math import inf
 from typing import Any, Final
 
 from model_server.batching import Batcher
+from model_server.chunks import Chunk, Chunks
 from model_server.engines import Tensors
 from model_server.jobs import RequestJob
-from model_server.streams import Chunk, Stream
+from model_server.streams import Stream
 
 END: Final = object()  # what a step gives once the iterator has ended
 NOTHING: Final = object()
@@ -25,11 +26,11 @@ NOTHING: Final = object()
 class Begun:
     """What a call gave in place of a body: an iterator of chunks, and the first of them where it is made."""
 
-    chunks: Iterator[Any] | AsyncIterator[Any]
+    chunks: Chunks
     first: Any = NOTHING
 
 
-def begin(chunks: Iterator[Any] | AsyncIterator[Any]) -> Begun:
+def begin(chunks: Chunks) -> Begun:
     """Makes a synchronous iterator's first chunk, on the engine's thread: what is wrong shows here."""
     return Begun(chunks, next(chunks, END)) if isinstance(chunks, Iterator) else Begun(chunks)
 

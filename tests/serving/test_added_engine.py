@@ -39,6 +39,21 @@ def test_the_server_chooses_and_serves_it(product: Path, logs: Path) -> None:
         assert httpx.get(f"{server.url}/v2/models/sizes").json()["platform"] == "numpy_nearest"
 
 
+def test_its_outputs_are_streamed_as_events_where_it_can_and_the_caller_asks(
+    product: Path, logs: Path
+) -> None:
+    environment = {"PYTHONPATH": str(product / "serving")}
+    with ModelServer.start(product / "model", logs, environment=environment) as server:
+        headers = {"accept": "text/event-stream"}
+        answer = httpx.post(f"{server.url}/invocations", json={"instances": ROWS}, headers=headers)
+        assert answer.headers["content-type"] == "text/event-stream"
+        assert answer.text == 'data: {"predictions":["small"]}\n\ndata: {"predictions":["large"]}\n\n'
+        refused = httpx.post(f"{server.url}/invocations", json={"instances": [["a", 1]]}, headers=headers)
+        assert refused.status_code == 422
+        described = httpx.get(f"{server.url}/openapi.json").json()["paths"]["/invocations"]["post"]
+        assert headers["accept"] in described["responses"]["200"]["content"]
+
+
 def test_the_toolkit_installs_locks_and_deploys_it(product: Path) -> None:
     run(product, "-m", "modelstacks", "lock", "sizes.yaml")
     locked = json.loads((product / "sizes.lock.json").read_text())

@@ -36,13 +36,13 @@ from typing import Any, Protocol, cast, runtime_checkable
 import numpy as np
 import orjson
 
+from model_server.chunks import Chunks
 from model_server.engines._versions import Saved
 from model_server.problems import Fault, ModelRefusedError, invalid
 from model_server.settings import Settings
 from model_server.signature import Signature, Tensor
 
 Tensors = dict[str, "np.ndarray[Any, Any]"]
-Chunks = Iterator[Any] | AsyncIterator[Any]
 
 
 def part(outputs: Tensors, start: int, end: int) -> Tensors:
@@ -115,9 +115,24 @@ class RawEngine(Protocol):
     def invoke(self, body: bytes, content_type: str, accept: str) -> tuple[bytes | Chunks, str]:
         """A request's body and the two media types to the answer's body and media type.
 
-        The body may be an iterator of chunks (streams.Chunk), each sent when it is made. A synchronous
+        The body may be an iterator of chunks (chunks.Chunk), each sent when it is made. A synchronous
         iterator is called on the engine's thread, one step at a time; an asynchronous one on the event loop,
         which it must not block.
+        """
+        ...
+
+
+@runtime_checkable
+class StreamingEngine(Protocol):
+    """An engine that can give its outputs part by part, while it makes them."""
+
+    def stream(
+        self, inputs: Tensors, parameters: Mapping[str, object]
+    ) -> Iterator[Tensors] | AsyncIterator[Tensors]:
+        """Inputs as for `predict` to the outputs' parts, in order: some rows, or some of each row's text.
+
+        A synchronous iterator is called on the engine's thread, one step at a time; an asynchronous one on
+        the event loop, which it must not block. It is closed where nobody waits for the rest.
         """
         ...
 

@@ -14,7 +14,7 @@ import inspect
 import logging
 import os
 import sys
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,8 +23,9 @@ from typing import Any
 
 import numpy as np
 
+from model_server.chunks import EVENT_STREAM, Chunk, Chunks, ServerSentEvent, each
 from model_server.codecs import ENCODERS, choose_answer, dumps, load_json, npy_array, parse_media
-from model_server.engines import Chunks, Engine, Tensors
+from model_server.engines import Engine, Tensors
 from model_server.logs import event, log
 from model_server.metrics import STATUSES
 from model_server.problems import ModelRefusedError, ProblemError, malformed
@@ -32,7 +33,7 @@ from model_server.settings import Settings
 from model_server.signature import Signature, Tensor, read_signature
 
 ENGINE = "script"
-EVENT_STREAM, JSON_LINES = "text/event-stream", "application/jsonlines"
+JSON_LINES = "application/jsonlines"
 
 # SageMaker's inference toolkit decodes bodies of these types for the script, compared as the header has them
 # (sagemaker_inference/content_types.py and transformer.py); every other body stays bytes.
@@ -268,33 +269,13 @@ def _pieces(chunks: Chunks, media: str) -> Chunks:
     """Chunks of a body. An item that is neither bytes nor text is written as JSON: one event, or one line."""
     events = parse_media(media).type == EVENT_STREAM
 
-    def piece(item: Any) -> bytes | str:
-        if isinstance(item, str):
+    def piece(item: Any) -> Chunk:
+        if isinstance(item, str | bytes | bytearray | memoryview):
             return item
-        if isinstance(item, bytes | bytearray | memoryview):
-            return bytes(item)
         text = dumps(item)
-        return b"data: %b\n\n" % text if events else text + b"\n"
+        return ServerSentEvent(text.decode()) if events else text + b"\n"
 
-    def pull(chunks: Iterator[Any]) -> Iterator[bytes | str]:
-        try:
-            with _problems():
-                for item in chunks:
-                    yield piece(item)
-        finally:
-            if isinstance(chunks, Generator):
-                chunks.close()
-
-    async def await_each(chunks: AsyncIterator[Any]) -> AsyncIterator[bytes | str]:
-        try:
-            with _problems():
-                async for item in chunks:
-                    yield piece(item)
-        finally:
-            if isinstance(chunks, AsyncGenerator):
-                await chunks.aclose()
-
-    return pull(chunks) if isinstance(chunks, Iterator) else await_each(chunks)
+    return each(piece, chunks, guard=_problems)
 
 
 def _write(prediction: Any, accept: str) -> tuple[bytes | Chunks, str]:

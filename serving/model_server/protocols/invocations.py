@@ -5,9 +5,10 @@ from __future__ import annotations
 from functools import partial
 
 from model_server.batching import Batcher
-from model_server.codecs import Negotiated, negotiate, row_texts, write_json
+from model_server.chunks import EVENT_STREAM, ServerSentEvent, each
+from model_server.codecs import Negotiated, negotiate, parse_media, row_texts, write_json
 from model_server.encodings import decoded, is_encoded
-from model_server.engines import Engine, RawEngine, Tensors, part
+from model_server.engines import Engine, RawEngine, StreamingEngine, Tensors, part
 from model_server.http import Request
 from model_server.jobs import Render, RequestJob
 from model_server.large_bodies import LARGE_BODY, LargeBodies
@@ -22,9 +23,11 @@ def handlers(model: ServedModel) -> dict[str, Handler]:
     """What POST /invocations is answered by."""
     if isinstance(model.engine, RawEngine):
         return {"invoke": RawInvocations(model.engine, model.batcher, model.max_body)}
-    return {
-        "invoke": Invocations(model.engine, model.reader, model.batcher, model.large_bodies, model.max_body)
-    }
+    engine, batcher = model.engine, model.batcher
+    whole = Invocations(engine, model.reader, batcher, model.large_bodies, model.max_body)
+    if isinstance(engine, StreamingEngine):
+        return {"invoke": StreamedInvocations(engine, whole, model)}
+    return {"invoke": whole}
 
 
 class Invocations:
@@ -99,6 +102,40 @@ class Invocations:
         return negotiated, chosen
 
 
+class StreamedInvocations:
+    """The handler of an engine that can give its outputs in parts, an event each where Accept asks for it."""
+
+    def __init__(self, engine: StreamingEngine, whole: Invocations, model: ServedModel) -> None:
+        self._engine, self._whole, self._model = engine, whole, model
+        self._present = model.engine.present
+
+    def __call__(self, request: Request) -> None:
+        accepted = request.header(b"accept").split(",")
+        if not any(parse_media(media).type == EVENT_STREAM for media in accepted):
+            self._whole(request)
+            return
+        negotiated = negotiate(request.header(b"content-type"), "")
+        read = partial(self._read, request, negotiated)
+        if is_encoded(request) or negotiated.unpacks or len(request.body) >= LARGE_BODY:
+            self._model.large_bodies.submit(request, read)
+        else:
+            self._model.batcher.submit(read())
+
+    def _read(self, request: Request, negotiated: Negotiated) -> RequestJob:
+        model = self._model
+        body = decoded(request.body, model.max_body) if is_encoded(request) else request.body
+        inputs, parameters = negotiated.decode(model.reader, body, negotiated.media)
+
+        def call() -> tuple[Begun, str]:
+            return begin(each(self._event, self._engine.stream(inputs, parameters))), EVENT_STREAM
+
+        rows = len(next(iter(inputs.values())))
+        return StreamedJob(model.batcher, request, inputs, rows, parameters, _write_body, call)
+
+    def _event(self, part: Tensors) -> ServerSentEvent:
+        return ServerSentEvent(write_json(self._present(part), part).decode())
+
+
 class RawInvocations:
     """The handler of an engine that reads and writes bodies itself."""
 
@@ -120,8 +157,9 @@ class RawInvocations:
                 raise ValueError(f"the model's output_fn named {media!r} as its content type")
             return answer if isinstance(answer, bytes) else begin(answer), media
 
-        def render(result: tuple[bytes, str], *_: int) -> tuple[bytes, bytes, bytes]:
-            answer, media = result
-            return media.encode("latin-1"), answer, b""
+        self._batcher.submit(StreamedJob(self._batcher, request, {}, 1, {}, _write_body, call))
 
-        self._batcher.submit(StreamedJob(self._batcher, request, {}, 1, {}, render, call))
+
+def _write_body(result: tuple[bytes, str], *_: int) -> tuple[bytes, bytes, bytes]:
+    body, media = result
+    return media.encode("latin-1"), body, b""
