@@ -1,4 +1,4 @@
-"""What kinds of model source and compute target there are: whatever files stand in sources/ and targets/.
+"""The model sources and compute targets: whatever files are in sources/ and targets/.
 
 A file there describes itself in one module-level `SOURCE` or `TARGET`; nothing lists it by hand.
 """
@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from functools import cache, reduce
 from operator import or_
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, get_args
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import Discriminator, Field, Tag, create_model
 
@@ -25,25 +25,40 @@ if TYPE_CHECKING:
     from modelstacks.core.ports import Inspection, Ports
 
 __all__ = [
-    "FEATURES",
     "ArtifactSource",
     "Doubt",
-    "Feature",
     "Pinned",
+    "Refusal",
     "RemoteSource",
     "Source",
     "Target",
     "Vendor",
     "Workplace",
+    "default_target",
     "sources",
     "spec_type",
     "targets",
 ]
 
-# What a spec, or the model that it names, may ask of a target. A source or target that cannot says why, as
-# data; core/features.py finds what is asked, and draws the table in docs/features.md.
-Feature = Literal["generative", "large-body", "quota", "script", "trusted-code", "zone-without-vpc-links"]
-FEATURES: tuple[Feature, ...] = get_args(Feature)
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """A combination that the source or target which declares it cannot serve, and why.
+
+    The parts that are given must all apply; a part that is left out applies to everything. At least one is
+    given, or nothing could be deployed.
+    """
+
+    # Ends in what to do, after a semicolon: validate, synth and docs/features.md show it.
+    reason: str
+    # A name of core/plan/features.py.
+    feature: str = ""
+    # A group of routes.
+    contract: str = ""
+    source_kind: ModelKind | Literal[""] = ""
+    # In a target's refusal: one source; in a source's: one target.
+    source: str = ""
+    target: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,8 +127,7 @@ class Source:
     example: str
     # What looks wrong about a valid `model` block in this project, judged offline.
     doubts: Callable[[Any, Path], Sequence[Doubt]] = _no_doubts
-    # Feature -> the reason, ending in what to do.
-    refuses: Mapping[Feature, str] = field(default_factory=dict)
+    refuses: tuple[Refusal, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -138,18 +152,24 @@ class RemoteSource(Source):
     resolve: Callable[[Any, Workplace], RemoteModel]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Target:
-    """A compute target: how it is written in a spec, and what it cannot do. stacks/targets/ builds it."""
+    """A compute target: how it is written in a spec, what it refuses, makes and needs.
+
+    The file of the same name in stacks/targets/ builds it.
+    """
 
     name: str
     architecture: Architecture
     summary: str
     spec: type[TargetSpec]
-    example: str  # the block in YAML
-    refuses: Mapping[Feature, str] = field(
-        default_factory=dict
-    )  # feature -> the reason, ending in what to do
+    # The block in YAML.
+    example: str
+    # Whether a spec that names no target gets this one; exactly one of each architecture.
+    default: bool = False
+    # Field of the block -> why its default is what it is.
+    reasons: Mapping[str, str] = field(default_factory=dict)
+    refuses: tuple[Refusal, ...] = ()
 
 
 @cache
@@ -166,6 +186,19 @@ def targets(architecture: Architecture | None = None) -> Mapping[str, Target]:
 
 
 @cache
+def default_target(architecture: Architecture) -> Target:
+    """The target of a spec that names none."""
+    known = targets(architecture)
+    defaults = [target for target in known.values() if target.default]
+    if len(defaults) != 1:
+        names = ", ".join(target.name for target in defaults) or "none"
+        raise TypeError(
+            f"exactly one {architecture} target must have default=True, got {names} of {', '.join(known)}"
+        )
+    return defaults[0]
+
+
+@cache
 def spec_type() -> type[Spec]:
     """The closed type of a spec: `Spec` with every source and target that exists."""
     models = [source.spec for source in sources().values()]
@@ -175,25 +208,24 @@ def spec_type() -> type[Spec]:
         __base__=Spec,
         __doc__=Spec.__doc__,
         model=(model, Spec.model_fields["model"]),
-        self_hosted=_target_field("self-hosted", "ecs-fargate", alias="self-hosted"),
-        managed=_target_field("managed", "sagemaker-endpoint"),
+        self_hosted=_target_field("self-hosted", alias="self-hosted"),
+        managed=_target_field("managed"),
     )
 
 
-def _target_field(architecture: Architecture, default: str, alias: str | None = None) -> Any:
+def _target_field(architecture: Architecture, alias: str | None = None) -> Any:
     """A block whose `target` may be left out, and which may be left out whole."""
-    known = targets(architecture)
+    known, default = targets(architecture), default_target(architecture)
 
     def tag(block: Any) -> str:
-        word = block.get("target", default) if isinstance(block, dict) else getattr(block, "target", default)
+        absent = default.name
+        word = block.get("target", absent) if isinstance(block, dict) else getattr(block, "target", absent)
         return str(word)
 
     tagged = [Annotated[target.spec, Tag(name)] for name, target in known.items()]
-    block: Any = (
-        known[default].spec if len(tagged) == 1 else Annotated[reduce(or_, tagged), Discriminator(tag)]
-    )
+    block: Any = default.spec if len(tagged) == 1 else Annotated[reduce(or_, tagged), Discriminator(tag)]
     description = f"the compute of the {architecture} architecture"
-    return block, Field(default_factory=known[default].spec, alias=alias, description=description)
+    return block, Field(default_factory=default.spec, alias=alias, description=description)
 
 
 def _discover(package: str, attribute: str, kind: type[Any]) -> Mapping[str, Any]:

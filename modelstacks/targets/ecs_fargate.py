@@ -7,7 +7,7 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from modelstacks.core.errors import Invalid
-from modelstacks.core.registry import Target
+from modelstacks.core.registry import Refusal, Target
 from modelstacks.core.spec import TargetSpec
 
 # Fargate's sizes: vCPU units -> the memory, in MiB, that a task of so many may have.
@@ -33,10 +33,11 @@ class EcsFargate(TargetSpec):
     memory_mib: int = Field(
         2048, description="memory of a task in MiB; which values go with which cpu is Fargate's table"
     )
-    architecture: Literal["x86_64", "arm64"] = Field(
-        "x86_64", description="processor of the task and its image"
-    )
+    processor: Literal["x86_64", "arm64"] = Field("x86_64", description="processor of the task and its image")
     ephemeral_storage_gib: int = Field(21, ge=21, le=200, description="disk of a task; holds the model")
+    cpu_percent: int = Field(
+        60, ge=10, le=90, description="target tracking on CPU, beside that on concurrency"
+    )
 
     @model_validator(mode="after")
     def _size_exists(self) -> Self:
@@ -60,10 +61,34 @@ TARGET = Target(
     summary="API Gateway -> VPC link -> internal ALB -> ECS Fargate tasks that hold a copy of the model",
     spec=EcsFargate,
     example="self-hosted: {target: ecs-fargate, cpu: 1024, memory_mib: 2048}",
-    refuses={
-        "zone-without-vpc-links": (
-            "the API reaches the load balancer through a VPC link v2, which AWS does not offer in every "
-            "zone; name other zones of the region, or use architecture: managed"
-        ),
+    default=True,
+    reasons={
+        "cpu": "Enough for tabular models and small networks; raise it for larger ones.",
+        "memory_mib": "The least that Fargate offers with one vCPU.",
+        "processor": "Most machines that build images are x86_64, where an arm64 image is slow to build.",
+        "ephemeral_storage_gib": "The least that can be set: 20 GiB come with a task.",
+        "cpu_percent": "Leaves room for the load of a lost task while a new one starts.",
     },
+    refuses=(
+        Refusal(
+            source_kind="remote",
+            reason="its tasks serve files that `modelstacks lock` pins, and a provider's model has none; "
+            "use a source with files, or a target that calls the provider",
+        ),
+        Refusal(
+            feature="vendor-image",
+            reason="its task definition and health checks are those of the model server; "
+            "choose a model that an engine of the model server loads",
+        ),
+        Refusal(
+            feature="scale-to-zero",
+            reason="a service without tasks has nothing that would start one when a request comes; "
+            "set scaling.min_replicas to 1 or more",
+        ),
+        Refusal(
+            feature="zone-without-vpc-links",
+            reason="the API reaches the load balancer through a VPC link v2, which AWS does not offer in "
+            "every zone; name other zones of the region, or use architecture: managed",
+        ),
+    ),
 )

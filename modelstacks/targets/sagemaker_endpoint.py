@@ -8,7 +8,7 @@ from pydantic import Field
 
 from modelstacks.core.base import text
 from modelstacks.core.contract import LAMBDA_BODY
-from modelstacks.core.registry import Target
+from modelstacks.core.registry import Refusal, Target
 from modelstacks.core.spec import TargetSpec
 
 
@@ -37,11 +37,33 @@ TARGET = Target(
     summary="API Gateway -> Lambda in isolated subnets -> private SageMaker endpoint",
     spec=SagemakerEndpoint,
     example="managed: {target: sagemaker-endpoint, instance_type: ml.m5.large}",
-    refuses={
-        "large-body": (
-            "a request reaches SageMaker through a Lambda function, whose event is limited to 6 MB: "
-            f"in base64, and with the headers beside it, {LAMBDA_BODY} bytes of a body fit; "
-            f"lower server.max_body_bytes to {LAMBDA_BODY} or use architecture: self-hosted"
-        ),
+    default=True,
+    reasons={
+        "instance_type": "2 vCPU and 8 GiB, enough for tabular models and small networks.",
+        "reserved_concurrency": "In an account whose quota is 10 executions Lambda refuses every one.",
+        "startup_seconds": "Fetching, unpacking and loading a large model takes minutes.",
     },
+    refuses=(
+        Refusal(
+            source_kind="remote",
+            reason="an endpoint hosts files that `modelstacks lock` pins, and a provider's model has none; "
+            "use a source with files, or a target that calls the provider",
+        ),
+        Refusal(
+            feature="vendor-image",
+            reason="its function and image check are made for the model server; "
+            "choose a model that an engine of the model server loads",
+        ),
+        Refusal(
+            feature="scale-to-zero",
+            reason="a variant of a real-time endpoint keeps at least one instance; "
+            "set scaling.min_replicas to 1 or more",
+        ),
+        Refusal(
+            feature="large-body",
+            reason="a request reaches SageMaker through a Lambda function, whose event is limited to 6 MB: "
+            f"in base64, and with the headers beside it, {LAMBDA_BODY} bytes of a body fit; "
+            f"lower server.max_body_bytes to {LAMBDA_BODY} or use architecture: self-hosted",
+        ),
+    ),
 )

@@ -276,6 +276,7 @@ class ServiceCapacity(scaling.CfnScalableTarget):
         *,
         name: str,
         limits: Scaling,
+        cpu_percent: int,
         service: ServingService,
         front: PrivateIntegration,
     ) -> None:
@@ -288,7 +289,7 @@ class ServiceCapacity(scaling.CfnScalableTarget):
             min_capacity=limits.min_replicas,
             max_capacity=limits.max_replicas,
         )
-        for metric, tracking in _tracking(limits, front).items():
+        for metric, tracking in _tracking(limits, cpu_percent, front).items():
             scaling.CfnScalingPolicy(
                 scope,
                 f"ScaleOn{metric}",
@@ -300,12 +301,12 @@ class ServiceCapacity(scaling.CfnScalableTarget):
 
 
 def _tracking(
-    limits: Scaling, front: PrivateIntegration
+    limits: Scaling, cpu_percent: int, front: PrivateIntegration
 ) -> dict[str, scaling.CfnScalingPolicy.TargetTrackingScalingPolicyConfigurationProperty]:
     policy = scaling.CfnScalingPolicy
     return {
         "Cpu": policy.TargetTrackingScalingPolicyConfigurationProperty(
-            target_value=limits.cpu_percent,
+            target_value=cpu_percent,
             predefined_metric_specification=policy.PredefinedMetricSpecificationProperty(
                 predefined_metric_type="ECSServiceAverageCPUUtilization"
             ),

@@ -35,7 +35,7 @@ def build(scope: Construct, plan: Plan, foundation: Foundation) -> Backend:
     if not isinstance(target, EcsFargate):
         raise TypeError(f"ecs-fargate cannot build {target!r}")
     (server, model_data), retention = hosted(plan, foundation), plan.logs.retention_days
-    image = ServingImage(scope, "Image", arguments=server.image_arguments, processor=target.architecture)
+    image = ServingImage(scope, "Image", arguments=server.image_arguments, processor=target.processor)
     log = log_group(scope, "Logs", key=foundation.key, retention_days=retention)
     network = foundation.network([*model_data.passes(), LAYERS])
     group = task_group(scope, network, image=image, log=log)
@@ -63,7 +63,13 @@ def build(scope: Construct, plan: Plan, foundation: Foundation) -> Backend:
     )
     service.add_resource_dependency(may_read)
     ServiceCapacity(
-        scope, "Capacity", name=plan.stack_name, limits=plan.scaling, service=service, front=front
+        scope,
+        "Capacity",
+        name=plan.stack_name,
+        limits=plan.scaling,
+        cpu_percent=target.cpu_percent,
+        service=service,
+        front=front,
     )
     return service_backend(service, front, log)
 
@@ -102,7 +108,7 @@ def _task(
             size_in_gib=target.ephemeral_storage_gib
         ),
         runtime_platform=CfnTaskDefinition.RuntimePlatformProperty(
-            cpu_architecture=target.architecture.upper(), operating_system_family="LINUX"
+            cpu_architecture=target.processor.upper(), operating_system_family="LINUX"
         ),
     )
     return task, may_read

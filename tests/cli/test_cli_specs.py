@@ -137,8 +137,18 @@ def test_plan_shows_both_architectures_in_words(cli) -> None:
         "100 requests/s",
         "POST /invocations",
         "Fargate",
+        "memory_mib: The least that Fargate offers with one vCPU.",
+        "startup_seconds: ",
     ):
         assert words in out
+
+
+def test_plan_gives_reasons_for_defaults_alone(cli, project: Path) -> None:
+    spec = project / "deployments" / "churn.yaml"
+    spec.write_text(spec.read_text() + "self-hosted: {memory_mib: 4096}\n")
+    out = cli("plan").out
+    assert "cpu: Enough for tabular models" in out
+    assert "memory_mib: The least" not in out
 
 
 def test_validate_warns_of_a_model_path_that_does_not_exist(cli, project: Path) -> None:

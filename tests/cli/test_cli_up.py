@@ -18,6 +18,7 @@ from support.command_line import (
     FakeCloud,
     Server,
     both,
+    ports,
     replica,
     stopped_answering,
     workload,
@@ -25,6 +26,11 @@ from support.command_line import (
 
 from modelstacks.cloud.api import Unemulated
 from modelstacks.core.errors import DeploymentFailed, EnvironmentFault
+from modelstacks.core.lock.locking import lock
+from modelstacks.core.plan.deployments import find_specs, load_plans
+
+ONNX = ROOT / "model_artifacts/digits-onnx/model.onnx"
+SAFETENSORS = (2).to_bytes(8, "little") + b"{}"
 
 
 def test_up_detached_deploys_reports_and_leaves_it_running(
@@ -42,6 +48,28 @@ def test_up_detached_deploys_reports_and_leaves_it_running(
     [line, *_] = [line for line in ran.out.splitlines() if "curl" in line]
     assert "-H 'x-api-key: the-key'" in line
     assert "'{\"instances\":[[0.0,0.0,0.0]]}' http://127.0.0.1:1/live/invocations" in line
+
+
+def test_up_installs_exactly_the_images_that_the_stacks_build(cli, cdk: FakeCdk, project: Path) -> None:
+    """One engine with and without PyTorch is two images."""
+    network = {"model_type": "bert", "architectures": ["BertModel"]}
+    weights = {"small": ("model.onnx", ONNX.read_bytes()), "large": ("model.safetensors", SAFETENSORS)}
+    for name, (file, content) in weights.items():
+        folder = project / "model_artifacts" / name
+        folder.mkdir()
+        (folder / "config.json").write_text(json.dumps(network))
+        (folder / file).write_bytes(content)
+        spec = project / "deployments" / f"{name}.yaml"
+        model = f"{{source: artifact, path: model_artifacts/{name}, license: MIT}}"
+        spec.write_text(f"name: {name}\nmodel: {model}\narchitecture: managed\n")
+        lock(spec, project, ports(project))
+    ran = cli("up", "--detach")
+    assert "no REST API in large-managed, small-managed" in ran.err  # this cloud has churn's alone
+    plans = load_plans(find_specs(project), "spec", project)
+    built = [plan.runtime.image_arguments for plan in plans]
+    assert {"ENGINE": "transformers"} in built
+    assert [*map(sorted, built)].count(["ENGINE", "TORCH"]) == 1
+    assert sorted(map(str, cdk.prepared)) == sorted(map(str, built))
 
 
 def test_up_packages_models_itself_before_the_cdk_cli_is_given_another_address(cli, project: Path) -> None:

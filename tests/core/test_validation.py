@@ -70,6 +70,8 @@ def test_the_schema_refuses_most_of_what_we_refuse() -> None:
         "network-too-small-for-the-replicas",
         "network-too-small",
         "scaling-crossed",
+        "scaling-no-replicas-self-hosted",
+        "scaling-no-replicas",
         "server-body-too-large-for-managed",
         "tags-of-aws",
     ]

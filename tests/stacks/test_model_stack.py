@@ -345,7 +345,7 @@ def test_a_spec_that_names_account_and_region_needs_no_lookup(tmp_path: Path, ar
 
 
 def test_the_model_may_lie_on_other_processors(tmp_path: Path) -> None:
-    block = {"self-hosted": EcsFargate(architecture="arm64")}
+    block = {"self-hosted": EcsFargate(processor="arm64")}
     template = synth(tmp_path, "self-hosted", **block)
     assert template.one("AWS::ECS::TaskDefinition")["RuntimePlatform"]["CpuArchitecture"] == "ARM64"
     assets = json.loads((tmp_path / "churn-self-hosted.assets.json").read_text())

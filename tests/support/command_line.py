@@ -123,6 +123,7 @@ class FakeCdk:
     arguments: list[str] = field(default_factory=list)
     fails: dict[str, BaseException] = field(default_factory=dict)
     exit_code: int = 0
+    prepared: list[dict[str, str]] = field(default_factory=list)
     in_aws: tuple[str, ...] = ()  # the stacks of the caller's AWS account
     stopped: bool = False
 
@@ -154,6 +155,7 @@ class FakeCdk:
         self._do("deploy")
 
     def prepare(self, images: Sequence[Mapping[str, str]], note: Event) -> None:
+        self.prepared = [dict(arguments) for arguments in images]
         self._do("prepare")
 
     def deploy_into_aws(self, arguments: Sequence[str]) -> int:

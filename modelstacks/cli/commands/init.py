@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Annotated
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from typer import Option
@@ -72,8 +73,6 @@ def init(
 
 def _spec(example: str, name: str | None, architecture: str) -> str:
     """Return the source's example under another name, with the blocks that have defaults as comments."""
-    from modelstacks.core.registry import targets
-
     text = example.strip() + "\n"
     if name is not None:
         text = re.sub(r"(?m)^name:.*$", f"name: {name}", text, count=1)
@@ -89,8 +88,19 @@ def _spec(example: str, name: str | None, architecture: str) -> str:
         "# api: {auth: api-key, throttle: {rate: 100, burst: 200}, timeout_seconds: 29}",
         "# scaling: {min_replicas: 2, max_replicas: 8}",
     ]
-    lines += [f"# {line}" for target in targets().values() for line in target.example.strip().splitlines()]
+    lines += [line for each in ("self-hosted", "managed") for line in _compute(each)]
     return "\n".join(lines) + "\n"
+
+
+def _compute(architecture: Literal["self-hosted", "managed"]) -> Iterator[str]:
+    """Yield the block of the default target, and the names of the others, as comments."""
+    from modelstacks.core.registry import default_target, targets
+
+    default = default_target(architecture)
+    yield from (f"# {line}" for line in default.example.strip().splitlines())
+    for target in targets(architecture).values():
+        if target is not default:
+            yield f"#   or {target.name}: {target.summary}"
 
 
 def _value(text: str, key: str) -> str:

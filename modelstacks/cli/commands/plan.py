@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from modelstacks.cli.context import CommandContext
     from modelstacks.core.model import Model
     from modelstacks.core.plan import Plan
+    from modelstacks.core.registry import Target
     from modelstacks.core.signature import Tensor
 
 
@@ -63,10 +64,13 @@ def _show(context: CommandContext, plans: list[Plan]) -> None:
 
 def _rows(one: Plan) -> Iterator[tuple[str, str]]:
     scaling, api = one.scaling, one.api
-    yield "chain", _target_summary(one)
+    yield "chain", _target(one).summary
     yield from _model(one.model)
     yield "compute", ", ".join(f"{key} {value}" for key, value in one.target.model_dump(mode="json").items())
-    yield "replicas", f"{scaling.min_replicas} to {scaling.max_replicas}, {_scales_on(one)}"
+    if defaults := "\n".join(_defaults(one)):
+        yield "defaults", defaults
+    replicas = f"{scaling.min_replicas} to {scaling.max_replicas}"
+    yield "replicas", f"{replicas}, {scaling.concurrent_requests_per_replica} concurrent requests each"
     auth = "API key" if api.auth == "api-key" else "SigV4 (IAM)"
     rate = f"{api.throttle.rate} requests/s (burst {api.throttle.burst}){_quota(one)}"
     yield (
@@ -91,20 +95,17 @@ def _model(model: Model) -> Iterator[tuple[str, str]]:
     yield "archive", f"sha256 {model.archive.sha256}, {_bytes(model.archive.size)}"
 
 
-def _target_summary(one: Plan) -> str:
+def _target(one: Plan) -> Target:
     from modelstacks.core.registry import targets
 
-    name = str(one.target.model_dump().get("target", ""))
-    return targets(one.architecture)[name].summary
+    return targets()[one.target.target]
 
 
-def _scales_on(one: Plan) -> str:
-    concurrency = f"{one.scaling.concurrent_requests_per_replica} concurrent requests each"
-    return (
-        f"{concurrency}, {one.scaling.cpu_percent} % CPU"
-        if one.architecture == "self-hosted"
-        else concurrency
-    )
+def _defaults(one: Plan) -> Iterator[str]:
+    """Yield why each field of the compute block that has its default has it."""
+    for field, why in _target(one).reasons.items():
+        if getattr(one.target, field) == type(one.target).model_fields[field].default:
+            yield f"{field}: {why}"
 
 
 def _quota(one: Plan) -> str:

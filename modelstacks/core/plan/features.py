@@ -1,98 +1,247 @@
-"""What a deployment asks of its source and target beyond the ordinary, and which of them refuse it and why.
+"""What a deployment can ask for beyond the ordinary, and which combinations are refused, and why.
 
-The reasons stand in each source's and target's own file as `refuses`; error texts and docs/features.md are
-both made of them.
+A combination is a kind of model, a contract, a target and a feature. The reasons are in each source's and
+target's own file as `refuses`; the error texts and docs/features.md are both made of them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass
 
-from modelstacks.core.contract import LAMBDA_BODY
+from modelstacks.core.contract import LAMBDA_BODY, groups
 from modelstacks.core.lock import Lock
-from modelstacks.core.model import ArtifactModel
-from modelstacks.core.registry import FEATURES, Feature, Source, Target, sources, targets
+from modelstacks.core.model import MODEL_KINDS, ArtifactModel, ModelKind
+from modelstacks.core.plan.contracts import contracts
+from modelstacks.core.registry import Refusal, Source, Target, sources, targets
 from modelstacks.core.spec import Architecture, Spec
 from modelstacks.core.spec.zones import without_vpc_links
 
-__all__ = ["DESCRIPTIONS", "asked", "features_page", "refusals"]
-
-DESCRIPTIONS: Mapping[Feature, str] = {
-    "generative": "text generation",
-    "large-body": f"server.max_body_bytes above {LAMBDA_BODY}",
-    "trusted-code": "model.trust_code: true",
-    "quota": "api.quota",
-    "script": "an inference.py of your own",
-    "zone-without-vpc-links": "zones without VPC links",
-}
+__all__ = ["FEATURES", "Feature", "asked", "features_page", "refusals"]
 
 
-def asked(spec: Spec, lock: Lock | None = None) -> dict[Feature, str]:
-    """The features that a spec, and the model it is locked to, ask for: feature -> the field that asks."""
-    found: dict[Feature, str] = {}
-    if spec.server.max_body_bytes > LAMBDA_BODY:
-        found["large-body"] = "server.max_body_bytes"
-    if spec.api.quota is not None:
-        found["quota"] = "api.quota"
-    if spec.model.trust_code:
-        found["trusted-code"] = "model.trust_code"
-    if _zones_without_vpc_links(spec):
-        found["zone-without-vpc-links"] = "aws.zones"
-    if lock is not None and lock.model.task == "text-generation":
-        found["generative"] = "model"
-    if lock is not None and isinstance(lock.model, ArtifactModel) and lock.model.engine == "script":
-        found["script"] = "model"
-    return found
+def _nothing(_: Spec) -> str:
+    return ""
 
 
-def refusals(spec: Spec, architecture: Architecture, lock: Lock | None = None) -> Iterator[tuple[str, str]]:
-    """Each feature asked for that cannot be had on one architecture: (field, reason)."""
-    source = sources()[spec.model.source]
-    target = targets()[spec.target(architecture).target]
-    for feature, where in asked(spec, lock).items():
-        for refuser in (source, target):
-            if feature in refuser.refuses:
-                what = DESCRIPTIONS[feature]
-                if feature == "zone-without-vpc-links":
-                    what += f" ({', '.join(_zones_without_vpc_links(spec))})"
-                yield where, f"{refuser.name} cannot serve {what}: {refuser.refuses[feature]}"
+@dataclass(frozen=True, slots=True)
+class Feature:
+    """Something that a spec, or the model that it is locked to, can ask for.
+
+    Args:
+        name: what `refuses` and the table call it.
+        description: what a message calls it.
+        field: the field of the spec that asks for it, dotted.
+        asked: whether a spec and its lock ask for it; without a lock, what the spec alone says.
+        kinds: the kinds of model that can ask for it.
+        detail: what exactly this spec asks for, for a message.
+    """
+
+    name: str
+    description: str
+    field: str
+    asked: Callable[[Spec, Lock | None], bool]
+    kinds: tuple[ModelKind, ...] = MODEL_KINDS
+    detail: Callable[[Spec], str] = _nothing
+
+
+def _artifact(lock: Lock | None) -> ArtifactModel | None:
+    return lock.model if lock is not None and isinstance(lock.model, ArtifactModel) else None
+
+
+def _from_vendor(_: Spec, lock: Lock | None) -> bool:
+    model = _artifact(lock)
+    return model is not None and model.image is not None
+
+
+def _is_script(_: Spec, lock: Lock | None) -> bool:
+    model = _artifact(lock)
+    return model is not None and model.engine == "script"
 
 
 def _zones_without_vpc_links(spec: Spec) -> list[str]:
     return without_vpc_links(spec.aws.region, spec.aws.zones or ()) if spec.aws else []
 
 
+FEATURES: dict[str, Feature] = {
+    feature.name: feature
+    for feature in (
+        Feature(
+            "generative",
+            "text generation",
+            "model",
+            lambda _, lock: lock is not None and lock.model.task == "text-generation",
+        ),
+        Feature(
+            "large-body",
+            f"server.max_body_bytes above {LAMBDA_BODY}",
+            "server.max_body_bytes",
+            lambda spec, _: spec.server.max_body_bytes > LAMBDA_BODY,
+        ),
+        Feature("quota", "api.quota", "api.quota", lambda spec, _: spec.api.quota is not None),
+        Feature(
+            "scale-to-zero",
+            "scaling.min_replicas: 0",
+            "scaling.min_replicas",
+            lambda spec, _: spec.scaling.min_replicas == 0,
+        ),
+        Feature("script", "an inference.py of your own", "model", _is_script, kinds=("artifact",)),
+        Feature(
+            "trusted-code",
+            "model.trust_code: true",
+            "model.trust_code",
+            lambda spec, _: spec.model.trust_code,
+            kinds=("artifact",),
+        ),
+        Feature(
+            "vendor-image", "a model that a vendor's image serves", "model", _from_vendor, kinds=("artifact",)
+        ),
+        Feature(
+            "zone-without-vpc-links",
+            "zones without VPC links",
+            "aws.zones",
+            lambda spec, _: bool(_zones_without_vpc_links(spec)),
+            detail=lambda spec: ", ".join(_zones_without_vpc_links(spec)),
+        ),
+    )
+}
+
+
+def asked(spec: Spec, lock: Lock | None = None) -> list[Feature]:
+    """The features that a spec, and the model it is locked to, ask for."""
+    return [feature for feature in FEATURES.values() if feature.asked(spec, lock)]
+
+
+def refusals(spec: Spec, architecture: Architecture, lock: Lock | None = None) -> Iterator[tuple[str, str]]:
+    """Each reason why a spec cannot be deployed on one architecture: (field, message)."""
+    source = sources()[spec.model.source]
+    target = targets()[spec.target(architecture).target]
+    features = {feature.name for feature in asked(spec, lock)}
+    chosen = contracts(lock.model) if lock is not None else ()
+    for declarer in (source, target):
+        for refusal in declarer.refuses:
+            if _applies(refusal, source, target, chosen, features):
+                what = _what(refusal, spec)
+                yield _field(refusal, architecture), f"{declarer.name} cannot serve {what}: {refusal.reason}"
+
+
+def _applies(
+    refusal: Refusal, source: Source, target: Target, chosen: Collection[str], features: Collection[str]
+) -> bool:
+    return (
+        refusal.source_kind in ("", source.kind)
+        and refusal.source in ("", source.name)
+        and refusal.target in ("", target.name)
+        and (not refusal.contract or refusal.contract in chosen)
+        and (not refusal.feature or refusal.feature in features)
+    )
+
+
+def _what(refusal: Refusal, spec: Spec | None = None) -> str:
+    """The refused combination in words."""
+    parts = []
+    if refusal.feature:
+        feature = FEATURES[refusal.feature]
+        detail = feature.detail(spec) if spec is not None else ""
+        parts.append(feature.description + (f" ({detail})" if detail else ""))
+    if refusal.contract:
+        parts.append(f"the {refusal.contract} routes")
+    if refusal.source_kind:
+        parts.append(_KINDS[refusal.source_kind])
+    if refusal.source:
+        parts.append(f"source: {refusal.source}")
+    if refusal.target:
+        parts.append(f"target: {refusal.target}")
+    return " with ".join(parts)
+
+
+_KINDS: dict[str, str] = {
+    "artifact": "a model made of files",
+    "remote": "a model that its provider hosts",
+}
+
+
+def _field(refusal: Refusal, architecture: Architecture) -> str:
+    """The field of the spec that has to change."""
+    if refusal.feature:
+        return FEATURES[refusal.feature].field
+    if refusal.source_kind or refusal.source:
+        return "model.source"
+    return "model" if refusal.contract else architecture
+
+
+# docs/features.md ------------------------------------------------------------------------------------------
+
+
 def features_page() -> str:
-    """docs/features.md: the table of sources and targets by features, with a reason for each "no"."""
-    rows: list[Source | Target] = [*sources().values(), *targets().values()]
+    """docs/features.md: what goes with what, with a reason for each "no"."""
     reasons: list[str] = []
     lines = [
         "# What goes with what",
         "",
         "Made from the declarations in `modelstacks/sources/` and `modelstacks/targets/` by",
-        "`python -m modelstacks.core.reference`; a test keeps it in step.",
+        "`python -m modelstacks.core.reference`; a test keeps it up to date.",
         "",
-        "Every source goes with every target, except where a feature is refused below.",
-        "The same reason is what `modelstacks validate` and `cdk synth` print.",
+        "There is one table for each kind of model and each contract (a group of routes). Its first row is",
+        "a deployment that asks for nothing special. `modelstacks validate` and `cdk synth` print the same",
+        "reasons.",
         "",
-        "| feature | asked for by | " + " | ".join(f"`{row.name}`" for row in rows) + " |",
-        "|---" * (len(rows) + 2) + "|",
+        "| feature | asked for by | field |",
+        "|---|---|---|",
+        *(f"| {one.name} | {one.description} | `{one.field}` |" for one in FEATURES.values()),
     ]
-    for feature in FEATURES:
-        cells = []
-        for row in rows:
-            if feature in row.refuses:
-                reasons.append(f"{len(reasons) + 1}. `{row.name}`, {feature}: {row.refuses[feature]}")
-                cells.append(f"no ({len(reasons)})")
-            else:
-                cells.append("yes")
-        lines.append(f"| {feature} | {DESCRIPTIONS[feature]} | " + " | ".join(cells) + " |")
-    if reasons:
-        lines += ["", "Reasons:", "", *reasons]
+    for kind in MODEL_KINDS:
+        for contract, about in groups().items():
+            lines += ["", f"## {_KINDS[kind].capitalize()}, {contract}", "", f"{contract}: {about}.", ""]
+            lines += _table(kind, contract, reasons)
+    lines += ["", "## Reasons", "", *(f"{number}. {text}" for number, text in enumerate(reasons, 1))]
     lines += ["", "## Sources", ""]
-    lines += [f"- [`{s.name}`](sources/{s.name}.md): {s.summary}" for s in sources().values()]
+    lines += [f"- [`{s.name}`](sources/{s.name}.md) ({s.kind}): {s.summary}" for s in sources().values()]
     lines += ["", "## Targets", ""]
-    lines += [
-        f"- [`{t.name}`](targets/{t.name}.md) ({t.architecture}): {t.summary}" for t in targets().values()
-    ]
-    return "\n".join(lines) + "\n"
+    lines += [_target_entry(target) for target in targets().values()]
+    lines += ["", "## Defaults of the targets, and why", ""]
+    for target in targets().values():
+        lines += [f"`{target.name}`:", ""]
+        lines += [f"- `{field}`: {value}. {why}" for field, value, why in _defaults(target)]
+        lines += [""]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def _table(kind: ModelKind, contract: str, reasons: list[str]) -> Iterator[str]:
+    """Features by sources of this kind and targets."""
+    columns: list[Source | Target] = [one for one in sources().values() if one.kind == kind]
+    columns += targets().values()
+    yield "| | " + " | ".join(f"`{column.name}`" for column in columns) + " |"
+    yield "|---" * (len(columns) + 1) + "|"
+    for feature in ("", *(one.name for one in FEATURES.values() if kind in one.kinds)):
+        cells = [_cell(column, kind, contract, feature, reasons) for column in columns]
+        yield f"| {feature or 'nothing special'} | " + " | ".join(cells) + " |"
+
+
+def _cell(declarer: Source | Target, kind: str, contract: str, feature: str, reasons: list[str]) -> str:
+    notes = []
+    for refusal in declarer.refuses:
+        fits = (
+            refusal.source_kind in ("", kind)
+            and refusal.contract in ("", contract)
+            and refusal.feature in ("", feature)
+        )
+        if not fits:
+            continue
+        text = f"`{declarer.name}`, {_what(refusal)}: {refusal.reason}"
+        if text not in reasons:
+            reasons.append(text)
+        narrowed = refusal.source or refusal.target
+        notes.append(f"{f'with {narrowed} ' if narrowed else ''}({reasons.index(text) + 1})")
+    return f"no {', '.join(notes)}" if notes else "yes"
+
+
+def _target_entry(target: Target) -> str:
+    default = ", the default" if target.default else ""
+    return f"- [`{target.name}`](targets/{target.name}.md) ({target.architecture}{default}): {target.summary}"
+
+
+def _defaults(target: Target) -> Iterator[tuple[str, object, str]]:
+    for field, why in target.reasons.items():
+        value = target.spec.model_fields[field].default
+        yield field, "unset" if value is None else value, why

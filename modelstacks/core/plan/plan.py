@@ -10,9 +10,9 @@ from typing import Literal
 from pydantic import SerializeAsAny
 
 from modelstacks.core.base import Frozen
-from modelstacks.core.engines import engine_facts
 from modelstacks.core.lock import Lock
-from modelstacks.core.model import ArtifactModel, Model, RemoteModel
+from modelstacks.core.model import ArtifactModel, Model
+from modelstacks.core.plan.contracts import contracts
 from modelstacks.core.plan.runtime import Runtime, decide
 from modelstacks.core.signature import Signature
 from modelstacks.core.spec import Api, Architecture, Aws, Logs, Network, Scaling, Spec, TargetSpec
@@ -70,7 +70,7 @@ def make_plan(spec: Spec, lock: Lock, lock_file: str, architecture: Architecture
         model=lock.model,
         lock_file=lock_file,
         runtime=decide(spec, lock.model, architecture),
-        contracts=_contracts(lock.model),
+        contracts=contracts(lock.model),
         target=spec.target(architecture),
         api=spec.api,
         network=spec.network,
@@ -80,7 +80,3 @@ def make_plan(spec: Spec, lock: Lock, lock_file: str, architecture: Architecture
         tags={"modelstacks:deployment": spec.name, "modelstacks:architecture": architecture, **spec.tags},
         aws=spec.aws,
     )
-
-
-def _contracts(model: Model) -> tuple[str, ...]:
-    return model.contracts if isinstance(model, RemoteModel) else engine_facts(model.engine).contracts

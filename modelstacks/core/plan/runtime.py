@@ -19,6 +19,7 @@ from modelstacks.core.contract import (
 )
 from modelstacks.core.engines import engine_facts
 from modelstacks.core.model import ArtifactModel, Model, RemoteModel, Strings, VendorImage
+from modelstacks.core.plan.contracts import contracts
 from modelstacks.core.spec import Architecture, Spec
 
 __all__ = ["ModelServer", "Runtime", "VendorImage", "decide", "image_arguments"]
@@ -101,6 +102,8 @@ def _environment(spec: Spec, model: ArtifactModel, architecture: Architecture) -
     # SageMaker forwards one route: the others travel inside it.
     if architecture == "managed":
         settings["TUNNEL"] = "true"
+    if (chosen := contracts(model)) != ("predictive",):
+        settings["CONTRACTS"] = ",".join(chosen)
     if server.workers is not None:
         settings["WORKERS"] = server.workers
     if model.trust_code:

@@ -129,14 +129,15 @@ class Api(Strict):
 
 
 class Scaling(Strict):
-    """How many replicas stand ready, and on what they multiply."""
+    """How many replicas run, and the load for which there are more."""
 
-    min_replicas: int = Field(2, ge=1, le=100, description="at least two, so that one zone can be lost")
+    min_replicas: int = Field(
+        2, ge=0, le=100, description="at least two, so that one zone can be lost; 0 scales to zero"
+    )
     max_replicas: int = Field(8, ge=1, le=1000, description="at most this many, whatever the load")
     concurrent_requests_per_replica: int = Field(
         8, ge=1, le=1000, description="target tracking on concurrency"
     )
-    cpu_percent: int = Field(60, ge=10, le=90, description="target tracking on CPU (self-hosted)")
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:

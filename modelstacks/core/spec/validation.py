@@ -19,7 +19,7 @@ from typing_extensions import TypeIs
 from modelstacks.core.base import PATTERN_WORDS
 from modelstacks.core.errors import Fault, Invalid, SpecInvalid, did_you_mean
 from modelstacks.core.plan.features import refusals
-from modelstacks.core.registry import spec_type
+from modelstacks.core.registry import default_target, spec_type
 from modelstacks.core.spec import Spec
 from modelstacks.core.spec.documents import Document, Location, load_document
 
@@ -29,7 +29,12 @@ if TYPE_CHECKING:
 __all__ = ["CheckedSpec", "check_specs", "json_schema", "read_spec", "read_specs"]
 
 _LONGEST_QUOTE = 60
-_RENAMED = {"allow_pickle": "trust_code"}  # keys of earlier versions -> today's
+# Keys of earlier versions -> today's, each from the top of the spec. Another target may have no such key.
+_MOVED = {
+    "model.allow_pickle": "model.trust_code",
+    "scaling.cpu_percent": "self-hosted.cpu_percent",
+    "self-hosted.architecture": "self-hosted.processor",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +134,7 @@ def _fault(document: Document, details: ErrorDetails) -> Fault:
     elif details["type"] == "missing":
         parts = _Parts("is missing", fix=_purpose(str(location[-1]), block))
     elif details["type"] == "extra_forbidden":
-        parts = _unknown_key(str(location[-1]), block, document)
+        parts = _unknown_key(location, block, document)
     else:
         words = _WORDS.get(details["type"], _other)
         parts = words(details, details.get("ctx", {}))
@@ -252,24 +257,43 @@ def _purpose(key: str, block: type[BaseModel] | None) -> str:
     return f"add {key}" + (f" ({field.description})" if field.description else "")
 
 
-def _unknown_key(key: str, block: type[BaseModel] | None, document: Document) -> _Parts:
+def _unknown_key(location: Location, block: type[BaseModel] | None, document: Document) -> _Parts:
     if block is None:
         return _Parts("unknown key")
-    allowed = _keys(block)
-    new = _RENAMED.get(key)
-    fix = f"it was renamed to {new}" if new in allowed else ""
-    fix = fix or did_you_mean(key, allowed) or _elsewhere(key, document)
+    allowed, key = _keys(block), str(location[-1])
+    fix = _moved(location, document) or did_you_mean(key, allowed) or _elsewhere(key, document)
     return _Parts("unknown key", allowed=", ".join(allowed), fix=fix)
 
 
+def _moved(location: Location, document: Document) -> str:
+    """What became of a key that an earlier version had here."""
+    new = _MOVED.get(".".join(map(str, location)))
+    if new is None:
+        return ""
+    parent, _, key = new.rpartition(".")
+    block = _block(parent, document)
+    if block is None or key not in _keys(block):
+        return ""
+    return f"it was renamed to {key}" if parent == str(location[0]) else f"it was moved to {new}"
+
+
+def _block(name: str, document: Document) -> type[BaseModel] | None:
+    """A block of the spec, as the target or source that the user wrote declares it."""
+    written = document.data.get(name)
+    given = written if isinstance(written, dict) else {}
+    if name in ("self-hosted", "managed") and "target" not in given:
+        return default_target(name).spec
+    fields = spec_type().model_fields.items()
+    annotation = next(field.annotation for key, field in fields if name in (field.alias, key))
+    return _variant(annotation, given)
+
+
 def _elsewhere(key: str, document: Document) -> str:
-    """Where a key that stands in the wrong block belongs, when exactly one block has it."""
+    """Where a key of another block belongs, when exactly one block has it."""
     spec = spec_type()
     homes = []
-    for name, field in spec.model_fields.items():
-        parent = field.alias or name
-        given = document.data.get(parent)
-        block = _variant(field.annotation, given if isinstance(given, dict) else {})
+    for parent in _keys(spec):
+        block = _block(parent, document)
         if block is not None and key in _keys(block):
             homes.append(parent)
     if key in _keys(spec):
