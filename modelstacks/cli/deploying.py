@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Deployment", "Running", "deployed_here"]
 
+WATCH_SECONDS = 0.5
+
 
 @dataclass(frozen=True)
 class Deployment:
@@ -81,6 +83,7 @@ def deployed_here(
             if (
                 rollout.session is not None
                 and detach
+                and rollout.session.alive
                 and isinstance(error, ModelstacksError | KeyboardInterrupt)
             ):
                 context.terminal.say("the embedded cloud keeps running; `modelstacks down` stops it")
@@ -121,7 +124,7 @@ class _Rollout:
             ]
             _all_or_first_error([cloud, *others], self._stop)
             session, status = cloud.result()
-            self._deploy(progress, plans, status)
+            self._deploy(progress, plans, session, status)
             return plans, _settled(progress, session, {plan.stack_name for plan in plans})
         except BaseException:
             self._stop()
@@ -180,10 +183,42 @@ class _Rollout:
                 package(project / lock, project, self._context.ports)
             step.result(", ".join(sorted({plan.name for plan in hosted})))
 
-    def _deploy(self, progress: Progress, plans: Sequence[Plan], status: Status) -> None:
-        with progress.step("cdk deploy") as step:
+    def _deploy(
+        self, progress: Progress, plans: Sequence[Plan], session: CloudSession, status: Status
+    ) -> None:
+        with progress.step("cdk deploy") as step, _while_alive(session, self._context.cdk.stop):
             self._context.cdk.deploy(self._assembly, status, step.note)
             step.result(", ".join(plan.stack_name for plan in plans))
+
+
+@contextmanager
+def _while_alive(session: CloudSession, stop: Callable[[], None]) -> Iterator[None]:
+    """Call `stop` if the embedded cloud is stopped during the block: the CDK CLI would go on asking for long.
+
+    Raises EnvironmentFault in place of what the block raises then.
+    """
+    over, gone = threading.Event(), threading.Event()
+
+    def watch() -> None:
+        while not over.wait(WATCH_SECONDS):
+            if not session.alive:
+                gone.set()
+                stop()
+                return
+
+    watching = threading.Thread(target=watch, name="watch the embedded cloud", daemon=True)
+    watching.start()
+    try:
+        yield
+    except ModelstacksError as error:
+        if not gone.is_set():
+            raise
+        raise EnvironmentFault(
+            "the embedded cloud was stopped while stacks were being deployed", fix="`modelstacks up` again"
+        ) from error
+    finally:
+        over.set()
+        watching.join()
 
 
 def _all_or_first_error(futures: Sequence[Future[Any]], stop: Callable[[], None]) -> None:

@@ -61,6 +61,11 @@ class Session:
         """Drop the connection; the daemon keeps running."""
         self._http.close()
 
+    @property
+    def alive(self) -> bool:
+        """Whether the daemon still runs; another `modelstacks down` may have stopped it."""
+        return self._state.daemon_running()
+
     def status(self) -> Status:
         """What runs now. Answers within milliseconds; reads nothing back."""
         return Status.model_validate_json(self._call("GET", "/status"))

@@ -332,3 +332,34 @@ def test_demo_serves_until_ctrl_c(cli, cloud, server: Server, held_out) -> None:
     ran = cli("demo")
     assert (ran.code, cloud.running) == (130, False)
     assert "serving; Ctrl-C stops everything" in ran.err
+
+
+class WaitingCdk(FakeCdk):
+    """A CDK CLI whose deploy ends only when it is stopped; another terminal runs `down` meanwhile."""
+
+    def __init__(self, cloud: FakeCloud) -> None:
+        super().__init__()
+        self._cloud, self._over = cloud, threading.Event()
+
+    def deploy(self, assembly: Path, status: object, note: object) -> None:
+        super().deploy(assembly, status, note)
+        self._cloud.running = False
+        assert self._over.wait(60)
+        raise DeploymentFailed("cdk deploy was stopped")
+
+    def stop(self) -> None:
+        super().stop()
+        self._over.set()
+
+
+class TestDownDuringADeploy:
+    @pytest.fixture
+    def cdk(self, cloud: FakeCloud) -> FakeCdk:
+        return WaitingCdk(cloud)
+
+    @pytest.mark.parametrize("flags", [("--detach",), ()])
+    def test_ends_the_deploy_and_says_so(self, cli, flags: tuple[str, ...]) -> None:
+        ran = cli("up", "churn", *flags)
+        assert ran.code == 4
+        assert "the embedded cloud was stopped while stacks were being deployed" in ran.err
+        assert "keeps running" not in ran.err

@@ -48,6 +48,10 @@ class FakeSession:
     def __init__(self, cloud: FakeCloud, *, started: bool) -> None:
         self.cloud, self.started = cloud, started
 
+    @property
+    def alive(self) -> bool:
+        return self.cloud.running
+
     def status(self) -> Status:
         self.cloud.asked += 1
         if self.cloud.on_status is not None:
