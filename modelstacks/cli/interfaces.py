@@ -55,6 +55,9 @@ class Cdk(Protocol):
     def cli(self) -> str:
         """Return the version and path of the CDK CLI."""
 
+    def install(self) -> str:
+        """Install the CDK CLI that the project pins, and return its version and path."""
+
     def synth(self, context: Mapping[str, str], output: Path, note: Event) -> Sequence[str]:
         """Write the app's cloud assembly to `output` and return the names of its stacks."""
 

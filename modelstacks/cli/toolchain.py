@@ -6,7 +6,9 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from modelstacks.adapters.cdk_toolchain import CdkToolchain, EmulatedAccount, ResourceEvent, stack_names
+from modelstacks.adapters.cdk_events import ResourceEvent
+from modelstacks.adapters.cdk_programs import install_cli
+from modelstacks.adapters.cdk_toolchain import CdkToolchain, EmulatedAccount, stack_names
 from modelstacks.cli.ports import image_store
 from modelstacks.cli.synthesis import fingerprint, forget, recall, remember
 from modelstacks.cloud.host.docker import write_launcher
@@ -36,6 +38,9 @@ class CdkCli:
 
     def cli(self) -> str:
         return str(self._toolchain.cli())
+
+    def install(self) -> str:
+        return str(install_cli(self._project))
 
     def synth(self, context: Mapping[str, str], output: Path, note: Event) -> Sequence[str]:
         inputs = fingerprint(self._project, context)

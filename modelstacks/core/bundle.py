@@ -1,7 +1,7 @@
-"""Finds the folders that travel with the toolkit: the image's build context and the functions' code.
+"""Finds the folders that travel with the toolkit: the image's build context, the functions, an example model.
 
-A checkout has them beside the package (serving/, lambda/); an installed wheel has them inside it
-(modelstacks/bundle/serving, modelstacks/bundle/lambda).
+A checkout has them beside the package (serving/, lambda/, model_artifacts/); an installed wheel has them in
+modelstacks/bundle/, under the same names.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from pathlib import Path
 
 from modelstacks.core.errors import EnvironmentFault
 
-__all__ = ["functions", "serving"]
+__all__ = ["example_model", "functions", "serving"]
 
 _PACKAGE = Path(__file__).resolve().parents[1]
 
@@ -23,6 +23,11 @@ def serving(package: Path = _PACKAGE) -> Path:
 def functions(package: Path = _PACKAGE) -> Path:
     """The folder that has a subfolder for each Lambda function's code."""
     return _find("lambda", package)
+
+
+def example_model(package: Path = _PACKAGE) -> Path:
+    """Return the folder of the small model with which `modelstacks new` starts a project."""
+    return _find("model_artifacts/churn-xgboost", package)
 
 
 def _find(name: str, package: Path) -> Path:

@@ -9,13 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from modelstacks.adapters.cdk_toolchain import (
-    CdkToolchain,
-    EmulatedAccount,
-    ResourceEvent,
-    resource_event,
-    stack_names,
-)
+from modelstacks.adapters.cdk_events import ResourceEvent, resource_event
+from modelstacks.adapters.cdk_toolchain import CdkToolchain, EmulatedAccount, stack_names
 from modelstacks.core.errors import DeploymentFailed, EnvironmentFault
 
 ACCOUNT = EmulatedAccount("http://localhost:4566", "AKIAUNIQUE", "secret")
@@ -25,7 +20,7 @@ def program(tmp_path: Path, body: str) -> CdkToolchain:
     """A toolchain whose CDK CLI is this JavaScript."""
     package = tmp_path / "project" / "node_modules" / "aws-cdk"
     (package / "bin").mkdir(parents=True)
-    (package / "package.json").write_text('{"version": "2.0.0"}')
+    (package / "package.json").write_text('{"name": "aws-cdk", "version": "2.1148.1"}')
     (package / "bin" / "cdk").write_text(body)
     state = tmp_path / "project" / ".modelstacks"
     return CdkToolchain(tmp_path / "project", state, state / "bin/docker", state / "images")

@@ -16,6 +16,7 @@ from modelstacks.cli.console.terminal import Terminal
 from modelstacks.cli.context import CommandContext
 from modelstacks.cli.main import main
 from modelstacks.core.lock.locking import lock
+from modelstacks.core.ports import Ports
 
 
 @pytest.fixture
@@ -49,7 +50,7 @@ def cdk() -> FakeCdk:
 def cli(project: Path, cloud: FakeCloud, cdk: FakeCdk) -> Callable[..., Result]:
     """Run a command in the project: `cli("status", "--json")`."""
 
-    def run(*arguments: str) -> Result:
+    def run(*arguments: str, ports: Callable[[Path], Ports] = ports) -> Result:
         out, err = io.StringIO(), io.StringIO()
         context = CommandContext(
             project=project,

@@ -18,7 +18,7 @@ from modelstacks.core.errors import DeploymentFailed, EnvironmentFault
 
 HEAVY = ("aws_cdk", "moto", "sagemaker", "boto3", "httpx", "starlette", "rich")
 HEADINGS = {
-    "Start": ["init", "demo"],
+    "Start": ["new", "setup", "init", "demo"],
     "Specs and locks": ["validate", "lock", "plan"],
     "On this machine": ["up", "status", "invoke", "verify", "logs", "down", "env"],
     "AWS": ["deploy", "destroy"],

@@ -76,3 +76,12 @@ def test_an_assembly_that_is_being_written_or_is_gone_is_not_used(app: Path) -> 
     assembly = written(app)
     forget(assembly)
     assert not recall(assembly, wanted)
+
+
+def test_a_change_of_the_toolkit_itself_is_a_change(
+    app: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    toolkit = tmp_path_factory.mktemp("toolkit")
+    before = fingerprint(app, CONTEXT, [toolkit])
+    (toolkit / "model_stack.py").write_text("1")
+    assert fingerprint(app, CONTEXT, [toolkit]) != before

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from modelstacks.adapters.cdk_toolchain import ResourceEvent
+from modelstacks.adapters.cdk_events import ResourceEvent
 from modelstacks.cli.toolchain import by_stack
 
 

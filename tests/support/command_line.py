@@ -144,6 +144,10 @@ class FakeCdk:
         self._do("cli")
         return "2.1148.1 at /cdk"
 
+    def install(self) -> str:
+        self._do("install")
+        return "2.1148.1 at /cdk"
+
     def synth(self, context: Mapping[str, str], output: Path, note: Event) -> Sequence[str]:
         self.contexts.append(dict(context))
         self._do("synth")

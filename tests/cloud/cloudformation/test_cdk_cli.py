@@ -15,7 +15,8 @@ from typing import Any
 import pytest
 from support.control_plane import Account, Endpoint
 
-from modelstacks.adapters.cdk_toolchain import CdkToolchain, EmulatedAccount, ResourceEvent
+from modelstacks.adapters.cdk_events import ResourceEvent
+from modelstacks.adapters.cdk_toolchain import CdkToolchain, EmulatedAccount
 from modelstacks.adapters.serving_environment import ImageStore
 from modelstacks.cloud.account.process import ControlPlane
 from modelstacks.cloud.host.docker import write_launcher
