@@ -13,6 +13,7 @@ import queue
 import threading
 from collections import deque
 from collections.abc import Callable, Mapping
+from functools import partial
 from time import perf_counter
 from typing import Any, NamedTuple, Protocol
 
@@ -46,6 +47,10 @@ class Job(Protocol):
 
     def expires(self, patience: float) -> float:
         """When nobody waits for the answer any more, for callers that wait for so many seconds at most."""
+        ...
+
+    def move(self, take: Callable[[Request], bool]) -> bool:
+        """Whether `take`, asked for its request, has taken it: then the job is over here."""
         ...
 
     def finish(self, outputs: Any, start: int, end: int) -> None: ...
@@ -144,6 +149,24 @@ class Batcher:
         now = self._clock()
         wait = self._wait(now)
         return self._siblings.take(request, wait, self._call or self._times.estimate(1), now)
+
+    def relieve(self) -> None:
+        """Gives away what waits here longer than was foreseen, or while a sibling has become free."""
+        if not (self._queue and self._shared and self._siblings is not None):
+            return
+        now, take = self._clock(), self._siblings.take
+        wait = abs(self._free_at - now) if self._busy and self._call else 0.0
+        kept: deque[Job] = deque()
+        for job in self._queue:
+            cost = self._times.estimate(self.size_of(job.inputs, job.rows))
+            if job.move(partial(take, wait=wait, cost=cost, now=now)):
+                continue
+            kept.append(job)
+            if job.alone or self._max_rows == 1:
+                wait += cost
+        if len(kept) < len(self._queue):
+            self._queue, self._counted = kept, -1
+            self._announce()
 
     def share(self, *, on: bool) -> None:
         """Whether siblings may send requests from now on."""
@@ -326,6 +349,7 @@ class Batcher:
         self._answer(jobs, rows, size, outputs, error, seconds)
         self._shed(now)
         self._admission.waited(self._wait_of_next(now), now, self._call)
+        self.relieve()
         self.crowded = bool(self._queue)
         if self._queue and not self._scheduled:
             self._run()

@@ -49,6 +49,9 @@ class RequestJob:
             patience = min(patience, int(given) / 1000)
         return self.request.started + patience
 
+    def move(self, take: Callable[[Request], bool]) -> bool:
+        return take(self.request)
+
     def finish(self, outputs: Any, start: int, end: int) -> None:
         try:
             content_type, body, extra = self.render(outputs, start, end)

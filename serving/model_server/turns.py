@@ -15,6 +15,7 @@ from typing import Any, Final
 from model_server.batching import Batcher
 from model_server.chunks import Chunk, Chunks
 from model_server.engines import Tensors
+from model_server.http import Request
 from model_server.jobs import RequestJob
 from model_server.streams import Stream
 
@@ -75,6 +76,10 @@ class Turn:
 
     def expires(self, patience: float) -> float:  # noqa: ARG002
         return inf
+
+    def move(self, take: Callable[[Request], bool]) -> bool:  # noqa: ARG002
+        """Its stream has begun here."""
+        return False
 
     def finish(self, outputs: Any, start: int, end: int) -> None:  # noqa: ARG002
         if not self.future.done():

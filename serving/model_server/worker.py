@@ -133,7 +133,12 @@ class Worker:
         return self._exit
 
     def _beat(self) -> None:
-        """Shows the supervisor, and siblings that have a request to give, that the event loop runs."""
+        """Shows the supervisor, and siblings that have a request to give, that the event loop runs.
+
+        What waits behind a call that takes longer than was foreseen is offered to siblings.
+        """
+        if self._application.batcher is not None:
+            self._application.batcher.relieve()
         self._counters.values[metrics.BEAT] = int(perf_counter() * metrics.NANOSECONDS)
         self._loop.call_later(BEAT_SECONDS, self._beat)
 

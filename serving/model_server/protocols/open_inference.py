@@ -84,9 +84,8 @@ class Infer:
             self._batcher.submit(self._read(request), lone=len(request.connection.server.connections) == 1)
 
     def _read(self, request: Request, *, encoded: bool = False) -> RequestJob:
-        if encoded:
-            request.body = decoded(request.body, self._max_body)
-        head, binary = _split(request)
+        content = decoded(request.body, self._max_body) if encoded else request.body
+        head, binary = _split(request, content)
         body = load_json(head)
         if type(body) is not dict:
             raise invalid(Fault("the body must be an object"))
@@ -212,7 +211,7 @@ class Infer:
         return BINARY, head + b"".join(blobs), b"inference-header-content-length: %d\r\n" % len(head)
 
 
-def _split(request: Request) -> tuple[bytes, memoryview]:
+def _split(request: Request, content: bytes) -> tuple[bytes, memoryview]:
     """The JSON part of a body and the tensors' bytes behind it."""
     text = request.headers.get(b"inference-header-content-length")
     if text is None:
@@ -223,14 +222,14 @@ def _split(request: Request) -> tuple[bytes, memoryview]:
                 f"Content-Type is {media!r}; allowed: application/json, or application/octet-stream "
                 "with Inference-Header-Content-Length",
             )
-        return request.body, memoryview(b"")
-    if not text.isdigit() or len(text) > 12 or int(text) > len(request.body):
+        return content, memoryview(b"")
+    if not text.isdigit() or len(text) > 12 or int(text) > len(content):
         raise malformed(
             f"Inference-Header-Content-Length is {text.decode('latin-1')!r}, "
-            f"but the body has {len(request.body)} bytes"
+            f"but the body has {len(content)} bytes"
         )
     size = int(text)
-    return request.body[:size], memoryview(request.body)[size:]
+    return content[:size], memoryview(content)[size:]
 
 
 def _object(value: Any, field: str) -> Mapping[str, Any]:
