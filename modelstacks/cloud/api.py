@@ -104,7 +104,7 @@ class Replica(_Message):
 class Workload(_Message):
     """Something the templates ask to be running, and how far it got."""
 
-    kind: Literal["ecs-service", "sagemaker-endpoint", "lambda-function"]
+    kind: str  # the service's own: "ecs-service", "sagemaker-endpoint", "lambda-function"
     name: str
     stack: str | None
     desired: int  # replicas; 0 for Lambda, which starts on demand

@@ -35,8 +35,7 @@ from pydantic import TypeAdapter, ValidationError
 from modelstacks.cloud import api
 from modelstacks.cloud.account import process as control_plane
 from modelstacks.cloud.clients import Clients
-from modelstacks.cloud.context import Context
-from modelstacks.cloud.daemon.plane import DataPlane
+from modelstacks.cloud.daemon.plane import assemble
 from modelstacks.cloud.daemon.state import MARKER, State, StateDirectory, process_of
 from modelstacks.cloud.host.docker import resolve
 from modelstacks.cloud.host.replicas import Registry, Replica
@@ -78,15 +77,16 @@ class Daemon:
         self._port = port
         self.registry = Registry(state.logs, self._processes_changed)
         images = state.root / "images"
-        self.context = Context(
+        self.data_plane = assemble(
             state=state,
             clients=self._clients,
             control_plane=plane.socket,
             images=lambda uri: resolve(uri, images),
             registry=self.registry,
             changed=self.changed,
+            first_api_port=port + 1 if port else 0,
         )
-        self.data_plane = DataPlane(self.context, first_api_port=port + 1 if port else 0)
+        self.context = self.data_plane.context
 
     async def run(self, ready: IO[str]) -> None:
         """Serve until told to stop."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 __all__ = ["Refused"]
 
@@ -13,6 +14,8 @@ class Refused:
 
     hop: str  # "load balancer churn -> service churn"
     reason: str
+    # "network": nothing answers, and AWS's caller waits until it times out. "permission": AWS says no.
+    kind: Literal["network", "permission"] = "permission"
 
     def __str__(self) -> str:
         return f"{self.hop}: {self.reason}"

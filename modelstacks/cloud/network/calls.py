@@ -202,7 +202,8 @@ def may_call(account: Account, caller: Caller, call: ApiCall) -> Refused | None:
     """Whether a call passes every hop between the caller and the service."""
     hop = f"{caller.what} -> {call.network_service}"
     if caller.isolated:
-        return Refused(hop, f"{caller.what} has network isolation enabled, so nothing leaves its container")
+        why = f"{caller.what} has network isolation enabled, so nothing leaves its container"
+        return Refused(hop, why, "network")
     path = routes.reach(account, caller.network, call.network_service, public_address=caller.public_address)
     if isinstance(path, Refused):
         return path

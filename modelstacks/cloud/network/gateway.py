@@ -10,37 +10,32 @@ from __future__ import annotations
 
 import hmac
 import json
-import re
 import secrets
 from collections.abc import Callable
 from functools import partial
-from urllib.parse import unquote
 
 from modelstacks.cloud.account import signatures
 from modelstacks.cloud.account.aws_errors import refusal, signature_refusal
 from modelstacks.cloud.account.client import OPEN_PATH
 from modelstacks.cloud.account.signatures import Scope
-from modelstacks.cloud.context import Context, Issued
-from modelstacks.cloud.host.wire import ConnectionLost, Listener, Request, Response, listen, without
+from modelstacks.cloud.context import Context
+from modelstacks.cloud.host.wire import Listener, Request, Response, listen
 from modelstacks.cloud.network import Refused
 from modelstacks.cloud.network.calls import ApiCall, Caller, decrypt_call, describe, may_call
-from modelstacks.cloud.services.lambda_.snapshot import LambdaSnapshot
+from modelstacks.cloud.network.identities import Issued
+from modelstacks.cloud.runtime import Runtimes
 
-__all__ = ["RESPONSE_PATH", "FrontDoor", "Gateway"]
+__all__ = ["FrontDoor", "Gateway", "refuse"]
 
 CREDENTIALS_PATH = "/v2/credentials/"
-RESPONSE_PATH = "/custom-resource-response/"
-LONGEST_RESPONSE = 4096  # bytes, as CloudFormation takes them
-INVOCATION = re.compile(r"/endpoints/([^/]+)/invocations")
-FUNCTION_INVOCATION = re.compile(r"/2015-03-31/functions/([^/]+)/invocations")
 LARGE_BODY = 1 << 20  # bytes; hashing more than that would hold up the loop
 
 
 class Gateway:
     """One workload's way to AWS."""
 
-    def __init__(self, context: Context, caller: Caller) -> None:
-        self._context = context
+    def __init__(self, context: Context, runtimes: Runtimes, caller: Caller) -> None:
+        self._context, self._runtimes = context, runtimes
         self.caller = caller
         self._listener: Listener | None = None
         self._token = secrets.token_urlsafe(24)
@@ -50,7 +45,7 @@ class Gateway:
         """Listen on a free port, with the role's credentials at hand."""
         self._listener = await listen(self._handle)
         if self.caller.role_arn:
-            self._credentials = await self._context.issue(
+            self._credentials = await self._context.identities.issue(
                 self.caller.role_arn, self.caller.what.replace(" ", "-")
             )
 
@@ -89,9 +84,7 @@ class Gateway:
     async def _handle(self, request: Request) -> Response:
         if request.path.startswith(CREDENTIALS_PATH):
             return self._give_credentials(request)
-        if request.path.startswith(RESPONSE_PATH):
-            return self._take_response(request)
-        response = await self._call(request)
+        response = await self._runtimes.receive(request, self.caller) or await self._call(request)
         trace, reason = request.header("x-amzn-trace-id"), response.header("x-modelstacks-reason")
         self._context.reasons.note(trace, reason)
         return response
@@ -104,7 +97,8 @@ class Gateway:
                 return scope
             call = _describe(self._context, request, scope)
             if call is None:
-                return self._refuse(
+                return refuse(
+                    self._context,
                     scope.service,
                     Refused(
                         f"{self.caller.what} -> {scope.service}",
@@ -114,14 +108,14 @@ class Gateway:
                 )
             if refused := self._check(scope, call):
                 counter.refusals += 1
-                return self._refuse(scope.service, refused)
+                return refuse(self._context, scope.service, refused)
             response = await self._forward(request, call)
             if response.status >= 500:
                 counter.errors += 1
             return response
 
     def _check(self, scope: Scope, call: ApiCall) -> Refused | None:
-        issued = self._context.issued(scope.access_key_id)
+        issued = self._context.identities.issued(scope.access_key_id)
         if issued is None or issued.role_arn != self.caller.role_arn:
             return Refused(
                 f"{self.caller.what} -> {call.network_service}",
@@ -130,10 +124,9 @@ class Gateway:
         return may_call(self._context.account, self.caller, call)
 
     async def _forward(self, request: Request, call: ApiCall) -> Response:
-        invocation = INVOCATION.fullmatch(request.path)
-        if call.network_service == "sagemaker.runtime" and invocation:
-            return await self._context.invoke_endpoint(request, invocation[1])
-        response = await to_control_plane(self._context, request)
+        if (answered := await self._runtimes.answer(request, call.service)) is not None:
+            return answered
+        response = await self._context.control_plane.send(request)
         key = response.header("x-amz-server-side-encryption-aws-kms-key-id")
         if call.action in ("s3:GetObject", "s3:GetObjectVersion") and key and response.status < 300:
             decrypt = decrypt_call(self._context.account, key)
@@ -142,35 +135,8 @@ class Gateway:
             elsewhere = Caller(self.caller.what, self.caller.role_arn)
             if refused := may_call(self._context.account, elsewhere, decrypt):
                 await response.read()
-                return self._refuse("s3", refused)
+                return refuse(self._context, "s3", refused)
         return response
-
-    def _refuse(self, service: str, refused: Refused) -> Response:
-        self._context.refuse(refused)
-        if (
-            "no route" in refused.reason
-            or "security group" in refused.reason
-            or "isolation" in refused.reason
-        ):
-            return refusal(service, "ConnectTimeout", str(refused), 400)  # 400: an SDK would retry a 5xx
-        return refusal(service, "AccessDenied", refused.reason, 403)
-
-    def _take_response(self, request: Request) -> Response:
-        """What a custom resource's function tells CloudFormation, at a URL that only it was given."""
-        bucket = ApiCall(
-            "s3", "s3", "", "*"
-        )  # where the URL leads in AWS; its signature is all the permission
-        if refused := may_call(self._context.account, self.caller, bucket):
-            return self._refuse("s3", refused)
-        waiting = self._context.responses.get(request.path.removeprefix(RESPONSE_PATH))
-        if request.method != "PUT" or waiting is None or waiting.done():
-            return refusal("s3", "AccessDenied", "Access Denied", 403)
-        if len(request.body) > LONGEST_RESPONSE:
-            return refusal(
-                "s3", "EntityTooLarge", "Your proposed upload exceeds the maximum allowed size", 400
-            )
-        waiting.set_result(request.body)
-        return Response(200, [])
 
     def _give_credentials(self, request: Request) -> Response:
         given = self._credentials
@@ -187,43 +153,39 @@ class Gateway:
         return Response(200, [("content-type", "application/json")], json.dumps(body).encode())
 
 
+def refuse(context: Context, service: str, refused: Refused) -> Response:
+    """Keep a refusal for `status`, and answer it as the SDK of the caller understands it."""
+    context.refuse(refused)
+    if refused.kind == "network":
+        return refusal(service, "ConnectTimeout", str(refused), 400)  # 400: an SDK would retry a 5xx
+    return refusal(service, "AccessDenied", refused.reason, 403)
+
+
 class FrontDoor:
     """The account's public endpoint, for whoever holds the administrator's keys: the CDK CLI, an SDK, a test.
 
-    Everything goes to the control plane, except what the data plane itself serves: SageMaker's runtime and
-    the invocation of functions.
+    Everything goes to the control plane, except what a service's runtime answers itself, as SageMaker's does
+    for the invocation of an endpoint.
     """
 
-    def __init__(self, context: Context) -> None:
-        self._context = context
+    def __init__(self, context: Context, runtimes: Runtimes) -> None:
+        self._context, self._runtimes = context, runtimes
 
     async def handle(self, request: Request) -> Response:
         """Serve one API call. Nothing happens to a request whose signature does not hold."""
         if request.path.startswith(OPEN_PATH) and request.method == "GET":  # its path is the secret
-            return await to_control_plane(self._context, request)
+            return await self._context.control_plane.send(request)
         scope = await _signed_by(self._context, request)
         if isinstance(scope, Response):
             return scope
         if refused := self._beyond_its_role(request, scope):
             return refused
-        if scope.service == "sagemaker" and request.path.startswith("/endpoints/"):
-            invocation = INVOCATION.fullmatch(request.path)
-            if invocation is None:
-                return refusal(
-                    "sagemaker",
-                    "ValidationError",
-                    f"the embedded cloud serves InvokeEndpoint, not {request.path}",
-                    400,
-                )
-            return await self._context.invoke_endpoint(request, invocation[1])
-        function = FUNCTION_INVOCATION.fullmatch(request.path)
-        if function and request.method == "POST":
-            return await self._invoke_function(request, unquote(function[1]))
-        return await to_control_plane(self._context, request)
+        answered = await self._runtimes.answer(request, scope.service)
+        return answered if answered is not None else await self._context.control_plane.send(request)
 
     def _beyond_its_role(self, request: Request, scope: Scope) -> Response | None:
         """A workload's own keys can do here what its role allows, as they could from anywhere in AWS."""
-        issued = self._context.issued(scope.access_key_id)
+        issued = self._context.identities.issued(scope.access_key_id)
         if issued is None:
             return None
         caller = Caller(f"role {issued.role_arn}", issued.role_arn)
@@ -238,24 +200,6 @@ class FrontDoor:
         self._context.refuse(refused)
         return refusal(scope.service, "AccessDenied", refused.reason, 403)
 
-    async def _invoke_function(self, request: Request, name: str) -> Response:
-        """Lambda's Invoke, of the synchronous kind."""
-        kind = request.header("x-amz-invocation-type") or "RequestResponse"
-        if kind != "RequestResponse":
-            text = f"the embedded cloud invokes functions with RequestResponse, not {kind}"
-            return refusal("lambda", "InvalidParameterValueException", text, 400)
-        name = name.split(":function:")[-1].partition(":")[0]
-        if name not in self._context.account[LambdaSnapshot].functions:
-            region, account = self._context.account.region, self._context.account.id
-            text = f"Function not found: arn:aws:lambda:{region}:{account}:function:{name}"
-            return refusal("lambda", "ResourceNotFoundException", text, 404)
-        outcome = await self._context.invoke_function(name, request.body)
-        if outcome.throttled:
-            return refusal("lambda", "TooManyRequestsException", "Rate Exceeded.", 429)
-        headers = [("content-type", "application/json"), ("x-amz-executed-version", "$LATEST")]
-        headers += [("x-amz-function-error", "Unhandled")] if outcome.error else []
-        return Response(200, headers, outcome.payload)
-
 
 async def _signed_by(context: Context, request: Request) -> Scope | Response:
     """The scope of a signature that holds; else the answer that AWS gives to one that does not."""
@@ -266,7 +210,7 @@ async def _signed_by(context: Context, request: Request) -> Scope | Response:
         if request.path.startswith("/_modelstacks/") or service == "execute-api":
             text = f"Credential should be scoped to the service that serves {request.path}"
             raise signatures.Refusal(signatures.Fault.SCOPE, text)
-        key = await context.access_key(signed.scope.access_key_id)
+        key = await context.identities.key(signed.scope.access_key_id)
         check = partial(signatures.verify, request, signed, key, region=context.clients.region)
         await (context.blocking(check) if len(request.body) > LARGE_BODY else _now(check))
     except signatures.Refusal as refused:
@@ -289,17 +233,3 @@ def _describe(context: Context, request: Request, scope: Scope) -> ApiCall | Non
         request.body,
         context.account,
     )
-
-
-async def to_control_plane(context: Context, request: Request) -> Response:
-    """Hand a call on to moto, which reads S3's bucket from a host name in front of localhost."""
-    host = (request.header("host") or "localhost").replace("127.0.0.1", "localhost")
-    headers = [("host", host), *without(request.headers, "host", "expect")]
-    forwarded = Request(request.method, request.path, request.query, headers, request.body)
-    try:
-        response = await context.pool.send(forwarded, 0, host=str(context.control_plane), timeout=300)
-    except (ConnectionLost, TimeoutError) as error:
-        return refusal("s3", "ServiceUnavailable", f"the control plane does not answer: {error}", 503)
-    # A bucket's CORS rules are for browsers, and no browser has business here.
-    response.headers = [one for one in response.headers if not one[0].lower().startswith("access-control-")]
-    return response

@@ -45,7 +45,7 @@ def reach(
         if isinstance(found, Refused):
             return found
         path = found
-    return path or Refused(f"{source.what} -> {service}", f"{source.what} is in no known subnet")
+    return path or Refused(f"{source.what} -> {service}", f"{source.what} is in no known subnet", "network")
 
 
 def _from_subnet(
@@ -74,6 +74,7 @@ def _from_subnet(
         f"{source.what} -> {service}",
         f"no route to {service} from subnet {subnet_id}: "
         + _why(account[Ec2Snapshot].vpc_of(source), source, subnet_id, service, name, here, way_out),
+        "network",
     )
 
 

@@ -21,11 +21,13 @@ def connect(
     hop = f"{source.what} -> {target.what}"
     here, there = (account[Ec2Snapshot].vpc_of(end) for end in (source, target))
     if here != there:
-        return Refused(hop, f"{source.what} is in {here} and {target.what} in {there}")
+        return Refused(hop, f"{source.what} is in {here} and {target.what} in {there}", "network")
     if not _admits(account, source.security_group_ids, "egress", target, port, protocol):
-        return Refused(hop, _missing(account, source, "egress", f"{protocol} {port} to {_named(target)}"))
+        wanted = f"{protocol} {port} to {_named(target)}"
+        return Refused(hop, _missing(account, source, "egress", wanted), "network")
     if not _admits(account, target.security_group_ids, "ingress", source, port, protocol):
-        return Refused(hop, _missing(account, target, "ingress", f"{protocol} {port} from {_named(source)}"))
+        wanted = f"{protocol} {port} from {_named(source)}"
+        return Refused(hop, _missing(account, target, "ingress", wanted), "network")
     return None
 
 
@@ -39,7 +41,7 @@ def leave(
         ):
             return None
     wanted = f"tcp {port} to {to}" + (f" ({prefix_list})" if prefix_list else "")
-    return Refused(f"{source.what} -> {to}", _missing(account, source, "egress", wanted))
+    return Refused(f"{source.what} -> {to}", _missing(account, source, "egress", wanted), "network")
 
 
 def _rules(account: Account, group_ids: Iterable[str], direction: str) -> Iterable[Rule]:

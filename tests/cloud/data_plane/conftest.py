@@ -22,8 +22,7 @@ import pytest
 from modelstacks.cloud import api
 from modelstacks.cloud.account import process as control_plane
 from modelstacks.cloud.clients import Clients
-from modelstacks.cloud.context import Context
-from modelstacks.cloud.daemon.plane import DataPlane
+from modelstacks.cloud.daemon.plane import DataPlane, assemble
 from modelstacks.cloud.daemon.state import StateDirectory
 from modelstacks.cloud.host.replicas import Registry
 from modelstacks.cloud.host.wire import listen
@@ -60,7 +59,7 @@ class Cloud:
         clients = Clients(plane.connection, self.credentials)
 
         async def build() -> tuple[DataPlane, Any]:
-            context = Context(
+            data_plane = assemble(
                 state=self.state,
                 clients=clients,
                 control_plane=plane.socket,
@@ -68,7 +67,6 @@ class Cloud:
                 registry=Registry(self.state.logs, lambda: None),
                 changed=lambda: None,
             )
-            data_plane = DataPlane(context)
             await data_plane.follow()
             return data_plane, await listen(data_plane.front_door.handle, localhost=True)
 

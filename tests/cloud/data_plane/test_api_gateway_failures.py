@@ -8,8 +8,9 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 from modelstacks.cloud import api
-from modelstacks.cloud.context import Context, Reasons
+from modelstacks.cloud.context import Context
 from modelstacks.cloud.host.wire import Pool, Request, Response
+from modelstacks.cloud.network.reasons import Reasons
 from modelstacks.cloud.services.apigateway.runtime import ApiGateways
 from modelstacks.cloud.services.apigateway.snapshot import (
     ApiGatewaySnapshot,
@@ -19,7 +20,9 @@ from modelstacks.cloud.services.apigateway.snapshot import (
     RestApi,
     Stage,
 )
+from modelstacks.cloud.services.elbv2.runtime import LoadBalancers
 from modelstacks.cloud.services.elbv2.snapshot import ElbSnapshot, Listener, LoadBalancer
+from modelstacks.cloud.services.lambda_.runtime import Functions
 from modelstacks.cloud.snapshot import Account
 from modelstacks.cloud.workloads.faults import Traffic
 
@@ -44,13 +47,18 @@ class Broken:
 
 def test_a_defect_of_ours_is_an_internal_error_whose_cause_is_in_the_log_alone(caplog: Any) -> None:
     context = SimpleNamespace(
-        account=ACCOUNT, traffic=Traffic(), reasons=Reasons(), settings=api.Settings(), refuse=print
+        account=ACCOUNT,
+        traffic=Traffic(),
+        reasons=Reasons(),
+        settings=api.Settings(),
+        first_api_port=0,
+        refuse=print,
     )
 
     async def run() -> tuple[Response, bytes]:
-        gateways = ApiGateways(cast(Context, context), cast(Any, Broken()), cast(Any, None))
+        gateways = ApiGateways(cast(Context, context), cast(Any, {LoadBalancers: Broken(), Functions: None}))
         await gateways.reconcile()
-        (described,) = gateways.describe()
+        (described,) = gateways.apis()
         port = int(described.url.split(":")[2].split("/")[0])
         pool = Pool()
         try:

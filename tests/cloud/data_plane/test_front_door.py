@@ -156,7 +156,7 @@ class TestCredentialsOfTheAccount:
         policy = json.dumps({"Version": "2012-10-17", "Statement": [allowed]})
         iam.put_role_policy(RoleName="reader", PolicyName="read", PolicyDocument=policy)
         cloud.settle()
-        issued = cloud.run(cloud.plane.context.issue(made["Arn"], "task"))
+        issued = cloud.run(cloud.plane.context.identities.issue(made["Arn"], "task"))
         keys = {
             "aws_access_key_id": issued.access_key_id,
             "aws_secret_access_key": issued.secret_access_key,

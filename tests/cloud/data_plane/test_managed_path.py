@@ -14,6 +14,8 @@ from botocore.exceptions import ClientError
 
 from modelstacks.cloud import api
 from modelstacks.cloud.services.lambda_ import runtime as lambda_
+from modelstacks.cloud.services.lambda_.runtime import Functions
+from modelstacks.cloud.services.sagemaker.runtime import Endpoints
 
 
 def post(cloud: Any, body: str, path: str = "/anything", **headers: str) -> httpx.Response:
@@ -103,7 +105,7 @@ class TestTheLambda:
 
     def test_starts_cold_under_a_burst(self, cloud: Any, managed: dict[str, str]) -> None:
         cloud.client("lambda").update_function_configuration(FunctionName=managed["Function"], MemorySize=512)
-        cloud.plane._functions.packages.forget()
+        cloud.plane.runtimes[Functions].packages.forget()
         cloud.settle()
         with concurrent.futures.ThreadPoolExecutor(2) as pool:
             answers = list(pool.map(lambda _: post(cloud, ""), range(2)))
@@ -131,7 +133,7 @@ class TestTheLambda:
         client = cloud.client("lambda")
         client.delete_function_concurrency(FunctionName=managed["Function"])
         cloud.settle()
-        state = cloud.plane._functions._functions[managed["Function"]]
+        state = cloud.plane.runtimes[Functions]._functions[managed["Function"]]
         state.running += lambda_.MOST_ENVIRONMENTS
         try:
             refused = post(cloud, "")
@@ -283,7 +285,7 @@ class TestTheRuntimeApi:
 
     def test_nothing_leaves_a_container_in_network_isolation(self, cloud: Any, runtime: Any) -> None:
         del runtime
-        active = cloud.plane._endpoints._endpoints["managed"].workload.active
+        active = cloud.plane.runtimes[Endpoints]._endpoints["managed"].workload.active
         gateway = active.maker.gateway("main")
         issued = gateway.credentials
         client = boto3.client(

@@ -14,6 +14,7 @@ import pytest
 
 from modelstacks.cloud import api
 from modelstacks.cloud.services.sagemaker.model_data import download
+from modelstacks.cloud.services.sagemaker.runtime import Endpoints
 from modelstacks.cloud.workloads.kind import StartFailedError
 
 JSON = {"content-type": "application/json"}
@@ -254,7 +255,7 @@ class TestAnEndpoint:
         assert not before & healthy(endpoint, "swapped", "sagemaker-endpoint")
 
     def test_whose_model_takes_too_long_to_download_fails(self, endpoint: Any) -> None:
-        maker = endpoint.plane._endpoints._endpoints["swapped"].workload.active.maker
+        maker = endpoint.plane.runtimes[Endpoints]._endpoints["swapped"].workload.active.maker
         ready = maker._ready["main"]
 
         with pytest.raises(StartFailedError, match=r"within 0 s \(ModelDataDownloadTimeoutInSeconds\)"):

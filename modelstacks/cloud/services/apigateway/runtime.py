@@ -24,7 +24,7 @@ from uuid import uuid4
 
 from modelstacks.cloud import api
 from modelstacks.cloud.account import signatures
-from modelstacks.cloud.context import Context, trace_root
+from modelstacks.cloud.context import Context
 from modelstacks.cloud.host.wire import (
     Headers,
     Limits,
@@ -36,6 +36,8 @@ from modelstacks.cloud.host.wire import (
     without,
 )
 from modelstacks.cloud.network import Refused, policies, security_groups
+from modelstacks.cloud.network.reasons import trace_root
+from modelstacks.cloud.runtime import Runtime, Runtimes
 from modelstacks.cloud.services.apigateway.gateway_responses import GatewayError, answer
 from modelstacks.cloud.services.apigateway.snapshot import (
     ApiGatewaySnapshot,
@@ -55,6 +57,7 @@ from modelstacks.cloud.services.elbv2.runtime import LoadBalancers
 from modelstacks.cloud.services.elbv2.snapshot import ElbSnapshot
 from modelstacks.cloud.services.elbv2.snapshot import Listener as BalancerListener
 from modelstacks.cloud.services.iam.snapshot import IamSnapshot
+from modelstacks.cloud.services.lambda_.outcome import Throttled
 from modelstacks.cloud.services.lambda_.runtime import Functions
 from modelstacks.cloud.services.lambda_.snapshot import LambdaSnapshot
 from modelstacks.cloud.snapshot import Account
@@ -95,6 +98,10 @@ REMAPPED = frozenset(
 FUNCTION_URI = re.compile(
     r"arn:[\w-]+:apigateway:[\w-]+:lambda:path/[\d-]+/functions/(.+)/(?:response-streaming-)?invocations"
 )
+CONCURRENCY: Mapping[Throttled, str] = {
+    "function": "its reserved concurrency",
+    "account": "the account's concurrency",
+}
 ACCOUNT_THROTTLE = Throttle(10_000, 5_000)
 JSON = "application/json"
 
@@ -134,14 +141,15 @@ class _Call:
     caller_arn: str = ""
 
 
-class ApiGateways:
+class ApiGateways(Runtime):
     """Every REST API of the account."""
 
-    def __init__(
-        self, context: Context, balancers: LoadBalancers, functions: Functions, first_port: int = 0
-    ) -> None:
-        self._context, self._balancers, self._functions = context, balancers, functions
-        self._next_port = first_port
+    needs = (LoadBalancers, Functions)
+
+    def __init__(self, context: Context, runtimes: Runtimes) -> None:
+        super().__init__(context, runtimes)
+        self._balancers, self._functions = runtimes[LoadBalancers], runtimes[Functions]
+        self._next_port = context.first_api_port
         self._listeners: dict[str, Listener] = {}
         self._apis: dict[str, RestApi] = {}
         self._deployed: dict[tuple[str, str], RestApi] = {}  # API and deployment -> the API as it was then
@@ -172,7 +180,7 @@ class ApiGateways:
         await asyncio.gather(*(listener.close() for listener in self._listeners.values()))
         self._listeners.clear()
 
-    def describe(self) -> list[api.Api]:
+    def apis(self) -> list[api.Api]:
         """For `status`."""
         account = self._context.account
         return [
@@ -312,7 +320,7 @@ class ApiGateways:
             if signed.scope.service != "execute-api":
                 text = "Credential should be scoped to correct service: 'execute-api'."
                 raise signatures.Refusal(signatures.Fault.SCOPE, text)
-            key = await context.access_key(signed.scope.access_key_id)
+            key = await context.identities.key(signed.scope.access_key_id)
             signatures.verify(call.request, signed, key, region=context.clients.region, skew=CLOCK_SKEW)
         except signatures.Refusal as error:
             kind = SIGNATURE_ERRORS.get(error.fault, "InvalidSignatureException")
@@ -320,7 +328,7 @@ class ApiGateways:
             text = "Missing Authentication Token" if missing else error.message
             reason = "the request is not signed, and the method asks for AWS_IAM" if missing else text
             raise GatewayError(403, kind, text, reason) from error
-        if signed.scope.access_key_id == context.clients.credentials.access_key_id:
+        if context.identities.administrator(signed.scope.access_key_id):
             return
         call.caller_arn = key.role_arn or "" if key else ""
         role = context.account[IamSnapshot].roles.get(call.caller_arn)
@@ -469,7 +477,7 @@ class ApiGateways:
         outcome = await self._functions.invoke(name, payload, call.trace)
         if outcome.throttled:
             raise broken(
-                f"lambda {name} is throttled: {_used_up(outcome.payload)} is used up",
+                f"lambda {name} is throttled: {CONCURRENCY[outcome.throttled]} is used up",
                 response_type="INTEGRATION_FAILURE",
             )
         if outcome.error:
@@ -509,11 +517,6 @@ def _function_error(payload: bytes) -> str:
 
 def _authorization(method: Method) -> Any:
     return method.authorization if method.authorization in ("NONE", "AWS_IAM") else "NONE"
-
-
-def _used_up(throttled: bytes) -> str:
-    """What the Reason of a throttled invocation speaks of."""
-    return "its reserved concurrency" if b"Reserved" in throttled else "the account's concurrency"
 
 
 def _function_name(arn: str) -> str:

@@ -10,7 +10,9 @@ from botocore.exceptions import ClientError
 
 from modelstacks.cloud import api
 from modelstacks.cloud.account.channel import Report
-from modelstacks.cloud.context import SPEEDUP, Context
+from modelstacks.cloud.clock import SPEEDUP
+from modelstacks.cloud.context import Context
+from modelstacks.cloud.runtime import Runtime, Runtimes
 from modelstacks.cloud.services.application_autoscaling.snapshot import ScalingSnapshot
 from modelstacks.cloud.services.cloudformation.snapshot import CloudFormationSnapshot
 from modelstacks.cloud.services.ecs.snapshot import ClusterService, EcsSnapshot
@@ -26,15 +28,13 @@ __all__ = ["Services"]
 TASKS = "tasks"  # the one group of a service's replicas
 
 
-class Services:
-    """Every ECS service of the account.
+class Services(Runtime):
+    """Every ECS service of the account."""
 
-    `account` is held while the account is read and followed: what is written to a service between the two
-    would be undone by the older reading.
-    """
+    needs = (LoadBalancers,)
 
-    def __init__(self, context: Context, balancers: LoadBalancers, account: asyncio.Lock) -> None:
-        self._context, self._balancers, self._account = context, balancers, account
+    def __init__(self, context: Context, runtimes: Runtimes) -> None:
+        super().__init__(context, runtimes)
         self._services: dict[str, _Service] = {}
 
     async def reconcile(self) -> None:
@@ -44,7 +44,7 @@ class Services:
             await self._services.pop(arn).close()
         for arn, service in wanted.items():
             if arn not in self._services:
-                self._services[arn] = _Service(self._context, self._balancers, self._account, service)
+                self._services[arn] = _Service(self._context, self._runtimes, service)
             await self._services[arn].follow(service)
 
     async def close(self) -> None:
@@ -52,7 +52,7 @@ class Services:
         await asyncio.gather(*(one.close() for one in self._services.values()))
         self._services.clear()
 
-    def describe(self) -> list[api.Workload]:
+    def workloads(self) -> list[api.Workload]:
         """For `status`."""
         return [one.describe() for one in self._services.values()]
 
@@ -60,11 +60,10 @@ class Services:
 class _Service:
     """One service: what the machine asks about it, and what it tells."""
 
-    def __init__(
-        self, context: Context, balancers: LoadBalancers, account: asyncio.Lock, service: ClusterService
-    ) -> None:
-        self._context, self._balancers, self._service = context, balancers, service
-        self._workload = Workload(service.name, self, account, lambda: SPEEDUP)
+    def __init__(self, context: Context, runtimes: Runtimes, service: ClusterService) -> None:
+        self._context, self._runtimes, self._service = context, runtimes, service
+        self._balancers = runtimes[LoadBalancers]
+        self._workload = Workload(service.name, self, runtimes.following, lambda: SPEEDUP)
         self._processor = ProcessorTime()
 
     async def follow(self, service: ClusterService) -> None:
@@ -84,7 +83,7 @@ class _Service:
                 rollback=breaker.rollback,
             ),
         )
-        await self._workload.follow(goal, lambda: Tasks(self._context, self._balancers, service))
+        await self._workload.follow(goal, lambda: Tasks(self._context, self._runtimes, service))
 
     async def close(self) -> None:
         """Stop its tasks."""

@@ -22,6 +22,7 @@ from modelstacks.cloud.host.replicas import Replica
 from modelstacks.cloud.network import policies
 from modelstacks.cloud.network.calls import ApiCall, Caller, image_pull, may_call
 from modelstacks.cloud.network.gateway import Gateway
+from modelstacks.cloud.runtime import Runtimes
 from modelstacks.cloud.services.ec2.snapshot import NetworkInterface
 from modelstacks.cloud.services.ecs.snapshot import ClusterService, Container, EcsSnapshot, TaskDefinition
 from modelstacks.cloud.services.elbv2.runtime import LoadBalancers, Target
@@ -90,8 +91,8 @@ class Task:
 class Tasks:
     """Makes the tasks of one deployment."""
 
-    def __init__(self, context: Context, balancers: LoadBalancers, service: ClusterService) -> None:
-        self._context, self._balancers, self._service = context, balancers, service
+    def __init__(self, context: Context, runtimes: Runtimes, service: ClusterService) -> None:
+        self._context, self._balancers, self._service = context, runtimes[LoadBalancers], service
         definitions = context.account[EcsSnapshot].task_definitions
         self.definition: TaskDefinition = definitions[service.task_definition_arn]
         caller = Caller(
@@ -100,7 +101,7 @@ class Tasks:
             service.network,
             public_address=service.public_address,
         )
-        self._gateway = Gateway(context, caller)
+        self._gateway = Gateway(context, runtimes, caller)
         self._is_open = False
         self._tasks: list[Task] = []
         self._addresses = 0

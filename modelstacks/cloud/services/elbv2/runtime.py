@@ -20,10 +20,12 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from modelstacks.cloud.context import SPEEDUP, Context
+from modelstacks.cloud.clock import SPEEDUP
+from modelstacks.cloud.context import Context
 from modelstacks.cloud.host.replicas import Replica
 from modelstacks.cloud.host.wire import ConnectionLost, Headers, Request, Response, without
 from modelstacks.cloud.network import Refused, security_groups
+from modelstacks.cloud.runtime import Runtime, Runtimes
 from modelstacks.cloud.services.ec2.snapshot import Ec2Snapshot, NetworkInterface
 from modelstacks.cloud.services.elbv2 import desync
 from modelstacks.cloud.services.elbv2.snapshot import (
@@ -69,11 +71,11 @@ class _UnhealthyError(Exception):
         self.lasting = lasting
 
 
-class LoadBalancers:
+class LoadBalancers(Runtime):
     """Every load balancer of the account, and who stands behind it."""
 
-    def __init__(self, context: Context) -> None:
-        self._context = context
+    def __init__(self, context: Context, runtimes: Runtimes) -> None:
+        super().__init__(context, runtimes)
         self._targets: dict[str, list[Target]] = {}  # by target group ARN
         self._turn = itertools.count()
         self._absences: dict[

@@ -21,13 +21,15 @@ from uuid import uuid4
 from botocore.exceptions import BotoCoreError, ClientError
 
 from modelstacks.adapters.sandbox import Policy, interpreter_paths
-from modelstacks.cloud.context import Context, Outcome
+from modelstacks.cloud.context import Context
 from modelstacks.cloud.host.replicas import REPLICA_LIMITS, Command, Replica, log_path
 from modelstacks.cloud.host.wire import Listener, Request, Response, listen
 from modelstacks.cloud.network import policies
 from modelstacks.cloud.network.calls import ApiCall, Caller, may_call
 from modelstacks.cloud.network.gateway import Gateway
+from modelstacks.cloud.runtime import Runtimes
 from modelstacks.cloud.services.iam.snapshot import IamSnapshot
+from modelstacks.cloud.services.lambda_.outcome import Outcome
 from modelstacks.cloud.services.lambda_.packages import RuntimePackages, unpacked
 from modelstacks.cloud.services.lambda_.snapshot import Function
 from modelstacks.cloud.workloads.kind import GivenUp, Sick, StartFailedError
@@ -203,10 +205,12 @@ class Environment:
 class Environments:
     """Makes the execution environments of one version of a function."""
 
-    def __init__(self, context: Context, packages: RuntimePackages, function: Function) -> None:
+    def __init__(
+        self, context: Context, runtimes: Runtimes, packages: RuntimePackages, function: Function
+    ) -> None:
         self._context, self._packages, self._function = context, packages, function
         caller = Caller(f"lambda {function.name}", function.role_arn, function.network)
-        self.gateway = Gateway(context, caller)
+        self.gateway = Gateway(context, runtimes, caller)
         self._code: Path | None = None
 
     async def open(self) -> None:

@@ -17,7 +17,6 @@ from urllib.parse import urlsplit
 from modelstacks.cloud.context import Context
 from modelstacks.cloud.daemon.state import disk_fault
 from modelstacks.cloud.host.wire import Request
-from modelstacks.cloud.network.gateway import to_control_plane
 from modelstacks.cloud.services.lambda_.snapshot import Function
 from modelstacks.core.errors import DeploymentFailed, EnvironmentFault
 
@@ -59,7 +58,7 @@ async def unpacked(context: Context, function: Function) -> Path:
 async def _code(context: Context, function: Function) -> bytes:
     """The deployed zip, from where GetFunction says that it is."""
     where = urlsplit(function.code_location)
-    answer = await to_control_plane(context, Request("GET", where.path, where.query))
+    answer = await context.control_plane.send(Request("GET", where.path, where.query))
     body = await answer.read()
     digest = base64.b64encode(hashlib.sha256(body).digest()).decode()
     if answer.status != 200 or digest != function.code_sha256:

@@ -8,13 +8,20 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from urllib.parse import unquote
 from uuid import uuid4
 
 from modelstacks.cloud import api
-from modelstacks.cloud.context import SPEEDUP, Context, Outcome, trace_root
+from modelstacks.cloud.account.aws_errors import refusal
+from modelstacks.cloud.clock import SPEEDUP
+from modelstacks.cloud.context import Context
+from modelstacks.cloud.host.wire import Request, Response
+from modelstacks.cloud.network.reasons import trace_root
+from modelstacks.cloud.runtime import Runtime, Runtimes
 from modelstacks.cloud.services.cloudformation.snapshot import CloudFormationSnapshot
 from modelstacks.cloud.services.lambda_.environments import (
     Environment,
@@ -22,6 +29,7 @@ from modelstacks.cloud.services.lambda_.environments import (
     InitFailedError,
     failed,
 )
+from modelstacks.cloud.services.lambda_.outcome import Outcome, Throttled
 from modelstacks.cloud.services.lambda_.packages import RuntimePackages
 from modelstacks.cloud.services.lambda_.snapshot import Function, LambdaSnapshot
 from modelstacks.cloud.workloads import kind as workloads
@@ -35,15 +43,21 @@ __all__ = ["MOST_ENVIRONMENTS", "Functions"]
 # The account's concurrency. Each takes some 50 MB: these are about as many as a laptop can bear.
 MOST_ENVIRONMENTS = 20
 ENVIRONMENTS = "environments"  # the one group of a function's replicas
+INVOCATION = re.compile(r"/2015-03-31/functions/([^/]+)/invocations")
+# Lambda's words for a throttled invocation.
+THROTTLED: Mapping[Throttled, str] = {
+    "function": "ReservedFunctionConcurrentInvocationLimitExceeded",
+    "account": "ConcurrentInvocationLimitExceeded",
+}
 #: AWS does not say after how long an idle environment ends; recorded runs say 5 to 45 minutes.
 IDLE_SECONDS = 900.0 / SPEEDUP
 
 
-class Functions:
+class Functions(Runtime):
     """Every Lambda function of the account."""
 
-    def __init__(self, context: Context, account: asyncio.Lock) -> None:
-        self._context, self._account = context, account
+    def __init__(self, context: Context, runtimes: Runtimes) -> None:
+        super().__init__(context, runtimes)
         self._functions: dict[str, _Function] = {}
         self.packages = RuntimePackages(context.state.work / "lambda-runtime")
 
@@ -69,7 +83,7 @@ class Functions:
     async def _follow(self, function: Function) -> None:
         name = function.name
         if name not in self._functions:
-            self._functions[name] = _Function(self._context, self._account, self.packages, function)
+            self._functions[name] = _Function(self._context, self._runtimes, self.packages, function)
         await self._functions[name].follow(function)
 
     async def close(self) -> None:
@@ -77,9 +91,30 @@ class Functions:
         await asyncio.gather(*(one.close() for one in self._functions.values()))
         self._functions.clear()
 
-    def describe(self) -> list[api.Workload]:
+    def workloads(self) -> list[api.Workload]:
         """For `status`."""
         return [one.describe() for one in self._functions.values()]
+
+    async def answer(self, request: Request, service: str) -> Response | None:
+        """Answer Invoke, of the synchronous kind."""
+        called = INVOCATION.fullmatch(request.path)
+        if service != "lambda" or called is None or request.method != "POST":
+            return None
+        kind = request.header("x-amz-invocation-type") or "RequestResponse"
+        if kind != "RequestResponse":
+            text = f"the embedded cloud invokes functions with RequestResponse, not {kind}"
+            return refusal("lambda", "InvalidParameterValueException", text, 400)
+        name = unquote(called[1]).split(":function:")[-1].partition(":")[0]
+        account = self._context.account
+        if name not in account[LambdaSnapshot].functions:
+            text = f"Function not found: arn:aws:lambda:{account.region}:{account.id}:function:{name}"
+            return refusal("lambda", "ResourceNotFoundException", text, 404)
+        outcome = await self.invoke(name, request.body)
+        if outcome.throttled:
+            return refusal("lambda", "TooManyRequestsException", "Rate Exceeded.", 429)
+        headers = [("content-type", "application/json"), ("x-amz-executed-version", "$LATEST")]
+        headers += [("x-amz-function-error", "Unhandled")] if outcome.error else []
+        return Response(200, headers, outcome.payload)
 
     async def invoke(self, name: str, payload: bytes, trace: str | None = None) -> Outcome:
         """Invoke a function and wait for what it returns. Raises KeyError for an unknown one.
@@ -94,10 +129,11 @@ class _Function:
     """One function: what the machine asks about it, what it tells, and how it is invoked."""
 
     def __init__(
-        self, context: Context, account: asyncio.Lock, packages: RuntimePackages, function: Function
+        self, context: Context, runtimes: Runtimes, packages: RuntimePackages, function: Function
     ) -> None:
-        self._context, self._packages, self._function = context, packages, function
-        self._workload = Workload(function.name, self, account, lambda: SPEEDUP)
+        self._context, self._runtimes = context, runtimes
+        self._packages, self._function = packages, function
+        self._workload = Workload(function.name, self, runtimes.following, lambda: SPEEDUP)
         self.running = 0  # invocations
 
     async def follow(self, function: Function) -> None:
@@ -110,7 +146,7 @@ class _Function:
             groups={ENVIRONMENTS: Share(0, on_demand=OnDemand(IDLE_SECONDS))},
             terms=Terms(drain=function.timeout),
         )
-        make = lambda: Environments(self._context, self._packages, function)  # noqa: E731
+        make = lambda: Environments(self._context, self._runtimes, self._packages, function)  # noqa: E731
         await self._workload.follow(goal, make, again=True)
         await self._workload.prepared()
 
@@ -174,7 +210,7 @@ class _Function:
                 return failed("Runtime.Unavailable", self._workload.reason or "the function is not ready yet")
             if why := self._over_the_limit():
                 counter.refusals += 1
-                return Outcome(json.dumps({"Reason": why}).encode(), throttled=True)
+                return Outcome(json.dumps({"Reason": THROTTLED[why]}).encode(), throttled=why)
             self.running += 1
             try:
                 if delay := self._context.faults.latency(name):
@@ -185,17 +221,15 @@ class _Function:
             counter.errors += outcome.error
             return outcome
 
-    def _over_the_limit(self) -> str:
-        """Lambda's reason to throttle one more invocation; empty where it may run.
+    def _over_the_limit(self) -> Throttled:
+        """Which concurrency is used up; empty where one more invocation may run.
 
         In AWS no invocation waits for another. A queue here would hide an overload from the caller.
         """
         reserved = self._function.reserved_concurrency
         if reserved is not None and self.running >= reserved:
-            return "ReservedFunctionConcurrentInvocationLimitExceeded"
-        if self.running >= MOST_ENVIRONMENTS:
-            return "ConcurrentInvocationLimitExceeded"
-        return ""
+            return "function"
+        return "account" if self.running >= MOST_ENVIRONMENTS else ""
 
     async def _run(self, payload: bytes, trace: str) -> Outcome:
         """Run an invocation in an environment of the version that is active when it gets one."""

@@ -17,6 +17,7 @@ from modelstacks.cloud.host.wire import ConnectionLost, Request
 from modelstacks.cloud.network import policies
 from modelstacks.cloud.network.calls import Caller, image_pull, may_call
 from modelstacks.cloud.network.gateway import Gateway
+from modelstacks.cloud.runtime import Runtimes
 from modelstacks.cloud.services.iam.snapshot import IamSnapshot
 from modelstacks.cloud.services.sagemaker.model_data import download
 from modelstacks.cloud.services.sagemaker.snapshot import Endpoint, Model, SageMakerSnapshot, Variant
@@ -124,8 +125,8 @@ class _Ready:
 class Instances:
     """Makes the instances of one endpoint configuration; a group is a production variant."""
 
-    def __init__(self, context: Context, endpoint: Endpoint) -> None:
-        self._context, self.endpoint = context, endpoint
+    def __init__(self, context: Context, runtimes: Runtimes, endpoint: Endpoint) -> None:
+        self._context, self._runtimes, self.endpoint = context, runtimes, endpoint
         self.variants = {variant.name: variant for variant in endpoint.variants}
         self._models = dict(context.account[SageMakerSnapshot].models)
         self._gateways: dict[str, Gateway] = {}
@@ -152,7 +153,7 @@ class Instances:
         caller = Caller(
             f"endpoint {self.endpoint.name}", model.role_arn, model.network, isolated=model.isolated
         )
-        gateway = self._gateways[variant.name] = Gateway(self._context, caller)
+        gateway = self._gateways[variant.name] = Gateway(self._context, self._runtimes, caller)
         try:
             await gateway.open()
         except (ClientError, BotoCoreError) as error:

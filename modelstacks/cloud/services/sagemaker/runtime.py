@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import json
 import random
+import re
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -19,9 +20,11 @@ from botocore.exceptions import ClientError
 from modelstacks.cloud import api
 from modelstacks.cloud.account.aws_errors import refusal
 from modelstacks.cloud.account.channel import Report
-from modelstacks.cloud.context import SPEEDUP, Context
+from modelstacks.cloud.clock import SPEEDUP
+from modelstacks.cloud.context import Context
 from modelstacks.cloud.host.replicas import Replica
 from modelstacks.cloud.host.wire import ConnectionLost, Headers, Request, Response
+from modelstacks.cloud.runtime import Runtime, Runtimes
 from modelstacks.cloud.services.application_autoscaling.snapshot import ScalingSnapshot
 from modelstacks.cloud.services.cloudformation.snapshot import CloudFormationSnapshot
 from modelstacks.cloud.services.sagemaker.instances import Instances
@@ -41,6 +44,7 @@ TIMED_OUT = (
 )
 BODY_LIMIT = 25 * 1024 * 1024
 FAILURES = 3  # instances of one variant that may fail before it is in service
+INVOCATION = re.compile(r"/endpoints/([^/]+)/invocations")
 FORWARDED = {
     "content-type": "Content-Type",
     "accept": "Accept",
@@ -50,11 +54,11 @@ FORWARDED = {
 ATTRIBUTES = "x-amzn-sagemaker-custom-attributes"
 
 
-class Endpoints:
+class Endpoints(Runtime):
     """Every endpoint of the account."""
 
-    def __init__(self, context: Context, account: asyncio.Lock) -> None:
-        self._context, self._account = context, account
+    def __init__(self, context: Context, runtimes: Runtimes) -> None:
+        super().__init__(context, runtimes)
         self._endpoints: dict[str, _Endpoint] = {}
 
     async def reconcile(self) -> None:
@@ -64,7 +68,7 @@ class Endpoints:
             await self._endpoints.pop(name).close()
         for name, endpoint in wanted.items():
             if name not in self._endpoints:
-                self._endpoints[name] = _Endpoint(self._context, self._account, endpoint)
+                self._endpoints[name] = _Endpoint(self._context, self._runtimes, endpoint)
             await self._endpoints[name].follow(endpoint)
 
     async def close(self) -> None:
@@ -72,9 +76,18 @@ class Endpoints:
         await asyncio.gather(*(one.close() for one in self._endpoints.values()))
         self._endpoints.clear()
 
-    def describe(self) -> list[api.Workload]:
+    def workloads(self) -> list[api.Workload]:
         """For `status`."""
         return [one.describe() for one in self._endpoints.values()]
+
+    async def answer(self, request: Request, service: str) -> Response | None:
+        """Answer the calls of SageMaker's runtime API."""
+        if service != "sagemaker" or not request.path.startswith("/endpoints/"):
+            return None
+        invocation = INVOCATION.fullmatch(request.path)
+        if invocation is None:
+            return _validation(f"the embedded cloud serves InvokeEndpoint, not {request.path}")
+        return await self.invoke(request, invocation[1])
 
     async def invoke(self, request: Request, name: str) -> Response:
         """InvokeEndpoint."""
@@ -92,9 +105,9 @@ class Endpoints:
 class _Endpoint:
     """One endpoint: what the machine asks about it, what it tells, and how its instances are invoked."""
 
-    def __init__(self, context: Context, account: asyncio.Lock, endpoint: Endpoint) -> None:
-        self._context, self._endpoint = context, endpoint
-        self.workload = Workload(endpoint.name, self, account, lambda: SPEEDUP)
+    def __init__(self, context: Context, runtimes: Runtimes, endpoint: Endpoint) -> None:
+        self._context, self._runtimes, self._endpoint = context, runtimes, endpoint
+        self.workload = Workload(endpoint.name, self, runtimes.following, lambda: SPEEDUP)
 
     async def follow(self, endpoint: Endpoint) -> None:
         """Make the machine follow what the account says of the endpoint."""
@@ -112,7 +125,7 @@ class _Endpoint:
             },
             terms=Terms(drain=INVOCATION_SECONDS),
         )
-        await self.workload.follow(goal, lambda: Instances(self._context, endpoint))
+        await self.workload.follow(goal, lambda: Instances(self._context, self._runtimes, endpoint))
 
     async def close(self) -> None:
         """Stop its instances."""

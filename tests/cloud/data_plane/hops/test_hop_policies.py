@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from modelstacks.cloud.network.policies import (
@@ -191,11 +191,13 @@ STATEMENTS = st.builds(allow, PATTERNS, RESOURCES) | st.builds(deny, PATTERNS, R
 CALLS = st.builds(Call, ACTIONS, st.sampled_from(["arn:aws:s3:::bucket/key", "arn:aws:s3:::other/x"]))
 
 
+@settings(deadline=None)
 @given(st.lists(STATEMENTS, max_size=6), CALLS)
 def test_a_deny_added_to_any_policy_denies(statements: list[dict[str, Any]], call: Call) -> None:
     assert evaluate([policy(*statements, deny(call.action))], call).decision is Decision.DENY
 
 
+@settings(deadline=None)
 @given(st.lists(STATEMENTS, max_size=6), CALLS, st.randoms())
 def test_order_and_grouping_of_statements_do_not_matter(
     statements: list[dict[str, Any]], call: Call, random: Any
@@ -205,6 +207,7 @@ def test_order_and_grouping_of_statements_do_not_matter(
     assert evaluate([policy(one) for one in shuffled], call).decision is together
 
 
+@settings(deadline=None)
 @given(st.lists(STATEMENTS, max_size=6), CALLS)
 def test_an_allow_never_takes_away(statements: list[dict[str, Any]], call: Call) -> None:
     before = evaluate([policy(*statements)], call).decision
@@ -212,6 +215,7 @@ def test_an_allow_never_takes_away(statements: list[dict[str, Any]], call: Call)
     assert after is before or (before is Decision.SILENT and after is Decision.ALLOW)
 
 
+@settings(deadline=None)
 @given(st.text(max_size=12), st.text(max_size=12))
 def test_a_resource_without_wildcards_matches_itself_alone(left: str, right: str) -> None:
     for char in "*?$":
