@@ -19,6 +19,7 @@ from modelstacks.core.contract import STAGE, routes
 from modelstacks.core.errors import UsageError
 from modelstacks.core.model import ArtifactModel
 from modelstacks.core.plan import Plan
+from modelstacks.core.plan.outputs import outputs
 
 from .constructs.encryption import customer_key, given_key
 from .constructs.given_network import GivenNetwork, Place
@@ -212,15 +213,14 @@ class ModelApi(Construct):
         return api
 
     def _outputs(self, backend: Backend) -> tuple[Output, ...]:
-        outputs = [
-            Output("ApiUrl", "address of the API", self.url),
-            Output("ApiId", "REST API", self._api.api_id),
-            *backend.outputs,
-        ]
+        values = {"ApiUrl": self.url, "ApiId": self._api.api_id, **backend.outputs}
         if self.api_key_id:
-            how = "aws apigateway get-api-key --include-value --query value --api-key <this>"
-            outputs.append(Output("ApiKeyId", how, self.api_key_id))
-        return tuple(outputs)
+            values["ApiKeyId"] = self.api_key_id
+        declared = outputs(self._plan)
+        if values.keys() != declared.keys():
+            name = self._plan.target.target
+            raise TypeError(f"{name} declares the outputs {[*declared]} and is built with {[*values]}")
+        return tuple(Output(name, declared[name], values[name]) for name in declared)
 
 
 def _name(construct: Construct) -> str:

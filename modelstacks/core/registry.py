@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from modelstacks.core.model import ArtifactModel, LockedFile, ModelKind, RemoteModel, VendorImage
+    from modelstacks.core.plan import Plan
+    from modelstacks.core.plan.capacity import Unit
     from modelstacks.core.ports import Inspection, Ports
 
 __all__ = [
@@ -165,6 +167,10 @@ class Target:
     spec: type[TargetSpec]
     # The block in YAML.
     example: str
+    # The outputs of its stack beside the API's: name -> description.
+    outputs: Mapping[str, str]
+    # What a plan needs of it, for bills and quotas; without what every target has.
+    capacity: Callable[[Plan], tuple[Unit, ...]]
     # Whether a spec that names no target gets this one; exactly one of each architecture.
     default: bool = False
     # Field of the block -> why its default is what it is.

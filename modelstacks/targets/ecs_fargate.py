@@ -7,6 +7,8 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from modelstacks.core.errors import Invalid
+from modelstacks.core.plan import Plan
+from modelstacks.core.plan.capacity import Quota, Unit, interface_endpoints, quota, resource
 from modelstacks.core.registry import Refusal, Target
 from modelstacks.core.spec import TargetSpec
 
@@ -55,6 +57,36 @@ class EcsFargate(TargetSpec):
         return self
 
 
+def capacity(plan: Plan) -> tuple[Unit, ...]:
+    """The tasks, and the load balancer and endpoints around them.
+
+    An update starts all of the new tasks before it stops the old ones.
+    """
+    target, task = plan.target, "AWS::ECS::TaskDefinition"
+    if not isinstance(target, EcsFargate):
+        raise TypeError(f"{target!r} is not a block of ecs-fargate")
+
+    def in_tasks(measure: str, each: float, limit: Quota | None = None) -> Unit:
+        least, most = plan.scaling.min_replicas * each, plan.scaling.max_replicas * each
+        return Unit(task, measure, least, most, 2 * most, billed=True, size=target.processor, quota=limit)
+
+    return (
+        in_tasks("vCPU", target.cpu / 1024, quota("fargate-vcpus")),
+        in_tasks("GiB of memory", target.memory_mib / 1024),
+        in_tasks("GiB of disk beyond 20", target.ephemeral_storage_gib - 20),
+        resource("AWS::ElasticLoadBalancingV2::LoadBalancer", billed=True, quota=quota("load-balancers")),
+        resource("AWS::ElasticLoadBalancingV2::TargetGroup", quota=quota("target-groups")),
+        resource("AWS::ApiGatewayV2::VpcLink", quota=quota("vpc-links")),
+        *interface_endpoints(3, plan),
+        # The VPC link's, the load balancer's, the tasks' and one for each endpoint.
+        resource("AWS::EC2::SecurityGroup", 6, quota=quota("security-groups")),
+        # The load balancer's access logs.
+        resource("AWS::S3::Bucket", quota=quota("buckets")),
+        resource("AWS::IAM::Role", 2, quota=quota("roles")),
+        resource("AWS::Logs::LogGroup"),
+    )
+
+
 TARGET = Target(
     name="ecs-fargate",
     architecture="self-hosted",
@@ -62,6 +94,12 @@ TARGET = Target(
     spec=EcsFargate,
     example="self-hosted: {target: ecs-fargate, cpu: 1024, memory_mib: 2048}",
     default=True,
+    outputs={
+        "ClusterName": "ECS cluster",
+        "ServiceName": "ECS service",
+        "LogGroupName": "what the model servers write",
+    },
+    capacity=capacity,
     reasons={
         "cpu": "Enough for tabular models and small networks; raise it for larger ones.",
         "memory_mib": "The least that Fargate offers with one vCPU.",

@@ -8,6 +8,8 @@ from pydantic import Field
 
 from modelstacks.core.base import text
 from modelstacks.core.contract import LAMBDA_BODY
+from modelstacks.core.plan import Plan
+from modelstacks.core.plan.capacity import Quota, Unit, interface_endpoints, quota, resource
 from modelstacks.core.registry import Refusal, Target
 from modelstacks.core.spec import TargetSpec
 
@@ -31,6 +33,49 @@ class SagemakerEndpoint(TargetSpec):
     )
 
 
+def capacity(plan: Plan) -> tuple[Unit, ...]:
+    """The endpoint's instances, and the function in front of them.
+
+    An update starts a second set of instances (blue/green) before it stops the first.
+    """
+    target, scaling = plan.target, plan.scaling
+    if not isinstance(target, SagemakerEndpoint):
+        raise TypeError(f"{target!r} is not a block of sagemaker-endpoint")
+    # Each type of instance has a quota of its own, whose code has to be looked up by its name.
+    instances = Quota("sagemaker", f"{target.instance_type} for endpoint usage")
+    concurrency = target.reserved_concurrency or (
+        scaling.max_replicas * scaling.concurrent_requests_per_replica
+    )
+    return (
+        Unit(
+            "AWS::SageMaker::Endpoint",
+            "instance",
+            scaling.min_replicas,
+            scaling.max_replicas,
+            2 * scaling.max_replicas,
+            billed=True,
+            size=target.instance_type,
+            quota=instances,
+        ),
+        resource("AWS::SageMaker::Endpoint"),
+        # In front of the endpoint, and the check of the image's manifest.
+        resource("AWS::Lambda::Function", 2),
+        Unit(
+            "AWS::Lambda::Function",
+            "concurrent execution",
+            target.reserved_concurrency or 0,
+            concurrency,
+            concurrency,
+            quota=quota("lambda-concurrency"),
+        ),
+        *interface_endpoints(1, plan),
+        # The instances', the function's and the VPC endpoint's.
+        resource("AWS::EC2::SecurityGroup", 3, quota=quota("security-groups")),
+        resource("AWS::IAM::Role", 3, quota=quota("roles")),
+        resource("AWS::Logs::LogGroup", 3),
+    )
+
+
 TARGET = Target(
     name="sagemaker-endpoint",
     architecture="managed",
@@ -38,6 +83,13 @@ TARGET = Target(
     spec=SagemakerEndpoint,
     example="managed: {target: sagemaker-endpoint, instance_type: ml.m5.large}",
     default=True,
+    outputs={
+        "EndpointName": "SageMaker endpoint",
+        "FunctionName": "function in front of the endpoint",
+        "LogGroupName": "what the model servers write",
+        "FunctionLogGroupName": "what the function writes",
+    },
+    capacity=capacity,
     reasons={
         "instance_type": "2 vCPU and 8 GiB, enough for tabular models and small networks.",
         "reserved_concurrency": "In an account whose quota is 10 executions Lambda refuses every one.",

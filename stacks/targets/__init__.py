@@ -6,10 +6,10 @@ it, so that a stack loads no more of the CDK than it uses.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from importlib import import_module
-from typing import TYPE_CHECKING, Literal, Protocol, cast
+from typing import TYPE_CHECKING, Protocol, cast
 
 from aws_cdk import CfnResource
 from constructs import Construct
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from ..constructs.private_integration import PrivateIntegration
     from ..constructs.rest_api import Integration
 
-__all__ = ["Backend", "Build", "Foundation", "Output", "OutputName", "builder", "hosted", "service_backend"]
+__all__ = ["Backend", "Build", "Foundation", "Output", "builder", "hosted", "service_backend"]
 
 
 @dataclass(frozen=True)
@@ -48,25 +48,11 @@ class Foundation:
     security_groups: tuple[str, ...] = ()
 
 
-# Every output that a stack may have. Scripts read them by these names, so a name stays what it is.
-OutputName = Literal[
-    "ApiId",
-    "ApiKeyId",
-    "ApiUrl",
-    "ClusterName",
-    "EndpointName",
-    "FunctionLogGroupName",
-    "FunctionName",
-    "LogGroupName",
-    "ServiceName",
-]
-
-
 @dataclass(frozen=True)
 class Output:
     """One stack output; `value` is a token until the stack is deployed."""
 
-    name: OutputName
+    name: str
     description: str
     value: str
 
@@ -80,7 +66,7 @@ class Backend:
     identity: when one of these changes, what integrations refer to is replaced, and the API is deployed anew.
     admit: lets an API in, by its execute-api ARN, where the target has to allow that itself.
     throttles: API Gateway's failure to call the target is in the first place its being throttled.
-    outputs: what a person will want to know of it.
+    outputs: the value of each output that the target declares, by name.
     """
 
     integrate: Callable[[Route], Integration]
@@ -88,7 +74,7 @@ class Backend:
     identity: tuple[str, ...] = ()
     admit: Callable[[str], None] = lambda _: None
     throttles: bool = False
-    outputs: tuple[Output, ...] = ()
+    outputs: Mapping[str, str] = field(default_factory=dict)
 
 
 class Build(Protocol):
@@ -112,11 +98,11 @@ def service_backend(service: ServingService, front: PrivateIntegration, log: Cfn
         # The service too: an update that replaces balancer and service moves the API to tasks that are ready.
         before_methods=(front.listener, service),
         identity=front.identity,
-        outputs=(
-            Output("ClusterName", "ECS cluster", service.cluster_name),
-            Output("ServiceName", "ECS service", service.attr_name),
-            Output("LogGroupName", "what the model servers write", log.ref),
-        ),
+        outputs={
+            "ClusterName": service.cluster_name,
+            "ServiceName": service.attr_name,
+            "LogGroupName": log.ref,
+        },
     )
 
 

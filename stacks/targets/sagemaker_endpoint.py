@@ -28,7 +28,7 @@ from ..constructs.nag import acknowledge
 from ..constructs.network import Network
 from ..constructs.security_groups import SecurityGroup
 from ..constructs.serving_image import ServingImage
-from . import Backend, Foundation, Output, hosted
+from . import Backend, Foundation, hosted
 
 VARIANT = "AllTraffic"
 MARK_LENGTH = 8
@@ -133,12 +133,12 @@ def _backend(function: EndpointFunction, endpoint: sagemaker.CfnEndpoint, log: C
         integrate=function.integrate,
         admit=function.admit,
         throttles=True,
-        outputs=(
-            Output("EndpointName", "SageMaker endpoint", endpoint.attr_endpoint_name),
-            Output("FunctionName", "function in front of the endpoint", function.function_name),
-            Output("LogGroupName", "what the model servers write", log.ref),
-            Output("FunctionLogGroupName", "what the function writes", function.log_group.ref),
-        ),
+        outputs={
+            "EndpointName": endpoint.attr_endpoint_name,
+            "FunctionName": function.function_name,
+            "LogGroupName": log.ref,
+            "FunctionLogGroupName": function.log_group.ref,
+        },
     )
 
 

@@ -139,6 +139,8 @@ def test_plan_shows_both_architectures_in_words(cli) -> None:
         "Fargate",
         "memory_mib: The least that Fargate offers with one vCPU.",
         "startup_seconds: ",
+        "2 to 8 x86_64 vCPU (ECS::TaskDefinition), 16 during an update; quota: fargate L-3032A538",
+        "2 to 8 ml.m5.large instance (SageMaker::Endpoint), 16 during an update; quota: sagemaker ml",
     ):
         assert words in out
 

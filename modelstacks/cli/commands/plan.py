@@ -71,6 +71,7 @@ def _rows(one: Plan) -> Iterator[tuple[str, str]]:
         yield "defaults", defaults
     replicas = f"{scaling.min_replicas} to {scaling.max_replicas}"
     yield "replicas", f"{replicas}, {scaling.concurrent_requests_per_replica} concurrent requests each"
+    yield "needs", "\n".join(_needs(one))
     auth = "API key" if api.auth == "api-key" else "SigV4 (IAM)"
     rate = f"{api.throttle.rate} requests/s (burst {api.throttle.burst}){_quota(one)}"
     yield (
@@ -106,6 +107,22 @@ def _defaults(one: Plan) -> Iterator[str]:
     for field, why in _target(one).reasons.items():
         if getattr(one.target, field) == type(one.target).model_fields[field].default:
             yield f"{field}: {why}"
+
+
+def _needs(one: Plan) -> Iterator[str]:
+    """Yield what the account is billed for by the hour, or has a quota for."""
+    from modelstacks.core.plan.capacity import capacity
+
+    for unit in capacity(one):
+        if not unit.billed and unit.quota is None:
+            continue
+        amount = f"{unit.least:g}" if unit.least == unit.most else f"{unit.least:g} to {unit.most:g}"
+        during = f", {unit.peak:g} during an update" if unit.peak != unit.most else ""
+        kind = unit.resource.removeprefix("AWS::")
+        what = kind if unit.measure == "resource" else f"{unit.measure} ({kind})"
+        quota = unit.quota
+        limit = f"; quota: {' '.join(filter(None, (quota.service, quota.code, quota.name)))}" if quota else ""
+        yield f"{amount} {unit.size} {what}{during}{limit}".replace("  ", " ")
 
 
 def _quota(one: Plan) -> str:
