@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from aws_cdk import Token
 from aws_cdk import aws_ec2 as ec2
 from constructs import Construct
 
@@ -99,7 +98,7 @@ def _subnets(place: Place) -> Sequence[ec2.ISubnet]:
         else vpc.isolated_subnets or vpc.private_subnets
     )
     zones = {subnet.availability_zone for subnet in chosen}
-    if len(zones) < 2 and not any(Token.is_unresolved(zone) for zone in zones):
+    if len(zones) < 2:
         raise UsageError(
             f"{vpc.node.path}: a deployment needs subnets in two availability zones or more",
             got=f"{len(chosen)} subnets in {len(zones)} zones",
