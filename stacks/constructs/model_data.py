@@ -36,7 +36,7 @@ class ModelData:
 
     The asset's identity is the sha256 that the lock file holds, so the template is the same wherever the
     archive comes from, and the CDK CLI publishes it only where the bucket does not have that object yet. The
-    key never names other bytes, so it is the version too (docs/adr/0004, 0011).
+    key never names other bytes, so it is the version too (docs/adr/0004, 0012).
 
     While an update runs, and after one that failed, replicas of the old revision and of the new one start
     side by side. So a role is given each archive by a policy of its own (`grant_read`): CloudFormation adds
@@ -132,7 +132,7 @@ class _Asset:
             Annotations.of(self._scope).add_warning_v2(
                 "modelstacks:archive-not-in-assembly",
                 f"the model's archive is not in the cloud assembly ({self._kept}: {fault}), so publishing it "
-                f"needs this project's folder and the modelstacks command; fix: {self._fix()}, then synth",
+                f"publishing it needs this project's folder and the modelstacks command; fix: {self._fix()}, then synth",
             )
             return self.add_command()
         file = Path(self._stage.asset_outdir) / f"asset.{self._archive.sha256}{SUFFIX}"

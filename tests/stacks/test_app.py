@@ -68,6 +68,36 @@ def test_an_unknown_architecture_is_told_with_the_known_ones(tmp_path: Path) -> 
     )
 
 
+def test_an_unknown_place_for_archives_is_told_with_the_known_ones(tmp_path: Path) -> None:
+    done = run(PROJECT, outdir=tmp_path, archives="asembly")
+    assert done.returncode == 2
+    assert done.stderr == (
+        '-c archives=... says where models\' archives come from; got "asembly"; '
+        'allowed: auto, assembly, command; fix: did you mean "assembly"?\n'
+    )
+
+
+def test_an_archive_that_the_assembly_lacks_is_told_with_the_command_that_packages_it(tmp_path: Path) -> None:
+    project = tmp_path / "project"
+    project.mkdir()
+    for folder in ("deployments", "model_artifacts", "modelstacks", "stacks", "serving", "lambda"):
+        (project / folder).symlink_to(PROJECT / folder)
+    (project / "app.py").write_text((PROJECT / "app.py").read_text())
+    environment = {**os.environ, "CDK_CONTEXT_JSON": json.dumps({**CONTEXT, "archives": "assembly"})}
+    environment["CDK_OUTDIR"] = str(tmp_path / "cdk.out")
+    done = subprocess.run(
+        [sys.executable, str(project / "app.py")],
+        cwd=project,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 4
+    assert "no such file; fix: modelstacks package deployments/" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_a_spec_without_a_lock_is_refused_with_the_command_that_mends_it(tmp_path: Path) -> None:
     spec = tmp_path / "fresh.yaml"
     text = (PROJECT / "deployments" / "churn.yaml").read_text()
