@@ -14,7 +14,7 @@ from constructs import Construct
 
 from modelstacks.core.artifact.archive import file_sha256
 from modelstacks.core.artifact.packaging import archive_path
-from modelstacks.core.errors import EnvironmentFault
+from modelstacks.core.errors import EnvironmentFault, relative
 from modelstacks.core.model import ArtifactModel
 
 from .iam import Statement, allow, policy_document
@@ -127,12 +127,13 @@ class _Asset:
         """
         fault = self._fault()
         if fault and required:
-            raise EnvironmentFault(f"{self._kept}: {fault}", fix=self._fix())
+            raise EnvironmentFault(f"{relative(self._kept)}: {fault}", fix=self._fix())
         if fault:
             Annotations.of(self._scope).add_warning_v2(
                 "modelstacks:archive-not-in-assembly",
-                f"the model's archive is not in the cloud assembly ({self._kept}: {fault}), so publishing it "
-                f"publishing it needs this project's folder and the modelstacks command; fix: {self._fix()}, then synth",
+                f"the model's archive is not in the cloud assembly ({relative(self._kept)}: {fault}), so "
+                f"publishing it needs this project's folder and the modelstacks command; "
+                f"fix: {self._fix()}, then synthesize again",
             )
             return self.add_command()
         file = Path(self._stage.asset_outdir) / f"asset.{self._archive.sha256}{SUFFIX}"

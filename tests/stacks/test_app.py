@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -79,14 +80,13 @@ def test_an_unknown_place_for_archives_is_told_with_the_known_ones(tmp_path: Pat
 
 def test_an_archive_that_the_assembly_lacks_is_told_with_the_command_that_packages_it(tmp_path: Path) -> None:
     project = tmp_path / "project"
-    project.mkdir()
-    for folder in ("deployments", "model_artifacts", "modelstacks", "stacks", "serving", "lambda"):
-        (project / folder).symlink_to(PROJECT / folder)
-    (project / "app.py").write_text((PROJECT / "app.py").read_text())
+    for folder in ("deployments", "model_artifacts"):
+        shutil.copytree(PROJECT / folder, project / folder)
     environment = {**os.environ, "CDK_CONTEXT_JSON": json.dumps({**CONTEXT, "archives": "assembly"})}
-    environment["CDK_OUTDIR"] = str(tmp_path / "cdk.out")
+    environment |= {"CDK_OUTDIR": str(tmp_path / "cdk.out"), "PYTHONPATH": str(PROJECT)}
+    program = "import pathlib; from modelstacks.cdk import main; raise SystemExit(main(pathlib.Path.cwd()))"
     done = subprocess.run(
-        [sys.executable, str(project / "app.py")],
+        [sys.executable, "-c", program],
         cwd=project,
         env=environment,
         capture_output=True,
@@ -94,6 +94,7 @@ def test_an_archive_that_the_assembly_lacks_is_told_with_the_command_that_packag
         check=False,
     )
     assert done.returncode == 4
+    assert done.stderr.startswith(".modelstacks/models/")
     assert "no such file; fix: modelstacks package deployments/" in done.stderr
     assert "Traceback" not in done.stderr
 
