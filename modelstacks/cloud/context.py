@@ -11,8 +11,8 @@ from modelstacks.cloud import api
 from modelstacks.cloud.account.channel import Report
 from modelstacks.cloud.clients import Clients
 from modelstacks.cloud.daemon.state import StateDirectory
+from modelstacks.cloud.host.pool import Pool
 from modelstacks.cloud.host.replicas import ImageEnvironment, Registry
-from modelstacks.cloud.host.wire import Pool
 from modelstacks.cloud.network import Refused
 from modelstacks.cloud.network.control_plane import ControlPlane
 from modelstacks.cloud.network.identities import Identities

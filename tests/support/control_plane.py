@@ -20,8 +20,8 @@ from modelstacks.cloud.clients import Clients
 from modelstacks.cloud.context import Context
 from modelstacks.cloud.daemon.state import StateDirectory
 from modelstacks.cloud.host.docker import resolve
+from modelstacks.cloud.host.listener import listen
 from modelstacks.cloud.host.replicas import Registry
-from modelstacks.cloud.host.wire import listen
 from modelstacks.cloud.network.gateway import FrontDoor
 
 REGION = "eu-west-1"  # not the default one: what is hard-wired to us-east-1 shows

@@ -38,8 +38,9 @@ from modelstacks.cloud.clients import Clients
 from modelstacks.cloud.daemon.plane import assemble
 from modelstacks.cloud.daemon.state import MARKER, State, StateDirectory, process_of
 from modelstacks.cloud.host.docker import resolve
+from modelstacks.cloud.host.listener import listen
 from modelstacks.cloud.host.replicas import Registry, Replica
-from modelstacks.cloud.host.wire import Request, Response, listen
+from modelstacks.cloud.host.wire import Request, Response
 from modelstacks.core.errors import EnvironmentFault, ModelstacksError, UsageError
 
 __all__ = ["Daemon", "main"]

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from modelstacks.cloud.account.aws_errors import refusal
-from modelstacks.cloud.host.wire import ConnectionLost, Pool, Request, Response, without
+from modelstacks.cloud.host.pool import Pool
+from modelstacks.cloud.host.wire import ConnectionLost, Request, Response, without
 
 __all__ = ["ControlPlane"]
 

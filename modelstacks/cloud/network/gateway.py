@@ -19,7 +19,8 @@ from modelstacks.cloud.account.aws_errors import refusal, signature_refusal
 from modelstacks.cloud.account.client import OPEN_PATH
 from modelstacks.cloud.account.signatures import Scope
 from modelstacks.cloud.context import Context
-from modelstacks.cloud.host.wire import Listener, Request, Response, listen
+from modelstacks.cloud.host.listener import Listener, listen
+from modelstacks.cloud.host.wire import Request, Response
 from modelstacks.cloud.network import Refused
 from modelstacks.cloud.network.calls import ApiCall, Caller, decrypt_call, describe, may_call
 from modelstacks.cloud.network.identities import Issued

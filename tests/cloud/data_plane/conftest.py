@@ -24,8 +24,8 @@ from modelstacks.cloud.account import process as control_plane
 from modelstacks.cloud.clients import Clients
 from modelstacks.cloud.daemon.plane import DataPlane, assemble
 from modelstacks.cloud.daemon.state import StateDirectory
+from modelstacks.cloud.host.listener import listen
 from modelstacks.cloud.host.replicas import Registry
-from modelstacks.cloud.host.wire import listen
 
 FIXTURES = Path(__file__).parent / "fixtures"
 IMAGE = "example/container:1"

@@ -9,7 +9,8 @@ from typing import Any, cast
 
 from modelstacks.cloud import api
 from modelstacks.cloud.context import Context
-from modelstacks.cloud.host.wire import Pool, Request, Response
+from modelstacks.cloud.host.pool import Pool
+from modelstacks.cloud.host.wire import Request, Response
 from modelstacks.cloud.network.reasons import Reasons
 from modelstacks.cloud.services.apigateway.runtime import ApiGateways
 from modelstacks.cloud.services.apigateway.snapshot import (

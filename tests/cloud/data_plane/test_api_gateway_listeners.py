@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from modelstacks.cloud.services.apigateway.runtime import listener_of
+from modelstacks.cloud.services.apigateway.http_integration import listener_of
 from modelstacks.cloud.services.apigateway.snapshot import Integration
 from modelstacks.cloud.services.elbv2.snapshot import ElbSnapshot, Listener, LoadBalancer
 from modelstacks.cloud.snapshot import Account

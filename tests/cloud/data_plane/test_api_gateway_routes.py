@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from modelstacks.cloud.services.apigateway.runtime import _match
+from modelstacks.cloud.services.apigateway.matching import match
 from modelstacks.cloud.services.apigateway.snapshot import Method, Resource
 
 
@@ -41,9 +41,9 @@ RESOURCES = (
 def test_the_most_specific_resource_with_the_method(
     method: str, path: str, found: str, parameters: dict[str, str]
 ) -> None:
-    match = _match(RESOURCES, path, method)
-    assert match is not None
-    assert (match[0].path, match[2]) == (found, parameters)
+    matched = match(RESOURCES, path, method)
+    assert matched is not None
+    assert (matched[0].path, matched[2]) == (found, parameters)
 
 
 @pytest.mark.parametrize(
@@ -51,4 +51,4 @@ def test_the_most_specific_resource_with_the_method(
 )
 def test_nothing_else(method: str, path: str) -> None:
     without_proxy = tuple(one for one in RESOURCES if one.path != "/{proxy+}")
-    assert _match(without_proxy, path, method) is None
+    assert match(without_proxy, path, method) is None

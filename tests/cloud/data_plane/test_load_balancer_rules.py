@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from modelstacks.cloud.host.wire import Request
-from modelstacks.cloud.services.elbv2.runtime import _applies, _matches, _transformed
+from modelstacks.cloud.services.elbv2.answers import matches
+from modelstacks.cloud.services.elbv2.rules import applies, transformed
 from modelstacks.cloud.services.elbv2.snapshot import ListenerRule
 
 
@@ -20,7 +21,7 @@ def path(*patterns: str) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(
-    ("condition", "applies"),
+    ("condition", "holds"),
     [
         (path("/live/*"), True),
         (path("/dev/*", "/live/v?/*"), True),
@@ -35,17 +36,17 @@ def path(*patterns: str) -> dict[str, Any]:
         ({"Field": "something-new"}, False),
     ],
 )
-def test_a_condition(condition: dict[str, Any], applies: bool) -> None:
+def test_a_condition(condition: dict[str, Any], holds: bool) -> None:
     headers = [("Host", "api.example.com:80"), ("x-kind", "Abc")]
     request = Request("POST", "/live/v2/models", "v=1", headers, client="192.0.2.1")
-    assert _applies(rule(condition), request) is applies
+    assert applies(rule(condition), request) is holds
 
 
 def test_every_condition_has_to_hold_and_the_default_rule_has_none() -> None:
     request = Request("GET", "/live/x")
     method = {"Field": "http-request-method", "HttpRequestMethodConfig": {"Values": ["POST"]}}
-    assert not _applies(rule(path("/live/*"), method), request)
-    assert _applies(ListenerRule("arn", None, (), (), ()), request)
+    assert not applies(rule(path("/live/*"), method), request)
+    assert applies(ListenerRule("arn", None, (), (), ()), request)
 
 
 @pytest.mark.parametrize(
@@ -65,7 +66,7 @@ def test_a_url_rewrite_takes_the_stage_away(target: str, rewritten: str) -> None
     rewrite = {"Rewrites": [{"Regex": "^/live(/.*)$", "Replace": "$1"}]}
     strip = {"Type": "url-rewrite", "UrlRewriteConfig": rewrite}
     route, _, query = target.partition("?")
-    assert _transformed(rule(transforms=(strip,)), Request("GET", route, query)).target == rewritten
+    assert transformed(rule(transforms=(strip,)), Request("GET", route, query)).target == rewritten
 
 
 def test_a_host_rewrite_changes_the_host_alone() -> None:
@@ -73,7 +74,7 @@ def test_a_host_rewrite_changes_the_host_alone() -> None:
         "Type": "host-header-rewrite",
         "HostHeaderRewriteConfig": {"Rewrites": [{"Regex": ".*", "Replace": "m"}]},
     }
-    changed = _transformed(rule(transforms=(rewrite,)), Request("GET", "/", "", [("host", "a"), ("x", "1")]))
+    changed = transformed(rule(transforms=(rewrite,)), Request("GET", "/", "", [("host", "a"), ("x", "1")]))
     assert changed.headers == [("Host", "m"), ("x", "1")]
 
 
@@ -88,4 +89,4 @@ def test_a_host_rewrite_changes_the_host_alone() -> None:
     ],
 )
 def test_a_health_checks_matcher(matcher: str, status: int, good: bool) -> None:
-    assert _matches(matcher, status) is good
+    assert matches(matcher, status) is good

@@ -7,15 +7,9 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
 
-from modelstacks.cloud.host.wire import (
-    UNLIMITED,
-    ConnectionLost,
-    Limits,
-    Pool,
-    Request,
-    Response,
-    listen,
-)
+from modelstacks.cloud.host.listener import UNLIMITED, Limits, listen
+from modelstacks.cloud.host.pool import Pool
+from modelstacks.cloud.host.wire import ConnectionLost, Request, Response
 from modelstacks.core.errors import EnvironmentFault
 
 Handler = Callable[[Request], Awaitable[Response]]

@@ -12,7 +12,9 @@ from collections.abc import Mapping
 from modelstacks.cloud.host.wire import Headers, Response
 from modelstacks.cloud.services.apigateway.snapshot import GatewayResponse
 
-__all__ = ["GatewayError", "answer"]
+__all__ = ["GatewayError", "NoSuchStage", "answer", "broken", "timed_out"]
+
+INTERNAL = "InternalServerErrorException"
 
 JSON = "application/json"
 
@@ -49,6 +51,22 @@ class GatewayError(Exception):
         self.status, self.kind, self.message, self.reason = status, kind, message, reason
         default = "DEFAULT_4XX" if status < 500 else "DEFAULT_5XX"
         self.response_type = response_type or TYPES.get(kind, default)
+
+
+class NoSuchStage(GatewayError):
+    """The address leads to no deployment of the API."""
+
+
+def timed_out(reason: str = "") -> GatewayError:
+    """The answer where an integration does not answer in time."""
+    return GatewayError(
+        504, INTERNAL, "Endpoint request timed out", reason, response_type="INTEGRATION_TIMEOUT"
+    )
+
+
+def broken(reason: str, status: int = 500, response_type: str = "") -> GatewayError:
+    """The answer where an integration, or what is configured of it, is broken."""
+    return GatewayError(status, INTERNAL, "Internal server error", reason, response_type=response_type)
 
 
 def answer(

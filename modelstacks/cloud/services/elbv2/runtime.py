@@ -10,24 +10,23 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import fnmatch
-import ipaddress
 import itertools
 import re
-import secrets
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from modelstacks.cloud.clock import SPEEDUP
 from modelstacks.cloud.context import Context
 from modelstacks.cloud.host.replicas import Replica
-from modelstacks.cloud.host.wire import ConnectionLost, Headers, Request, Response, without
+from modelstacks.cloud.host.wire import ConnectionLost, Request, Response, without
 from modelstacks.cloud.network import Refused, security_groups
 from modelstacks.cloud.runtime import Runtime, Runtimes
 from modelstacks.cloud.services.ec2.snapshot import Ec2Snapshot, NetworkInterface
 from modelstacks.cloud.services.elbv2 import desync
+from modelstacks.cloud.services.elbv2.answers import forwarded_headers, matches, page
+from modelstacks.cloud.services.elbv2.rules import applies, forwarded_to, redirect, transformed
 from modelstacks.cloud.services.elbv2.snapshot import (
     ElbSnapshot,
     Listener,
@@ -189,7 +188,7 @@ class LoadBalancers(Runtime):
             raise _UnhealthyError(text) from error
         except ConnectionLost as error:
             raise _UnhealthyError(f"GET {group.health_path}: {error}") from error
-        if not _matches(group.matcher, answer.status):
+        if not matches(group.matcher, answer.status):
             text = (
                 f"GET {group.health_path} answered {answer.status}, the target group expects {group.matcher}"
             )
@@ -199,7 +198,7 @@ class LoadBalancers(Runtime):
         """The first load balancer in front of a target group that cannot reach the target."""
         account = self._context.account
         for listener in account[ElbSnapshot].listeners.values():
-            if any(group.arn in _forwarded(rule) for rule in listener.rules):
+            if any(group.arn in forwarded_to(rule) for rule in listener.rules):
                 balancer = account[ElbSnapshot].load_balancers[listener.load_balancer_arn]
                 if refused := security_groups.connect(
                     account, self._interface(balancer), target.interface, port
@@ -221,21 +220,21 @@ class LoadBalancers(Runtime):
         with self._context.traffic.passing(hop) as counter:
             if why := desync.refusal(balancer.desync_mode, request):
                 self._context.refuse(Refused(hop, why))
-                return _page(400, "Bad Request", why)
+                return page(400, "Bad Request", why)
             try:
                 response = await self._obey(balancer, listener, request)
             except re.error as error:
                 counter.errors += 1
                 why = f"a rule of the listener on port {listener.port} has an invalid pattern: {error}"
-                return _page(500, "Internal Server Error", why)
+                return page(500, "Internal Server Error", why)
             counter.errors += response.status >= 500
             return response
 
     async def _obey(self, balancer: LoadBalancer, listener: Listener, request: Request) -> Response:
-        rule = next((one for one in listener.rules if _applies(one, request)), None)
+        rule = next((one for one in listener.rules if applies(one, request)), None)
         if rule is None:
             why = f"the listener on port {listener.port} has no rule for {request.path}"
-            return _page(503, "Service Temporarily Unavailable", why)
+            return page(503, "Service Temporarily Unavailable", why)
         return await self._act(balancer, rule, request)
 
     async def _act(self, balancer: LoadBalancer, rule: ListenerRule, request: Request) -> Response:
@@ -247,18 +246,18 @@ class LoadBalancers(Runtime):
                     body = str(fixed.get("MessageBody", "")).encode()
                     return Response(int(fixed["StatusCode"]), [("content-type", kind)], body)
                 case "redirect":
-                    return _redirect(action["RedirectConfig"], request)
+                    return redirect(action["RedirectConfig"], request)
                 case "forward":
-                    arns = _forwarded(rule)
+                    arns = forwarded_to(rule)
                     group = self._context.account[ElbSnapshot].target_groups.get(arns[0]) if arns else None
                     if group is None:
                         why = "the rule's target group does not exist, or has no weight"
-                        return _page(503, "Service Temporarily Unavailable", why)
-                    return await self._forward(balancer, group, _transformed(rule, request))
+                        return page(503, "Service Temporarily Unavailable", why)
+                    return await self._forward(balancer, group, transformed(rule, request))
                 case other:
                     message = f"the embedded cloud's load balancer has no {other} action"
                     return Response(501, [("content-type", "text/plain")], message.encode())
-        return _page(503, "Service Temporarily Unavailable", "the rule has no action that answers")
+        return page(503, "Service Temporarily Unavailable", "the rule has no action that answers")
 
     async def _forward(self, balancer: LoadBalancer, group: TargetGroup, request: Request) -> Response:
         with self._context.traffic.passing(f"target group {group.name}") as counter:
@@ -266,17 +265,17 @@ class LoadBalancers(Runtime):
             if target is None:
                 why = self._absence(group.arn) or f"target group {group.name} has no registered targets"
                 counter.errors += 1
-                return _page(503, "Service Temporarily Unavailable", why)
+                return page(503, "Service Temporarily Unavailable", why)
             hop = f"load balancer {balancer.name} -> {target.interface.what}"
             if refused := security_groups.connect(
                 self._context.account, self._interface(balancer), target.interface, target.port
             ):
                 self._context.refuse(refused)
-                return _page(504, "Gateway Time-out", str(refused))
+                return page(504, "Gateway Time-out", str(refused))
             if target.port != target.replica.container_port:
                 listens = target.replica.container_port
                 why = f"{hop}: connection refused on port {target.port}: the container listens on {listens}"
-                return _page(502, "Bad Gateway", why)
+                return page(502, "Bad Gateway", why)
             return await self._send(balancer, target, request)
 
     def _choose(self, group: TargetGroup) -> Target | None:
@@ -290,7 +289,9 @@ class LoadBalancers(Runtime):
         return choice[next(self._turn) % len(choice)]
 
     async def _send(self, balancer: LoadBalancer, target: Target, request: Request) -> Response:
-        forwarded = Request(request.method, request.path, request.query, _headers(request), request.body)
+        forwarded = Request(
+            request.method, request.path, request.query, forwarded_headers(request), request.body
+        )
         target.in_flight += 1
         try:
             if delay := target.latency():
@@ -304,10 +305,10 @@ class LoadBalancers(Runtime):
         except TimeoutError:
             target.in_flight -= 1
             why = f"{target.interface.what} did not answer within {balancer.idle_timeout:g} s"
-            return _page(504, "Gateway Time-out", why)
+            return page(504, "Gateway Time-out", why)
         except ConnectionLost as error:
             target.in_flight -= 1
-            return _page(502, "Bad Gateway", f"{target.interface.what} ({target.replica.id}): {error}")
+            return page(502, "Bad Gateway", f"{target.interface.what} ({target.replica.id}): {error}")
         except BaseException:
             target.in_flight -= 1
             raise
@@ -325,140 +326,3 @@ def _counted(body: Any, target: Target) -> Any:
             target.in_flight -= 1
 
     return pieces()
-
-
-def _forwarded(rule: ListenerRule) -> list[str]:
-    """The target groups that a rule forwards to, the heaviest first."""
-    found: list[tuple[int, str]] = []
-    for action in rule.actions:
-        if action["Type"] != "forward":
-            continue
-        many = (action.get("ForwardConfig") or {}).get("TargetGroups") or []
-        found += [(int(one.get("Weight", 1)), one["TargetGroupArn"]) for one in many]
-        if not many and action.get("TargetGroupArn"):
-            found.append((1, action["TargetGroupArn"]))
-    return [arn for weight, arn in sorted(found, key=lambda pair: -pair[0]) if weight > 0]
-
-
-def _applies(rule: ListenerRule, request: Request) -> bool:
-    """Whether every condition of a rule holds; the default rule has none."""
-    return rule.priority is None or all(_condition(one, request) for one in rule.conditions)
-
-
-def _condition(condition: Mapping[str, Any], request: Request) -> bool:
-    name = condition["Field"]
-    if name == "path-pattern":
-        config = condition.get("PathPatternConfig") or {}
-        values = config.get("Values") or condition.get("Values") or []
-        return any(_like(request.path, value) for value in values) or any(
-            re.search(value, request.path) for value in config.get("RegexValues") or []
-        )
-    if name == "host-header":
-        host = (request.header("host") or "").partition(":")[0].lower()
-        values = (condition.get("HostHeaderConfig") or {}).get("Values") or condition.get("Values") or []
-        return any(_like(host, value.lower()) for value in values)
-    if name == "http-request-method":
-        return request.method in condition["HttpRequestMethodConfig"]["Values"]
-    if name == "http-header":
-        config = condition["HttpHeaderConfig"]
-        got = request.header(config["HttpHeaderName"].lower()) or ""
-        return any(_like(got.lower(), value.lower()) for value in config["Values"])
-    if name == "query-string":
-        pairs = [pair.partition("=")[::2] for pair in request.query.split("&") if pair]
-        return any(
-            any(_like(value, wanted["Value"]) and wanted.get("Key") in (None, key) for key, value in pairs)
-            for wanted in condition["QueryStringConfig"]["Values"]
-        )
-    if name == "source-ip":
-        return any(
-            ipaddress.ip_address(request.client) in ipaddress.ip_network(value, strict=False)
-            for value in condition["SourceIpConfig"]["Values"]
-        )
-    return False
-
-
-def _like(value: str, pattern: str) -> bool:
-    """ALB's wildcards: * and ?; brackets are ordinary characters."""
-    return fnmatch.fnmatchcase(value, pattern.replace("[", "[[]"))
-
-
-def _transformed(rule: ListenerRule, request: Request) -> Request:
-    """Apply a rule's transforms: url-rewrite changes path and query, host-header-rewrite the host."""
-    for transform in rule.transforms:
-        if transform["Type"] == "url-rewrite":
-            target = _rewritten(request.target, transform["UrlRewriteConfig"]["Rewrites"])
-            path, _, query = target.partition("?")
-            request = Request(request.method, path, query, request.headers, request.body, request.client)
-        elif transform["Type"] == "host-header-rewrite":
-            host = _rewritten(request.header("host") or "", transform["HostHeaderRewriteConfig"]["Rewrites"])
-            headers = [(key, value) for key, value in request.headers if key.lower() != "host"]
-            request = Request(
-                request.method,
-                request.path,
-                request.query,
-                [("Host", host), *headers],
-                request.body,
-                request.client,
-            )
-    return request
-
-
-def _rewritten(value: str, rewrites: list[Mapping[str, str]]) -> str:
-    for rewrite in rewrites:
-        groups = re.sub(r"\$(\d)", r"\\g<\1>", rewrite["Replace"].replace("\\", r"\\"))
-        value, changed = re.subn(rewrite["Regex"], groups, value, count=1)
-        if changed:
-            break
-    return value
-
-
-def _headers(request: Request) -> Headers:
-    headers = without(request.headers)
-    known = {key.lower(): value for key, value in headers}
-    chain = ", ".join(filter(None, (known.get("x-forwarded-for"), request.client)))
-    kept = without(headers, "x-forwarded-for", "x-forwarded-port", "x-forwarded-proto")
-    kept += [("X-Forwarded-For", chain), ("X-Forwarded-Proto", known.get("x-forwarded-proto", "http")),
-             ("X-Forwarded-Port", known.get("x-forwarded-port", "80"))]  # fmt: skip
-    if "x-amzn-trace-id" not in known:
-        kept.append(("X-Amzn-Trace-Id", f"Root=1-{int(time.time()):08x}-{secrets.token_hex(12)}"))
-    return kept
-
-
-def _redirect(config: Mapping[str, Any], request: Request) -> Response:
-    host = (request.header("host") or "").partition(":")[0]
-    values = {"#{host}": host, "#{path}": request.path.lstrip("/"), "#{query}": request.query,
-              "#{port}": "80", "#{protocol}": "http"}  # fmt: skip
-
-    def filled(text: str) -> str:
-        for name, value in values.items():
-            text = text.replace(name, value)
-        return text
-
-    protocol, port = (
-        filled(config.get("Protocol", "#{protocol}")).lower(),
-        filled(config.get("Port", "#{port}")),
-    )
-    path, query = filled(config.get("Path", "/#{path}")), filled(config.get("Query", "#{query}"))
-    location = f"{protocol}://{filled(config.get('Host', '#{host}'))}:{port}{path}" + (
-        f"?{query}" if query else ""
-    )
-    return Response(int(config["StatusCode"].removeprefix("HTTP_")), [("location", location)])
-
-
-def _page(status: int, text: str, why: str = "") -> Response:
-    """ALB's own error page; the header says what AWS would leave to the access log."""
-    page = (
-        f"<html>\r\n<head><title>{status} {text}</title></head>\r\n<body>\r\n<center><h1>{status} {text}</h1>"
-    )
-    headers: Headers = [("server", "awselb/2.0"), ("content-type", "text/html")]
-    if why:
-        headers.append(("x-modelstacks-reason", " ".join(why.split())))
-    return Response(status, headers, f"{page}</center>\r\n</body>\r\n</html>\r\n".encode())
-
-
-def _matches(matcher: str, status: int) -> bool:
-    for part in matcher.split(","):
-        low, _, high = part.strip().partition("-")
-        if int(low) <= status <= int(high or low):
-            return True
-    return False

@@ -22,8 +22,9 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from modelstacks.adapters.sandbox import Policy, interpreter_paths
 from modelstacks.cloud.context import Context
+from modelstacks.cloud.host.listener import Listener, listen
 from modelstacks.cloud.host.replicas import REPLICA_LIMITS, Command, Replica, log_path
-from modelstacks.cloud.host.wire import Listener, Request, Response, listen
+from modelstacks.cloud.host.wire import Request, Response
 from modelstacks.cloud.network import policies
 from modelstacks.cloud.network.calls import ApiCall, Caller, may_call
 from modelstacks.cloud.network.gateway import Gateway
