@@ -150,10 +150,16 @@ class CdkToolchain:
         words = ["diff", "--app", str(assembly), "--method", "template"]
         return "\n".join(self._run_there("cdk diff", words, account, note))
 
-    def run_in_aws(self, command_name: str, arguments: Sequence[str]) -> int:
-        """`cdk deploy` or `cdk destroy` with the caller's environment and terminal. Returns its exit code."""
+    def run_in_aws(
+        self, command_name: str, arguments: Sequence[str], variables: Mapping[str, str] | None = None
+    ) -> int:
+        """Run `cdk deploy` or `cdk destroy` with the caller's environment and terminal; return its exit code.
+
+        Args:
+            variables: set in addition to the caller's.
+        """
         command = [str(self.node().path), str(self.cli().path), command_name, *arguments]
-        environment = {**os.environ, **self._quiet(), "PATH": self._path()}
+        environment = {**os.environ, **self._quiet(), **(variables or {}), "PATH": self._path()}
         return subprocess.run(command, cwd=self.project, env=environment, check=False).returncode
 
     def environment(self, account: EmulatedAccount) -> dict[str, str]:

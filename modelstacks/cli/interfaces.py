@@ -76,6 +76,9 @@ class Cdk(Protocol):
     def prepare(self, images: Sequence[Mapping[str, str]], note: Event) -> None:
         """Install the serving images with these build arguments, as `docker build` would."""
 
+    def image_builder(self) -> str:
+        """Return what builds images for AWS. Raises EnvironmentFault if SageMaker would refuse them."""
+
     def deploy_into_aws(self, arguments: Sequence[str]) -> int:
         """Run `cdk deploy` with the caller's environment and terminal; return its exit code."""
 

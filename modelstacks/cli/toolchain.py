@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING
 from modelstacks.adapters.cdk_events import ResourceEvent
 from modelstacks.adapters.cdk_programs import install_cli
 from modelstacks.adapters.cdk_toolchain import CdkToolchain, EmulatedAccount, stack_names
+from modelstacks.adapters.image_builder import find_image_builder
 from modelstacks.cli.ports import image_store
 from modelstacks.cli.synthesis import fingerprint, forget, recall, remember
 from modelstacks.cloud.host.docker import write_launcher
@@ -70,8 +72,12 @@ class CdkCli:
         for arguments in images:
             self._images.build(bundle.serving(), arguments, note=note)
 
+    def image_builder(self) -> str:
+        return str(find_image_builder(os.environ))
+
     def deploy_into_aws(self, arguments: Sequence[str]) -> int:
-        return self._toolchain.run_in_aws("deploy", arguments)
+        builder = find_image_builder(os.environ)
+        return self._toolchain.run_in_aws("deploy", arguments, builder.environment(self._toolchain.state))
 
     def destroy_in_aws(self, arguments: Sequence[str]) -> int:
         return self._toolchain.run_in_aws("destroy", arguments)

@@ -380,3 +380,25 @@ def test_deploy_does_not_mistake_an_emulator_for_aws(cli, cdk: FakeCdk, monkeypa
     ran = cli("deploy", "churn")
     assert (ran.code, cdk.calls) == (4, [])
     assert "AWS_ENDPOINT_URL points to http://localhost:4566" in ran.err
+
+
+def test_deploy_names_what_builds_the_images(cli) -> None:
+    assert "images are built with docker 29.1.2 (/docker)\n" in cli("deploy", "churn").err
+
+
+def test_deploy_refuses_a_builder_whose_images_sagemaker_refuses(cli, cdk: FakeCdk) -> None:
+    cdk.fails["image_builder"] = EnvironmentFault("no BuildKit", fix="install docker-buildx-plugin")
+    ran = cli("deploy", "churn")
+    assert (ran.code, cdk.calls) == (4, [])
+    assert ran.err.splitlines()[-1] == "modelstacks: no BuildKit; fix: install docker-buildx-plugin"
+
+
+def test_doctor_warns_of_a_builder_that_only_a_deploy_needs(cli, cdk: FakeCdk) -> None:
+    cdk.fails["image_builder"] = EnvironmentFault("no BuildKit", got="docker 20", fix="install it")
+    checks = {check["name"]: check for check in cli("doctor", "--json").json()["checks"]}
+    found = checks["image builder (AWS only)"]
+    assert (found["state"], found["found"], found["fix"]) == (
+        "warning",
+        "no BuildKit: docker 20",
+        "install it",
+    )

@@ -166,6 +166,11 @@ class FakeCdk:
         self.prepared = [dict(arguments) for arguments in images]
         self._do("prepare")
 
+    def image_builder(self) -> str:
+        if "image_builder" in self.fails:
+            raise self.fails["image_builder"]
+        return "docker 29.1.2 (/docker)"
+
     def deploy_into_aws(self, arguments: Sequence[str]) -> int:
         self._do("deploy_into_aws")
         self.arguments = list(arguments)

@@ -34,6 +34,7 @@ def deploy(
     plans = load_plans(paths, architecture, context.project)
     context.terminal.say("specs and locks are valid: " + ", ".join(plan.stack_name for plan in plans))
     refuse_another_endpoint()
+    context.terminal.say(f"images are built with {context.cdk.image_builder()}")
     code = context.cdk.deploy_into_aws(cdk_arguments(context, paths, plans, architecture))
     if code:
         raise DeploymentFailed(f"cdk deploy failed with exit code {code}; see its output above")

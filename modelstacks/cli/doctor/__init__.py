@@ -17,7 +17,7 @@ __all__ = ["Check", "examine"]
 
 def examine(context: CommandContext, *, aws: bool) -> list[Check]:
     """Return every finding, those of the caller's AWS account included if `aws`."""
-    checks = [*examine_machine(context), *examine_aws_tools()]
+    checks = [*examine_machine(context), *examine_aws_tools(context)]
     if aws:
         from modelstacks.adapters.aws_account import AwsAccount
 

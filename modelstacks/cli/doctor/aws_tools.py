@@ -3,26 +3,27 @@
 from __future__ import annotations
 
 import os
-import shutil
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from modelstacks.cli.doctor.check import Check
+from modelstacks.core.errors import ModelstacksError
+
+if TYPE_CHECKING:
+    from modelstacks.cli.context import CommandContext
 
 __all__ = ["examine_aws_tools"]
 
 
-def examine_aws_tools() -> Iterator[Check]:
-    """Check the container builder and the AWS credentials. Neither is needed by `up`."""
-    docker = shutil.which(os.environ.get("CDK_DOCKER", "docker"))
-    answers = docker is not None and _runs([docker, "info"])
-    yield Check(
-        "docker (AWS only)",
-        "ok" if answers else "warning",
-        docker if answers and docker else "no docker engine answers" if docker else "not installed",
-        "" if answers else "`modelstacks up` works without it; to deploy into AWS, install and start Docker",
-    )
+def examine_aws_tools(context: CommandContext) -> Iterator[Check]:
+    """Check the program that builds images, and the AWS credentials. Neither is needed by `up`."""
+    name = "image builder (AWS only)"
+    try:
+        yield Check(name, "ok", context.cdk.image_builder())
+    except ModelstacksError as error:
+        found = f"{error.what}: {error.got}" if error.got else error.what
+        yield Check(name, "warning", found, error.fix)
     named = any(
         os.environ.get(name) for name in ("AWS_ACCESS_KEY_ID", "AWS_PROFILE", "AWS_WEB_IDENTITY_TOKEN_FILE")
     )
@@ -33,10 +34,3 @@ def examine_aws_tools() -> Iterator[Check]:
         "configured; not verified" if known else "none configured",
         "" if known else "`modelstacks up` works without them; to deploy into AWS, run `aws configure`",
     )
-
-
-def _runs(command: list[str]) -> bool:
-    try:
-        return subprocess.run(command, capture_output=True, timeout=5, check=False).returncode == 0
-    except (OSError, subprocess.TimeoutExpired):
-        return False
