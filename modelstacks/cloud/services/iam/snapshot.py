@@ -78,7 +78,7 @@ def _roles(clients: Clients) -> dict[str, Role]:
 
 def _managed_document(clients: Clients, arn: str) -> object:
     iam = clients.client("iam")
-    version = iam.getpolicy_of(PolicyArn=arn)["Policy"]["DefaultVersionId"]
+    version = iam.get_policy(PolicyArn=arn)["Policy"]["DefaultVersionId"]
     return iam.get_policy_version(PolicyArn=arn, VersionId=version)["PolicyVersion"]["Document"]
 
 
