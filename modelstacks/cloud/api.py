@@ -93,6 +93,7 @@ class Replica(_Message):
     id: str
     pid: int | None
     state: Literal["starting", "healthy", "unhealthy", "draining", "stopped", "failed"]
+    zone: str | None = None  # the availability zone, where the template chooses subnets
     port: int | None  # where the process really listens on 127.0.0.1; None for Lambda
     container_port: int | None  # where the template's container listens
     log_group: str
@@ -111,6 +112,7 @@ class Workload(_Message):
     state: Literal["starting", "stable", "failed"]
     reason: str | None = None  # the root cause, where it failed
     replicas: tuple[Replica, ...] = ()
+    unemulated: tuple[str, ...] = ()  # what about it is accepted and not acted upon
     died: tuple[Replica, ...] = ()  # the latest that ended by themselves, oldest first; since replaced
 
 

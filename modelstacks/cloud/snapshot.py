@@ -8,6 +8,7 @@ data, and how it is read. An `Account` holds one of each, keyed by its type:
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from graphlib import TopologicalSorter
@@ -22,6 +23,7 @@ __all__ = ["Account", "ReadError", "Snapshot", "at_once", "each", "kinds", "read
 
 ReadError = (BotoCoreError, ClientError)
 THREADS = 8  # of one reader
+ATTEMPTS = 5  # at reading an account that changes meanwhile
 
 
 class Snapshot:
@@ -38,6 +40,15 @@ class Snapshot:
     def read(cls, clients: Clients) -> Self:
         """Read it back, in a thread of its own. Raises ReadError where the control plane refuses a call."""
         raise NotImplementedError
+
+    def holds(self, clients: Clients) -> bool:
+        """Whether what leads to other resources is still as it was read.
+
+        What a stage or a service leads to is deleted only after it has moved on. A part that was read before
+        it moved on, and the others after what it led to was deleted, would lead nowhere.
+        """
+        del clients
+        return True
 
 
 Kind = TypeVar("Kind", bound=Snapshot)
@@ -73,11 +84,23 @@ def kinds() -> tuple[type[Snapshot], ...]:
 
 
 def read(clients: Clients, wanted: Iterable[type[Snapshot]] | None = None) -> Account:
-    """Read the whole account, each part as soon as those that need it have been read.
+    """Read the whole account, again where it changed in a way that leaves its parts at odds.
 
     Raises ReadError where the control plane refuses a call.
     """
-    order = _order(kinds() if wanted is None else wanted)
+    kinds_wanted = tuple(kinds() if wanted is None else wanted)
+    for _ in range(ATTEMPTS - 1):
+        parts, identity = _read_once(clients, kinds_wanted)
+        if all(at_once(*(functools.partial(part.holds, clients) for part in parts))):
+            break
+    else:
+        parts, identity = _read_once(clients, kinds_wanted)
+    return Account(*parts, id=identity, region=clients.region)
+
+
+def _read_once(clients: Clients, wanted: Iterable[type[Snapshot]]) -> tuple[list[Snapshot], str]:
+    """Each part, read as soon as those that need it have been read, and the account's number."""
+    order = _order(wanted)
     parts: list[Snapshot] = []
     running: dict[Future[Snapshot], type[Snapshot]] = {}
     with ThreadPoolExecutor(thread_name_prefix="account") as pool:
@@ -87,7 +110,7 @@ def read(clients: Clients, wanted: Iterable[type[Snapshot]] | None = None) -> Ac
             for done in wait(running, return_when=FIRST_COMPLETED).done:
                 parts.append(done.result())
                 order.done(running.pop(done))
-    return Account(*parts, id=identity.result(), region=clients.region)
+    return parts, identity.result()
 
 
 def _order(wanted: Iterable[type[Snapshot]]) -> TopologicalSorter[type[Snapshot]]:

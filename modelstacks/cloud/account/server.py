@@ -149,7 +149,8 @@ def _workloads(call: Call, hears: Mapping[str, Callable[[str, Report], None]]) -
     reports = [Report(**one) for one in json.loads(call.body)]
     with ONE_CALL_AT_A_TIME:
         for report in reports:
-            hears[report.kind](call.account, report)
+            if (hear := hears.get(report.kind)) is not None:
+                hear(call.account, report)
     CHANNEL.heard()
     return answered({})
 

@@ -103,6 +103,7 @@ class Replica:
         self.port, self.container_port = port, container_port
         self.state: State = "starting"
         self.reason: str | None = None
+        self.zone: str | None = None  # whoever puts it into a subnet says so
         self.exit_code: int | None = None
         self._process: asyncio.subprocess.Process | None = None
         self._program_is_inner = False
@@ -200,6 +201,7 @@ class Replica:
             id=self.id,
             pid=self.pid,
             state=self.state,
+            zone=self.zone,
             port=self.port,
             container_port=self.container_port,
             log_group=self.log_group,

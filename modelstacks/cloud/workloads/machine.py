@@ -14,8 +14,10 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator
 from typing import Literal
 
+from modelstacks.cloud.clock import SPEEDUP
 from modelstacks.cloud.host.replicas import Replica
 from modelstacks.cloud.workloads.kind import GivenUp, Goal, Maker, Outcome, StartFailedError, Watch
+from modelstacks.cloud.workloads.metrics import unemulated
 from modelstacks.cloud.workloads.revision import Group, Load, Revision
 from modelstacks.cloud.workloads.rolling import Limits, Tasks, next_moves
 from modelstacks.cloud.workloads.scaling import Scaler
@@ -31,11 +33,12 @@ class Workload:
     """One service, endpoint or function.
 
     `account` is held while the account is read and followed: a count that scaling writes between the two
-    would be undone by the older reading. `pace` is how many times as fast scaling's periods pass.
+    would be undone by the older reading. `pace` is how many times as fast the seconds of scaling pass.
     """
 
-    def __init__(self, name: str, watch: Watch, account: asyncio.Lock, pace: Callable[[], float]) -> None:
+    def __init__(self, name: str, watch: Watch, account: asyncio.Lock) -> None:
         self.name = name
+        self.pace = SPEEDUP
         self.active: Revision | None = None  # the last one that was completed
         self.coming: Revision | None = None  # the one that replaces it
         self.state: Literal["starting", "stable", "failed"] = "starting"
@@ -44,7 +47,7 @@ class Workload:
         self._asked: dict[str, int] = {}  # what the account said last
         self._watch, self._account = watch, account
         self._loads: defaultdict[str, Load] = defaultdict(Load)
-        self._scalers: defaultdict[str, Scaler] = defaultdict(lambda: Scaler(pace))
+        self._scalers: defaultdict[str, Scaler] = defaultdict(lambda: Scaler(lambda: self.pace))
         self._goal: Goal | None = None
         self._loop: asyncio.Task[None] | None = None
         self._stepping = asyncio.Lock()
@@ -165,7 +168,7 @@ class Workload:
             return
         for name, group in self.active.groups.items():
             if (on_demand := group.share.on_demand) is not None:
-                group.expire(on_demand)
+                group.expire(on_demand.idle / self.pace)
                 continue
             if self.state != "failed":  # a failed rollout that was not rolled back keeps what is left
                 group.wanted = self.desired.get(name, 0)
@@ -306,6 +309,12 @@ class Workload:
                     continue
                 with contextlib.suppress(StartFailedError):
                     await self._set_desired(name, count)
+
+    def unemulated(self) -> tuple[str, ...]:
+        """The scaling policies that are not followed, each with the reason."""
+        groups = self.active.groups if self.active else ()
+        found = (unemulated(policy) for name in groups for policy in self._watch.policies(name))
+        return tuple(why for why in found if why)
 
     def load(self, group: str) -> Load:
         """The requests at a group, as far as the machine counts them."""

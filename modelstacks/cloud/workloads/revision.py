@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 
-from modelstacks.cloud.workloads.kind import Goal, Maker, OnDemand, Share, StartFailedError, Terms, Unit
+from modelstacks.cloud.workloads.kind import Goal, Maker, Share, StartFailedError, Terms, Unit
 from modelstacks.cloud.workloads.rolling import Tasks
 from modelstacks.core.errors import ModelstacksError
 
@@ -218,11 +218,11 @@ class Group:
             (one for one in self.healthy() if not one.in_flight), key=lambda one: one.since, default=None
         )
 
-    def expire(self, on_demand: OnDemand) -> None:
-        """End the replicas that have been idle for too long."""
+    def expire(self, seconds: float) -> None:
+        """End the replicas that have been idle for longer."""
         now = time.monotonic()
         for one in self.running():
-            if not one.in_flight and now - one.since > on_demand.idle:
+            if not one.in_flight and now - one.since > seconds:
                 self.retire(one)
 
     # --- ending -----------------------------------------------------------------------------------

@@ -44,6 +44,7 @@ from modelstacks.cloud.services.cloudformation.snapshot import CloudFormationSna
 from modelstacks.cloud.services.elbv2.runtime import LoadBalancers
 from modelstacks.cloud.services.elbv2.snapshot import ElbSnapshot
 from modelstacks.cloud.services.lambda_.runtime import Functions
+from modelstacks.cloud.snapshot import Account
 
 __all__ = ["ApiGateways"]
 
@@ -64,18 +65,27 @@ class ApiGateways(Runtime):
         self._balancers, self._functions = runtimes[LoadBalancers], runtimes[Functions]
         self._next_port = context.first_api_port
         self._listeners: dict[str, Listener] = {}
+        self._account: Account | None = None  # what was followed last
         self._apis: dict[str, RestApi] = {}
         self._deployed: dict[tuple[str, str], RestApi] = {}  # API and deployment -> the API as it was then
         self._gatekeeper = Gatekeeper(context)
 
-    async def reconcile(self) -> None:
-        """Open a port for each new API, close those of deleted ones."""
-        self._apis = {one.id: one for one in self._context.account[ApiGatewaySnapshot].apis}
+    def _follow_account(self) -> None:
+        """Serve the stages of the account from the moment at which the other runtimes see it."""
+        account = self._context.account
+        if account is self._account:
+            return
+        self._account = account
+        self._apis = {one.id: one for one in account[ApiGatewaySnapshot].apis}
         self._deployed = {
             (one.id, stage.deployment_id): self._deployed.get((one.id, stage.deployment_id), one)
             for one in self._apis.values()
             for stage in one.stages.values()
         }
+
+    async def reconcile(self) -> None:
+        """Open a port for each new API, close those of deleted ones."""
+        self._follow_account()
         for gone in self._listeners.keys() - self._apis.keys():
             await self._listeners.pop(gone).close()
         for id in self._apis.keys() - self._listeners.keys():  # noqa: A001  AWS's own word
@@ -141,10 +151,13 @@ class ApiGateways(Runtime):
     # --- a request ------------------------------------------------------------------------------
 
     async def _handle(self, api_id: str, request: Request) -> Response:
-        one = self._apis[api_id]
+        self._follow_account()
         request_id, extended_id = str(uuid4()), base64.b64encode(secrets.token_bytes(11)).decode()
         root = trace_root(request.header("x-amzn-trace-id"))
         trace = f"Root={root or f'1-{int(time.time()):08x}-{secrets.token_hex(12)}'}"
+        one = self._apis.get(api_id)
+        if one is None:  # deleted; its port is closed in a moment
+            return answer(NoSuchStage(403, "ForbiddenException", "Forbidden"), {}, [], request_id)
         own = [("x-amzn-RequestId", request_id), ("x-amz-apigw-id", extended_id), ("X-Amzn-Trace-Id", trace)]
         with self._context.traffic.passing(f"api {one.name}") as counter:
             try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,7 +12,7 @@ from modelstacks.cloud.services.apigatewayv2.snapshot import ApiGatewayV2Snapsho
 from modelstacks.cloud.services.cloudformation.snapshot import CloudFormationSnapshot
 from modelstacks.cloud.services.elbv2.snapshot import ElbSnapshot
 from modelstacks.cloud.services.iam.snapshot import IamSnapshot, Policy, policy_of
-from modelstacks.cloud.snapshot import Snapshot, at_once, each
+from modelstacks.cloud.snapshot import Snapshot, at_once, each, unless_absent
 
 __all__ = [
     "ApiGatewaySnapshot",
@@ -138,6 +138,21 @@ class ApiGatewaySnapshot(Snapshot):
         apis, plans = at_once(lambda: _apis(clients), lambda: _usage_plans(clients))
         return cls(apis, _api_keys(clients), plans)
 
+    def holds(self, clients: Clients) -> bool:
+        """Whether every stage still has the deployment that was read."""
+        was = {one.id: {name: stage.deployment_id for name, stage in one.stages.items()} for one in self.apis}
+        return was == {item["id"]: _deployments(clients, item["id"]) for item in _rest_apis(clients)}
+
+
+def _rest_apis(clients: Clients) -> Sequence[Mapping[str, Any]]:
+    return clients.pages("apigateway", "get_rest_apis", "items")
+
+
+def _deployments(clients: Clients, api_id: str) -> Mapping[str, str]:
+    """Stage -> its deployment; nothing where the API was deleted meanwhile."""
+    found = unless_absent(lambda: clients.client("apigateway").get_stages(restApiId=api_id)) or {"item": []}
+    return {stage["stageName"]: stage.get("deploymentId", "") for stage in found["item"]}
+
 
 def _apis(clients: Clients) -> tuple[RestApi, ...]:
     gateway = clients.client("apigateway")
@@ -200,7 +215,7 @@ def _apis(clients: Clients) -> tuple[RestApi, ...]:
             },
         )
 
-    return tuple(each(api, clients.pages("apigateway", "get_rest_apis", "items")))
+    return tuple(each(api, _rest_apis(clients)))
 
 
 def _method(

@@ -10,7 +10,6 @@ from botocore.exceptions import ClientError
 
 from modelstacks.cloud import api
 from modelstacks.cloud.account.channel import Report
-from modelstacks.cloud.clock import SPEEDUP
 from modelstacks.cloud.context import Context
 from modelstacks.cloud.runtime import Runtime, Runtimes
 from modelstacks.cloud.services.application_autoscaling.snapshot import ScalingSnapshot
@@ -36,20 +35,27 @@ class Services(Runtime):
     def __init__(self, context: Context, runtimes: Runtimes) -> None:
         super().__init__(context, runtimes)
         self._services: dict[str, _Service] = {}
+        self._leaving: set[asyncio.Task[None]] = set()  # deleted services whose tasks are being stopped
 
     async def reconcile(self) -> None:
         """Deploy what is new or changed; stop what is gone."""
         wanted = {service.arn: service for service in self._context.account[EcsSnapshot].services}
         for arn in [arn for arn in self._services if arn not in wanted]:
-            await self._services.pop(arn).close()
+            self._leave(self._services.pop(arn))
         for arn, service in wanted.items():
             if arn not in self._services:
                 self._services[arn] = _Service(self._context, self._runtimes, service)
             await self._services[arn].follow(service)
 
+    def _leave(self, service: _Service) -> None:
+        """Stop a deleted service's tasks without waiting: others have to follow the account meanwhile."""
+        task = asyncio.create_task(service.close())
+        self._leaving.add(task)
+        task.add_done_callback(self._leaving.discard)
+
     async def close(self) -> None:
         """Stop every task."""
-        await asyncio.gather(*(one.close() for one in self._services.values()))
+        await asyncio.gather(*(one.close() for one in self._services.values()), *self._leaving)
         self._services.clear()
 
     def workloads(self) -> list[api.Workload]:
@@ -63,7 +69,7 @@ class _Service:
     def __init__(self, context: Context, runtimes: Runtimes, service: ClusterService) -> None:
         self._context, self._runtimes, self._service = context, runtimes, service
         self._balancers = runtimes[LoadBalancers]
-        self._workload = Workload(service.name, self, runtimes.following, lambda: SPEEDUP)
+        self._workload = Workload(service.name, self, runtimes.following)
         self._processor = ProcessorTime()
 
     async def follow(self, service: ClusterService) -> None:
@@ -100,8 +106,13 @@ class _Service:
             desired=workload.wanted(),
             state=workload.state,
             reason=workload.reason,
+            unemulated=workload.unemulated(),
             replicas=tuple(one.describe() for one in workload.replicas()),
         )
+
+    def _vcpus(self) -> float:
+        active = self._workload.active
+        return active.maker.definition.vcpus if active and isinstance(active.maker, Tasks) else 0.0
 
     def _groups(self) -> list[str]:
         return [binding.target_group_arn for binding in self._service.bindings]
@@ -154,6 +165,7 @@ class _Service:
             requests=requests,
             seconds=seconds,
             cpu=self._processor.of(replicas),
+            vcpus=self._vcpus(),
         )
 
     async def set_desired(self, group: str, count: int) -> None:

@@ -44,6 +44,7 @@ class TaskDefinition:
     network_mode: str
     task_role_arn: str
     execution_role_arn: str
+    vcpus: float  # of a task; 0 where nothing limits it
     containers: tuple[Container, ...]
 
 
@@ -190,6 +191,7 @@ def _task_definition(ecs: Any, arn: str) -> TaskDefinition:
         network_mode=item.get("networkMode") or "bridge",
         task_role_arn=item.get("taskRoleArn") or "",
         execution_role_arn=item.get("executionRoleArn") or "",
+        vcpus=int(item.get("cpu") or sum(one.get("cpu") or 0 for one in item["containerDefinitions"])) / 1024,
         containers=tuple(_container(one) for one in item["containerDefinitions"]),
     )
 

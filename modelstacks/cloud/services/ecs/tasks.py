@@ -23,7 +23,7 @@ from modelstacks.cloud.network import policies
 from modelstacks.cloud.network.calls import ApiCall, Caller, image_pull, may_call
 from modelstacks.cloud.network.gateway import Gateway
 from modelstacks.cloud.runtime import Runtimes
-from modelstacks.cloud.services.ec2.snapshot import NetworkInterface
+from modelstacks.cloud.services.ec2.snapshot import Ec2Snapshot, NetworkInterface
 from modelstacks.cloud.services.ecs.snapshot import ClusterService, Container, EcsSnapshot, TaskDefinition
 from modelstacks.cloud.services.elbv2.runtime import LoadBalancers, Target
 from modelstacks.cloud.services.iam.snapshot import IamSnapshot
@@ -271,6 +271,9 @@ class Tasks:
         crowd = Counter(one.subnet for one in self._tasks)
         task.subnet = min(network.subnet_ids, key=lambda one: crowd[one])
         self._tasks.append(task)
+        subnet = self._context.account[Ec2Snapshot].subnets.get(task.subnet)
+        for replica in task.replicas:
+            replica.zone = subnet.zone if subnet else None
         self._addresses += 1
         interface = NetworkInterface(
             network.what, (task.subnet,), network.security_group_ids, index=10 + self._addresses

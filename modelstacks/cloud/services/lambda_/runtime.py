@@ -17,7 +17,7 @@ from uuid import uuid4
 
 from modelstacks.cloud import api
 from modelstacks.cloud.account.aws_errors import refusal
-from modelstacks.cloud.clock import SPEEDUP
+from modelstacks.cloud.account.channel import Report
 from modelstacks.cloud.context import Context
 from modelstacks.cloud.host.wire import Request, Response
 from modelstacks.cloud.network.reasons import trace_root
@@ -50,7 +50,7 @@ THROTTLED: Mapping[Throttled, str] = {
     "account": "ConcurrentInvocationLimitExceeded",
 }
 #: AWS does not say after how long an idle environment ends; recorded runs say 5 to 45 minutes.
-IDLE_SECONDS = 900.0 / SPEEDUP
+IDLE_SECONDS = 900.0
 
 
 class Functions(Runtime):
@@ -59,13 +59,14 @@ class Functions(Runtime):
     def __init__(self, context: Context, runtimes: Runtimes) -> None:
         super().__init__(context, runtimes)
         self._functions: dict[str, _Function] = {}
+        self._leaving: set[asyncio.Task[None]] = set()  # deleted functions whose environments are ending
         self.packages = RuntimePackages(context.state.work / "lambda-runtime")
 
     async def reconcile(self) -> None:
         """Make ready the functions that are new or changed; end those that are gone."""
         functions = self._context.account[LambdaSnapshot].functions
         for name in [name for name in self._functions if name not in functions]:
-            await self._functions.pop(name).close()
+            self._leave(self._functions.pop(name))
         await asyncio.gather(*map(self._follow, functions.values()))
 
     async def make_ready(self, name: str) -> str | None:
@@ -86,9 +87,15 @@ class Functions(Runtime):
             self._functions[name] = _Function(self._context, self._runtimes, self.packages, function)
         await self._functions[name].follow(function)
 
+    def _leave(self, function: _Function) -> None:
+        """End a deleted function's environments without waiting: they finish what they have."""
+        task = asyncio.create_task(function.close())
+        self._leaving.add(task)
+        task.add_done_callback(self._leaving.discard)
+
     async def close(self) -> None:
         """End every environment."""
-        await asyncio.gather(*(one.close() for one in self._functions.values()))
+        await asyncio.gather(*(one.close() for one in self._functions.values()), *self._leaving)
         self._functions.clear()
 
     def workloads(self) -> list[api.Workload]:
@@ -133,13 +140,13 @@ class _Function:
     ) -> None:
         self._context, self._runtimes = context, runtimes
         self._packages, self._function = packages, function
-        self._workload = Workload(function.name, self, runtimes.following, lambda: SPEEDUP)
+        self._workload = Workload(function.name, self, runtimes.following)
         self.running = 0  # invocations
 
     async def follow(self, function: Function) -> None:
         """Make the newest version ready; one that was rejected is tried again."""
         self._function = function
-        blueprint = replace(function, code_location="", policy=None, reserved_concurrency=None)
+        blueprint = replace(function, code_location="", policy=None, reserved_concurrency=None, revision="")
         goal = Goal(
             generation=repr(blueprint),
             blueprint=blueprint,
@@ -179,7 +186,13 @@ class _Function:
         self._context.changed()
 
     def report(self, outcome: workloads.Outcome) -> None:
-        """Nobody waits for a function yet."""
+        """Report to the account whether the newest version is active."""
+        if outcome.state == "starting":
+            return
+        function = self._function
+        self._context.report(
+            Report("lambda-function", function.arn, function.revision, outcome.state, reason=outcome.reason)
+        )
 
     def bounds(self, group: str) -> Bounds | None:
         """Its concurrency scales it: an environment starts for each invocation that finds none idle."""

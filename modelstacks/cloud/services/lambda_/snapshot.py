@@ -35,6 +35,7 @@ class Function:
     code_location: str
     package_type: str
     log_group: str
+    revision: str  # of its code and configuration: changes with each update
     policy: Policy | None
 
 
@@ -79,6 +80,7 @@ def _functions(clients: Clients) -> dict[str, Function]:
             code_location=(found.get("Code") or {}).get("Location", ""),
             package_type=item.get("PackageType", "Zip"),
             log_group=(item.get("LoggingConfig") or {}).get("LogGroup") or f"/aws/lambda/{name}",
+            revision=item.get("RevisionId", ""),
             policy=policy_of(f"the resource policy of lambda {name}", policy),
         )
 

@@ -116,7 +116,8 @@ def _update_endpoint(self: Any) -> Any:
         endpoint.pending_deployment_summary = {
             "EndpointConfigName": config["EndpointConfigName"],
             "ProductionVariants": [
-                {"VariantName": one["VariantName"]} for one in config["ProductionVariants"]
+                {"VariantName": one["VariantName"], "DesiredInstanceCount": one.get("DesiredInstanceCount")}
+                for one in _next_variants(endpoint, config, retain=retain)
             ],
             "StartTime": utcnow(),
         }
@@ -151,13 +152,16 @@ def _hear(account: str, report: Report) -> None:
 
 def _take_over(endpoint: FakeEndpoint, config: dict[str, Any], *, retain: bool) -> None:
     """The new configuration is the endpoint's."""
-    before = {variant["VariantName"]: variant for variant in endpoint.production_variants}
-    variants = _running(endpoint, config["ProductionVariants"])
-    endpoint.production_variants = [
-        before.get(one["VariantName"], one) if retain else one for one in variants
-    ]
+    endpoint.production_variants = _next_variants(endpoint, config, retain=retain)
     endpoint.endpoint_config_name = config["EndpointConfigName"]
     endpoint.data_capture_config = config.get("DataCaptureConfig") or {}
+
+
+def _next_variants(endpoint: FakeEndpoint, config: dict[str, Any], *, retain: bool) -> list[dict[str, Any]]:
+    """The variants once a configuration is the endpoint's; `retain` keeps their counts and weights."""
+    before = {variant["VariantName"]: variant for variant in endpoint.production_variants}
+    variants = _running(endpoint, config["ProductionVariants"])
+    return [before.get(one["VariantName"], one) if retain else one for one in variants]
 
 
 def _without_an_empty_capture_config(_self: Any, answer: Any) -> Any:

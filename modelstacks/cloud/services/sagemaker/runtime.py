@@ -20,7 +20,6 @@ from botocore.exceptions import ClientError
 from modelstacks.cloud import api
 from modelstacks.cloud.account.aws_errors import refusal
 from modelstacks.cloud.account.channel import Report
-from modelstacks.cloud.clock import SPEEDUP
 from modelstacks.cloud.context import Context
 from modelstacks.cloud.host.replicas import Replica
 from modelstacks.cloud.host.wire import ConnectionLost, Headers, Request, Response
@@ -60,20 +59,27 @@ class Endpoints(Runtime):
     def __init__(self, context: Context, runtimes: Runtimes) -> None:
         super().__init__(context, runtimes)
         self._endpoints: dict[str, _Endpoint] = {}
+        self._leaving: set[asyncio.Task[None]] = set()  # deleted endpoints whose instances are being stopped
 
     async def reconcile(self) -> None:
         """Start, replace and stop instances until they are what the account's endpoints ask for."""
         wanted = self._context.account[SageMakerSnapshot].endpoints
         for name in [name for name in self._endpoints if name not in wanted]:
-            await self._endpoints.pop(name).close()
+            self._leave(self._endpoints.pop(name))
         for name, endpoint in wanted.items():
             if name not in self._endpoints:
                 self._endpoints[name] = _Endpoint(self._context, self._runtimes, endpoint)
             await self._endpoints[name].follow(endpoint)
 
+    def _leave(self, endpoint: _Endpoint) -> None:
+        """Stop a deleted endpoint's instances without waiting: others follow the account meanwhile."""
+        task = asyncio.create_task(endpoint.close())
+        self._leaving.add(task)
+        task.add_done_callback(self._leaving.discard)
+
     async def close(self) -> None:
         """Stop every instance."""
-        await asyncio.gather(*(one.close() for one in self._endpoints.values()))
+        await asyncio.gather(*(one.close() for one in self._endpoints.values()), *self._leaving)
         self._endpoints.clear()
 
     def workloads(self) -> list[api.Workload]:
@@ -107,7 +113,7 @@ class _Endpoint:
 
     def __init__(self, context: Context, runtimes: Runtimes, endpoint: Endpoint) -> None:
         self._context, self._runtimes, self._endpoint = context, runtimes, endpoint
-        self.workload = Workload(endpoint.name, self, runtimes.following, lambda: SPEEDUP)
+        self.workload = Workload(endpoint.name, self, runtimes.following)
 
     async def follow(self, endpoint: Endpoint) -> None:
         """Make the machine follow what the account says of the endpoint."""
@@ -141,6 +147,7 @@ class _Endpoint:
             desired=workload.wanted(),
             state=workload.state,
             reason=workload.reason,
+            unemulated=workload.unemulated(),
             replicas=tuple(one.describe() for one in workload.replicas()),
         )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -74,11 +74,12 @@ def _endpoints(clients: Clients) -> tuple[dict[str, Endpoint], dict[str, Model]]
         found = sagemaker.describe_endpoint(EndpointName=item["EndpointName"])
         pending = found.get("PendingDeploymentSummary") or found
         config = sagemaker.describe_endpoint_config(EndpointConfigName=pending["EndpointConfigName"])
+        counts = _counts(pending.get("ProductionVariants") or [])
         return Endpoint(
             name=found["EndpointName"],
             arn=found["EndpointArn"],
             config=pending["EndpointConfigName"],
-            variants=tuple(_variant(variant) for variant in config["ProductionVariants"]),
+            variants=tuple(_variant(variant, counts) for variant in config["ProductionVariants"]),
             status=found["EndpointStatus"],
         )
 
@@ -110,11 +111,16 @@ def _endpoints(clients: Clients) -> tuple[dict[str, Endpoint], dict[str, Model]]
     return {one.name: one for one in endpoints}, {one.name: one for one in models}
 
 
-def _variant(item: Mapping[str, Any]) -> Variant:
+def _counts(variants: Iterable[Mapping[str, Any]]) -> Mapping[str, int]:
+    """Variant -> the number of instances that scaling or an operator asked for since the configuration."""
+    return {one["VariantName"]: int(one.get("DesiredInstanceCount") or 0) for one in variants}
+
+
+def _variant(item: Mapping[str, Any], counts: Mapping[str, int]) -> Variant:
     return Variant(
         name=item["VariantName"],
         model=item.get("ModelName", ""),
-        count=int(item.get("InitialInstanceCount") or 1),
+        count=counts.get(item["VariantName"]) or int(item.get("InitialInstanceCount") or 1),
         weight=float(item.get("InitialVariantWeight", 1.0)),
         startup_timeout=float(item.get("ContainerStartupHealthCheckTimeoutInSeconds") or 480),
         download_timeout=float(item.get("ModelDataDownloadTimeoutInSeconds") or 3600),
