@@ -37,17 +37,14 @@ def test_a_sources_example_is_a_valid_spec_of_that_source(source: Source, tmp_pa
 
 
 @pytest.mark.parametrize("target", TARGETS, ids=name_of)
-def test_a_targets_example_is_a_valid_block_of_that_target(target: Target, tmp_path: Path) -> None:
-    path = tmp_path / "example.yaml"
-    path.write_text(
-        f"name: churn\nmodel: {{source: artifact, path: models/churn}}\narchitecture: {target.architecture}\n"
-        + target.example
-        + "\n"
-    )
-    block = read_spec(path).target(target.architecture)
+def test_a_targets_example_is_a_valid_block_of_that_target(target: Target) -> None:
+    example = yaml.safe_load(target.example)
+    assert list(example) == [target.architecture]
+    model = {"source": "artifact", "path": "models/churn"}
+    spec = {"name": "churn", "model": model, "architecture": target.architecture, **example}
+    block = spec_type().model_validate(spec).target(target.architecture)
     assert isinstance(block, target.spec)
     assert block.target == target.name
-    assert list(yaml.safe_load(target.example)) == [target.architecture]
 
 
 @pytest.mark.parametrize("declared", DECLARED, ids=name_of)
@@ -115,8 +112,8 @@ def test_every_source_makes_a_plan_on_every_target_that_does_not_refuse_it(
     source: Source, target: Target, tmp_path: Path, lock_of_anything: Lock
 ) -> None:
     path = tmp_path / "example.yaml"
-    lines = [line for line in source.example.splitlines() if not line.startswith("architecture:")]
-    path.write_text("\n".join([*lines, f"architecture: {target.architecture}", target.example, ""]))
+    example = yaml.safe_load(source.example) | {"architecture": target.architecture}
+    path.write_text(json.dumps(example | yaml.safe_load(target.example)))  # JSON is YAML
     lock = lock_of_anything if source.kind == "artifact" else REMOTE
     refused = {r.reason for one in (source, target) for r in one.refuses if is_about(r, source, target)}
     if any(refusal.source_kind == source.kind for refusal in target.refuses):

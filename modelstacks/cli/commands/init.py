@@ -88,7 +88,9 @@ def _spec(example: str, name: str | None, architecture: str) -> str:
         "# api: {auth: api-key, throttle: {rate: 100, burst: 200}, timeout_seconds: 29}",
         "# scaling: {min_replicas: 2, max_replicas: 8}",
     ]
-    lines += [line for each in ("self-hosted", "managed") for line in _compute(each)]
+    for each in ("self-hosted", "managed"):
+        if not re.search(rf"(?m)^{each}:", text):
+            lines += _compute(each)
     return "\n".join(lines) + "\n"
 
 

@@ -19,7 +19,7 @@ from typing_extensions import TypeIs
 from modelstacks.core.base import PATTERN_WORDS
 from modelstacks.core.errors import Fault, Invalid, SpecInvalid, did_you_mean
 from modelstacks.core.plan.features import refusals
-from modelstacks.core.registry import default_target, spec_type
+from modelstacks.core.registry import default_target, spec_type, targets
 from modelstacks.core.spec import Spec
 from modelstacks.core.spec.documents import Document, Location, load_document
 
@@ -261,7 +261,8 @@ def _unknown_key(location: Location, block: type[BaseModel] | None, document: Do
     if block is None:
         return _Parts("unknown key")
     allowed, key = _keys(block), str(location[-1])
-    fix = _moved(location, document) or did_you_mean(key, allowed) or _elsewhere(key, document)
+    fix = _moved(location, document) or _of_other_targets(location)
+    fix = fix or did_you_mean(key, allowed) or _elsewhere(key, document)
     return _Parts("unknown key", allowed=", ".join(allowed), fix=fix)
 
 
@@ -275,6 +276,15 @@ def _moved(location: Location, document: Document) -> str:
     if block is None or key not in _keys(block):
         return ""
     return f"it was renamed to {key}" if parent == str(location[0]) else f"it was moved to {new}"
+
+
+def _of_other_targets(location: Location) -> str:
+    """Which of an architecture's targets have a key that the chosen one lacks."""
+    architecture, key = location[0], str(location[-1])
+    if len(location) != 2 or architecture not in ("self-hosted", "managed"):
+        return ""
+    names = [target.name for target in targets(architecture).values() if key in _keys(target.spec)]
+    return f"set target: {' or '.join(names)}, which has it" if names else ""
 
 
 def _block(name: str, document: Document) -> type[BaseModel] | None:
