@@ -222,7 +222,8 @@ class Batcher:
         size = rows if self._by_rows else sum([self.size_of(job.inputs, job.rows) for job in jobs])
         self._counted = -1
         if self._seconds[size.bit_length()] <= INLINE_SECONDS and jobs[0].call is None:
-            self._places, self.crowded = self._inline_places, False
+            self._places = self._inline_places
+            self.crowded = False
             self._answer(jobs, rows, size, *self._predict_jobs(jobs))
             if self._queue:
                 self._again()

@@ -527,7 +527,10 @@ class Connection(asyncio.Protocol):
         request.id = (identity and _given_id({identity[1].lower(): identity[2]})) or _new_id()
         request.body = body
         request.started = perf_counter()
-        self._admit_whole(request)
+        if known.length >= LARGE_BODY:
+            self._admit_whole(request)
+        else:
+            self._admit(request)
 
     def _admit_whole(self, request: Request) -> None:
         """Admits a request that was not received piece by piece: its body is not counted yet."""

@@ -37,6 +37,7 @@ SIZES = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0)
 NANOSECONDS = 1e9
 
 _STATUS = {status: index for index, status in enumerate(STATUSES)}
+_FAILED = _STATUS[500]
 _PER_ROUTE = len(STATUSES) + len(SECONDS) + 2  # statuses, buckets with the last open, sum
 
 # Where things are in a slot.
@@ -110,7 +111,7 @@ class WorkerMetrics:
     def request(self, route: int, status: int, seconds: float) -> None:
         at = route * _PER_ROUTE
         values = self.values
-        values[at + _STATUS.get(status, _STATUS[500])] += 1
+        values[at + _STATUS.get(status, _FAILED)] += 1
         at += len(STATUSES)
         values[at + bisect_left(SECONDS, seconds)] += 1
         values[at + len(SECONDS) + 1] += int(seconds * NANOSECONDS)

@@ -114,6 +114,8 @@ class StreamedInvocations:
         if not any(parse_media(media).type == EVENT_STREAM for media in accepted):
             self._whole(request)
             return
+        if self._model.batcher.crowded and self._model.batcher.pass_on(request):
+            return
         negotiated = negotiate(request.header(b"content-type"), "")
         read = partial(self._read, request, negotiated)
         if is_encoded(request) or negotiated.unpacks or len(request.body) >= LARGE_BODY:
