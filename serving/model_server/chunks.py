@@ -1,4 +1,4 @@
-"""The pieces of an answer that is sent while it is made, whoever makes them."""
+"""The pieces of an answer that is sent while it is made."""
 
 from __future__ import annotations
 

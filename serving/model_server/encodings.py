@@ -43,8 +43,8 @@ def decoded(body: bytes, limit: int) -> bytes:
             _member(source, content, limit)
             if source.ended():
                 return bytes(content)
-    except zlib.error as error:
-        raise malformed(f"the body is not gzip: {error}") from None
+    except zlib.error:
+        raise malformed("the body is not gzip, or was cut short or altered") from None
     raise malformed(f"the body has more than {MAX_MEMBERS} gzip members")
 
 

@@ -197,7 +197,7 @@ class KnownHead:
 
 
 # The one line in which the heads of a load balancer's requests differ. A line of plain text, if no other line
-# goes on from it, says the same wherever it stands.
+# continues it, means the same in any position.
 IDENTITY = re.compile(
     rb"\r\n([Xx]-(?:[Aa]mzn-[Tt]race-[Ii]d|[Rr]equest-[Ii]d)): ([\x21-\x7e]{1,256})(?=\r\n[^ \t])"
 )

@@ -1,4 +1,4 @@
-"""A request on its way through the batcher, and what becomes of it."""
+"""A request on its way through the batcher, and its answer or failure."""
 
 from __future__ import annotations
 

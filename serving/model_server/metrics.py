@@ -67,7 +67,8 @@ FREE_AT = HANDED_OVER + 1  # when a new request would begin; 0: siblings may sen
 BEAT = FREE_AT + 1  # when the event loop last showed that it runs
 CALL_SINCE = BEAT + 1  # when the call that runs on the engine's thread began; 0: none does
 _SLOT = CALL_SINCE + 1
-OUTCOMES = {  # how a stream ended
+# How a stream ended.
+OUTCOMES = {
     STREAM_COMPLETED: "completed",
     STREAM_GONE: "gone",
     STREAM_CUT: "cut",

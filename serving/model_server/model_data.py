@@ -20,8 +20,8 @@ from model_server.logs import event
 from model_server.problems import ModelRefusedError
 from model_server.settings import Settings
 
-# What lies in the folder, so that a worker's restart fetches nothing again, and under which names, so that
-# another model finds none of them. JSON; its "source" is empty while one model takes another's place.
+# Records which archive the folder holds, so that a worker that starts again fetches nothing, and the names of
+# its files, so that they can be removed before another model is unpacked. JSON; "source" is empty meanwhile.
 MARKER = ".model-server-source"
 CHUNK = 1 << 20
 
@@ -50,7 +50,7 @@ def prepare(settings: Settings, fetch: Fetch | None = None) -> Path:
         size, digest = _download(
             (fetch or fetch_from_s3)(parts.netloc, unquote(parts.path.lstrip("/")), version), archive
         )
-        # Nothing of an archive is read before it is known to be the right one.
+        # The archive is read only after its digest was checked.
         if settings.model_sha256 and digest != settings.model_sha256:
             raise ModelRefusedError(
                 f"{settings.model_uri} has sha256 {digest}, "

@@ -39,16 +39,14 @@ class Settings:
     max_body_bytes: int = 6_291_456
     max_answer_bytes: int = 0  # what the services in front carry back; 0: they set no bound
     read_timeout_seconds: float = 30.0  # for a request to arrive whole
-    keep_alive_seconds: float = (
-        75.0  # longer than a load balancer's idle timeout (60 s), so that it closes first
-    )
+    # Longer than a load balancer's idle timeout (60 s), so that it closes first.
+    keep_alive_seconds: float = 75.0
     drain_seconds: float = 25.0  # after SIGTERM; less than ECS's and SageMaker's 30 s
     nan: str = "allow"
     contracts: str = "predictive"  # groups of routes.json that are open, separated by commas
     trust_code: bool = False
-    tunnel: bool = (
-        False  # SageMaker is in front: a header names the route, and callers cannot reach the server
-    )
+    # SageMaker is in front: a header names the route, and callers cannot reach the server.
+    tunnel: bool = False
     api_auth: str = ""  # how callers of the API in front show who they are: api-key, iam; empty: not at all
     log_level: str = "info"
 

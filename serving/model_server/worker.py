@@ -1,4 +1,4 @@
-"""One worker process: loads the model behind an open port, answers, and leaves when it is told to."""
+"""One worker process: loads the model behind an open port, answers, and drains on SIGTERM."""
 
 from __future__ import annotations
 
@@ -337,9 +337,8 @@ class Worker:
 
 def _model_directory(settings: Settings) -> Path:
     if settings.model_uri:
-        from model_server.model_data import (
-            prepare,
-        )  # archives, hashes, S3: imported only where they are needed
+        # Archives, hashes and S3 are imported only where they are needed.
+        from model_server.model_data import prepare
 
         return prepare(settings)
     if not settings.model_dir.is_dir():

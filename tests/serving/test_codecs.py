@@ -160,7 +160,7 @@ def npy_of(shape: str, data: bytes = b"", descr: str = "<f4") -> bytes:
         (npy_of(f"0, {10**30}"), "or one longer than"),
         (npy_of(f"{'9' * 4200}, {'9' * 4200}"), "or one longer than"),
         (npy_of(f"0, {1 << 40}, {1 << 40}"), "none that numpy takes"),
-        (npy_file("-" * 9900 + "1"), "cannot be read: RecursionError|cannot be read: MemoryError"),
+        (npy_file("-" * 9900 + "1"), "the npy header cannot be read"),
         (npy_of("1,", b"\xff\xff\xff\xff", "<U1"), "0xffffffff, which is no character"),
         (npy_of("2,", b"\0\0\0a\0\0\xd8\0", ">U1"), "0xd800, which is no character"),
     ],
@@ -383,3 +383,12 @@ def test_a_text_that_says_true_is_a_text() -> None:
 def test_a_model_of_booleans_takes_them() -> None:
     reader = InputReader(Signature((Tensor("switch", "BOOL", (-1,)),), ()))
     assert read(reader, b"[true, false, 1]", "application/json")["switch"].tolist() == [True, False, True]
+
+
+@pytest.mark.parametrize("text", ["{'descr': 1+x}", "{'descr': __import__('os')}", "\x00", "{"])
+def test_a_made_up_npy_header_is_refused_without_numpys_own_words(text: str) -> None:
+    header = text.encode("latin-1").ljust(54) + b"\n"
+    body = b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header
+    with pytest.raises(ProblemError) as caught:
+        npy_array(body)
+    assert (caught.value.status, caught.value.detail) == (400, "the npy header cannot be read")

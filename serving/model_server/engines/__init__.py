@@ -51,7 +51,7 @@ def part(outputs: Tensors, start: int, end: int) -> Tensors:
 
 
 def both_classes(positive: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """Probabilities [rows, 2] from those of the second class [rows]; `np.stack` would take thrice as long."""
+    """Probabilities [rows, 2] from those of the second class [rows]; `np.stack` takes three times as long."""
     probabilities = np.empty((len(positive), 2), positive.dtype)
     np.subtract(1, positive, out=probabilities[:, 0])
     probabilities[:, 1] = positive
