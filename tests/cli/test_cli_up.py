@@ -108,6 +108,16 @@ def test_types_that_nothing_emulates_are_listed(cli, cloud: FakeCloud) -> None:
     ]
 
 
+def test_scaling_policies_that_are_not_followed_are_listed(cli, cloud: FakeCloud) -> None:
+    what = "scaling policy memory: the predefined metric ECSServiceAverageMemoryUtilization"
+    workloads = [one.model_copy(update={"unemulated": (what,)}) for one in cloud.current.workloads]
+    cloud.current = cloud.current.model_copy(update={"workloads": tuple(workloads)})
+    line = f"accepted, not emulated: churn-self-hosted-workload: {what}"
+    assert line in cli("up", "churn", "--detach").err
+    report = cli("up", "churn", "--detach", "--json").json()
+    assert report["workloads_not_emulated"] == [{"workload": "churn-self-hosted-workload", "what": what}]
+
+
 def test_the_port_is_handed_on(cli, cloud: FakeCloud) -> None:
     cli("up", "churn", "--detach", "--port", "4566")
     assert cloud.ports == [4566]

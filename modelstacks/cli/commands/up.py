@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -103,6 +103,7 @@ def _as_json(
             for one in running.deployments
         ],
         "accepted_not_emulated": unemulated,
+        "workloads_not_emulated": _ignored(running, lines),
         "superseded": [{"stack": stack, "command": destroy_command(stack)} for stack in left],
         "seconds": round(running.seconds, 3),
     }
@@ -132,6 +133,18 @@ def _show(
         )
     if unemulated:
         terminal.say("accepted, not emulated: " + ", ".join(_counted(unemulated)))
+    for ignored in _ignored(running, lines):
+        terminal.say(f"accepted, not emulated: {ignored['workload']}: {ignored['what']}")
+
+
+def _ignored(running: Running, stacks: Mapping[str, object]) -> list[dict[str, str]]:
+    """Return what about the workloads of these stacks is not emulated: scaling policies, for example."""
+    return [
+        {"workload": workload.name, "what": what}
+        for workload in running.status.workloads
+        if workload.stack in stacks
+        for what in workload.unemulated
+    ]
 
 
 def _counted(unemulated: Sequence[dict[str, str]]) -> list[str]:

@@ -40,7 +40,6 @@ class Container:
 class TaskDefinition:
     arn: str
     family: str
-    revision: int
     network_mode: str
     task_role_arn: str
     execution_role_arn: str
@@ -96,7 +95,6 @@ class ClusterService:
     breaker: CircuitBreaker
     grace_seconds: float
     deployment: str  # the primary deployment's id
-    rollout: str  # its state: IN_PROGRESS | COMPLETED | FAILED
     unemulated: str = ""  # what about its deployments is not emulated
 
 
@@ -154,7 +152,6 @@ def _service(item: Mapping[str, Any]) -> ClusterService:
         breaker=_circuit_breaker(rollout.get("deploymentCircuitBreaker") or {}),
         grace_seconds=float(item.get("healthCheckGracePeriodSeconds") or 0),
         deployment=primary.get("id", ""),
-        rollout=primary.get("rolloutState", "COMPLETED"),
         unemulated=_unemulated(rollout),
     )
 
@@ -187,7 +184,6 @@ def _task_definition(ecs: Any, arn: str) -> TaskDefinition:
     return TaskDefinition(
         arn=item["taskDefinitionArn"],
         family=item["family"],
-        revision=int(item["revision"]),
         network_mode=item.get("networkMode") or "bridge",
         task_role_arn=item.get("taskRoleArn") or "",
         execution_role_arn=item.get("executionRoleArn") or "",
