@@ -79,7 +79,7 @@ class Cdk(Protocol):
     def image_builder(self) -> str:
         """Return what builds images for AWS. Raises EnvironmentFault if SageMaker would refuse them."""
 
-    def deploy_into_aws(self, arguments: Sequence[str]) -> int:
+    def deploy_into_aws(self, arguments: Sequence[str], *, builds_images: bool) -> int:
         """Run `cdk deploy` with the caller's environment and terminal; return its exit code."""
 
     def destroy_in_aws(self, arguments: Sequence[str]) -> int:

@@ -75,9 +75,11 @@ class CdkCli:
     def image_builder(self) -> str:
         return str(find_image_builder(os.environ))
 
-    def deploy_into_aws(self, arguments: Sequence[str]) -> int:
-        builder = find_image_builder(os.environ)
-        return self._toolchain.run_in_aws("deploy", arguments, builder.environment(self._toolchain.state))
+    def deploy_into_aws(self, arguments: Sequence[str], *, builds_images: bool) -> int:
+        variables: dict[str, str] = {}
+        if builds_images:
+            variables = find_image_builder(os.environ).environment(self._toolchain.state)
+        return self._toolchain.run_in_aws("deploy", arguments, variables)
 
     def destroy_in_aws(self, arguments: Sequence[str]) -> int:
         return self._toolchain.run_in_aws("destroy", arguments)

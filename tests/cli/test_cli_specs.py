@@ -31,6 +31,16 @@ def test_the_defaults_that_init_shows_as_comments_are_valid_when_taken_in(cli, p
     assert cli("validate", "mine").code == 0
 
 
+def test_init_names_the_schema_only_where_the_project_has_it(cli, project: Path) -> None:
+    cli("init", "--name", "mine")
+    assert "yaml-language-server" not in (project / "deployments" / "mine.yaml").read_text()
+    (project / "docs" / "schema").mkdir(parents=True)
+    (project / "docs" / "schema" / "spec.schema.json").write_text("{}")
+    cli("init", "--name", "yours")
+    line = "# yaml-language-server: $schema=../docs/schema/spec.schema.json"
+    assert (project / "deployments" / "yours.yaml").read_text().splitlines()[0] == line
+
+
 def test_init_refuses_to_overwrite(cli, project: Path) -> None:
     before = (project / "deployments" / "churn.yaml").read_text()
     ran = cli("init", "--name", "churn")

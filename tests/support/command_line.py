@@ -171,7 +171,7 @@ class FakeCdk:
             raise self.fails["image_builder"]
         return "docker 29.1.2 (/docker)"
 
-    def deploy_into_aws(self, arguments: Sequence[str]) -> int:
+    def deploy_into_aws(self, arguments: Sequence[str], *, builds_images: bool) -> int:
         self._do("deploy_into_aws")
         self.arguments = list(arguments)
         return self.exit_code

@@ -34,8 +34,11 @@ def deploy(
     plans = load_plans(paths, architecture, context.project)
     context.terminal.say("specs and locks are valid: " + ", ".join(plan.stack_name for plan in plans))
     refuse_another_endpoint()
-    context.terminal.say(f"images are built with {context.cdk.image_builder()}")
-    code = context.cdk.deploy_into_aws(cdk_arguments(context, paths, plans, architecture))
+    builds_images = any(plan.runtime is not None and plan.runtime.kind == "model-server" for plan in plans)
+    if builds_images:
+        context.terminal.say(f"images are built with {context.cdk.image_builder()}")
+    arguments = cdk_arguments(context, paths, plans, architecture)
+    code = context.cdk.deploy_into_aws(arguments, builds_images=builds_images)
     if code:
         raise DeploymentFailed(f"cdk deploy failed with exit code {code}; see its output above")
     _name_what_is_left(context, plans)

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from modelstacks.cli.context import CommandContext
 
 NAME = re.compile(r"[a-z][a-z0-9-]{0,30}[a-z0-9]")
-SCHEMA_LINE = "# yaml-language-server: $schema=../docs/schema/spec.schema.json"
+SCHEMA = "docs/schema/spec.schema.json"
+SCHEMA_LINE = "# yaml-language-server: $schema=../" + SCHEMA
 
 
 def _complete_source(incomplete: str) -> list[str]:
@@ -55,6 +56,8 @@ def init(
             allowed="2 to 32 lower-case letters, digits and hyphens, beginning with a letter",
         )
     text = _spec(known[source].example, name, architecture)
+    if not (context.project / SCHEMA).is_file():
+        text = text.replace(f"{SCHEMA_LINE}\n", "")
     path = context.project / "deployments" / f"{_value(text, 'name')}.yaml"
     if path.exists():
         raise UsageError(
