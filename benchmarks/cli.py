@@ -2,8 +2,8 @@
 
     python -m benchmarks.cli [--rounds 15] [--against OTHER_CHECKOUT]
 
-Each round starts every command once in a fresh process, interleaved, so that other load on the machine affects
-all of them alike; medians are shown. "Floor" starts the interpreter and imports what the command is made of.
+Each round starts every command once in a fresh process, interleaved, so that other load affects all of
+them alike; medians are shown. "Floor" starts the interpreter and imports what the command is made of.
 With --against, the same commands of another checkout run in the same rounds, and the ratios are shown.
 """
 

@@ -1,4 +1,4 @@
-"""A project of the user's own, from `modelstacks new`: every step of its CI workflow but the installations."""
+"""A project from `modelstacks new`: every step of its CI workflow runs but the installations."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 import yaml
-
 from e2e.conftest import REPOSITORY
 
 #: These download packages, which tests do not; tests of the wheel perform the first from a local folder.
