@@ -14,7 +14,7 @@ from model_server.batching import Batcher
 from model_server.codecs import dumps
 from model_server.engines import Engine, RawEngine
 from model_server.handover import Siblings
-from model_server.http import Request, Server
+from model_server.http import Server
 from model_server.jobs import fail
 from model_server.large_bodies import LargeBodies
 from model_server.openapi import describe, public_address
@@ -22,6 +22,7 @@ from model_server.problems import ProblemError
 from model_server.protocols import handlers
 from model_server.protocols.open_inference import server_metadata
 from model_server.protocols.tunnel import HEADER, open_tunnel
+from model_server.request import Request
 from model_server.routes import ROUTES, open_routes
 from model_server.served import Handler, ServedModel
 from model_server.settings import Settings

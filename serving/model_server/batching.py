@@ -23,9 +23,9 @@ from model_server import metrics
 from model_server.admission import SHORTEST_TARGET, Admission, ServiceTimes
 from model_server.engines import Engine, Tensors
 from model_server.handover import Siblings
-from model_server.http import Request
 from model_server.logs import log
 from model_server.problems import ProblemError
+from model_server.request import Request
 
 # A call that is expected to last longer than this goes to the thread: the loop must stay free for others.
 INLINE_SECONDS = 0.001

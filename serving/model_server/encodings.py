@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import zlib
 
-from model_server.http import Request
 from model_server.problems import ProblemError, malformed, too_large
+from model_server.request import Request
 
 HEADER = b"content-encoding"
 GZIP = (b"gzip", b"x-gzip")

@@ -19,7 +19,7 @@ from contextlib import suppress
 from typing import Protocol
 
 from model_server import metrics
-from model_server.http import Request, RequestParts
+from model_server.request import Request, RequestParts
 
 # Passing a connection on costs two workers a fraction of a millisecond together.
 WORTH_SECONDS = 0.01

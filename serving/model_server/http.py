@@ -8,25 +8,34 @@ It is longer than others because the life of a connection is one state machine.
 from __future__ import annotations
 
 import asyncio
-import os
 import re
 from collections import deque
 from collections.abc import Callable
 from email.utils import formatdate
 from http import HTTPStatus
-from itertools import count
 from math import inf
 from socket import SO_LINGER, SOL_SOCKET, socket
 from struct import pack
 from time import perf_counter, time
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import unquote
 
 import httptools
-import orjson
 
 from model_server import metrics
 from model_server.problems import ProblemError, too_large
+from model_server.request import (
+    IDENTITIES,
+    IDENTITY,
+    MAX_KNOWN_HEAD,
+    MAX_KNOWN_HEADS,
+    UNLIKE,
+    KnownHead,
+    Request,
+    RequestParts,
+    given_id,
+    new_id,
+)
 from model_server.settings import Settings
 
 if TYPE_CHECKING:
@@ -39,11 +48,10 @@ MAX_HELD_BODIES = 16  # of the largest size allowed, or as many bytes of smaller
 MAX_PIPELINED = 32  # requests of one connection that wait for an earlier answer before reading pauses
 LINGER_SECONDS = 2.0
 
-OTHER = metrics.PATHS.index("other")
 _STATUS_LINES = {
     status: f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\n".encode() for status in metrics.STATUSES
 }
-_PROBLEM = b"application/problem+json"
+MAX_STARTS = 256  # answers' first lines that are kept
 _RESET = pack("ii", 1, 0)  # SO_LINGER: whatever is unsent is dropped, and the client sees a reset
 
 
@@ -51,162 +59,6 @@ class Application(Protocol):
     """Answers requests: each by one call of `request.respond`, now or later."""
 
     def __call__(self, request: Request) -> None: ...
-
-
-class RequestParts(NamedTuple):
-    """A request as one worker passes it to another."""
-
-    method: bytes
-    target: bytes
-    headers: dict[bytes, bytes]
-    id: bytes
-    attributes: bytes | None
-    keep_alive: bool
-    http10: bool
-    started: float
-    body: bytes
-
-
-class Request:
-    """One request, whole. Header names are lower case."""
-
-    __slots__ = (
-        "attributes",
-        "body",
-        "connection",
-        "headers",
-        "held",
-        "http10",
-        "id",
-        "keep_alive",
-        "known",
-        "method",
-        "path",
-        "problem",
-        "route",
-        "started",
-        "target",
-    )
-
-    def __init__(self, connection: Connection) -> None:
-        self.connection = connection
-        self.known: KnownHead | None = None
-        self.method = b""
-        self.target = b""  # as it was sent
-        self.path = ""
-        self.headers: dict[bytes, bytes] = {}
-        self.body = b""
-        self.held = 0  # bytes of a large body that the server has promised to hold
-        self.id = b""
-        self.route = OTHER
-        self.started = 0.0
-        self.keep_alive = True
-        self.http10 = False
-        self.problem: ProblemError | None = None  # found before the application saw it
-        self.attributes: bytes | None = None  # the tunnel's own answer header
-
-    @property
-    def gone(self) -> bool:
-        return self.connection.closed
-
-    def parts(self) -> RequestParts:
-        """What another worker needs to answer it."""
-        identity = self.identify()
-        return RequestParts(
-            self.method,
-            self.target,
-            self.headers,
-            identity,
-            self.attributes,
-            self.keep_alive,
-            self.http10,
-            self.started,
-            bytes(self.body),
-        )
-
-    @classmethod
-    def of(cls, connection: Connection, parts: RequestParts) -> Request:
-        """The request that another worker has read."""
-        request = cls(connection)
-        for name, value in parts._asdict().items():
-            setattr(request, name, value)
-        return request
-
-    def header(self, name: bytes) -> str:
-        return self.headers.get(name, b"").decode("latin-1")
-
-    def respond(self, status: int, content_type: bytes, body: bytes, extra: bytes = b"") -> None:
-        """`extra`: more header lines, each with its line end. The request is over."""
-        self.connection.answer(self, status, content_type, body, extra)
-
-    def refuse(self, problem: ProblemError) -> None:
-        if problem.close:
-            self.keep_alive = False
-        extra = "".join(f"{name}: {value}\r\n" for name, value in problem.headers.items()).encode("latin-1")
-        body = orjson.dumps(problem.to_json(self.identify().decode("latin-1")))
-        self.respond(problem.status, _PROBLEM, body, extra)
-
-    def identify(self) -> bytes:
-        """The request id: the caller's X-Request-Id, its trace's root, or a new one."""
-        if not self.id:
-            self.id = _given_id(self.headers) or _new_id()
-        return self.id
-
-
-def _new_id() -> bytes:
-    return b"%b%08x" % (_PROCESS, next(_numbers))
-
-
-_PROCESS = os.urandom(6).hex().encode()
-_numbers = count(1)
-
-
-def renew_process() -> None:
-    """After a fork: a worker's request ids are its own."""
-    global _PROCESS
-    _PROCESS = os.urandom(6).hex().encode()
-
-
-def _given_id(headers: dict[bytes, bytes]) -> bytes:
-    given = headers.get(b"x-request-id", b"")
-    if given and valid_id(given):
-        return given
-    root = _ROOT.search(headers.get(b"x-amzn-trace-id", b""))
-    return root[1] if root is not None else b""
-
-
-# Printable, of a sensible length, and nothing that ends a value: it goes into headers and logs.
-_ID = rb'[^\x00-\x20\x7f-\xff;,"\\]{1,128}'
-_ROOT = re.compile(rb"(?:^|; *)Root=(" + _ID + rb")(?:$| *;)")
-valid_id = re.compile(_ID).fullmatch
-
-
-class KnownHead:
-    """A request's head as it was parsed once, and what the application made of it.
-
-    The headers are shared by all requests that repeat it; an id that one has for itself is its `Request.id`.
-    """
-
-    __slots__ = ("handler", "headers", "length", "method", "negotiated", "route", "target")
-
-    def __init__(self, method: bytes, target: bytes, headers: dict[bytes, bytes], length: int) -> None:
-        self.method, self.target, self.headers, self.length = method, target, headers, length
-        self.handler: Callable[[Request], None] | None = None
-        self.route = OTHER
-        self.negotiated: Any = None  # the handler's own
-
-
-# The one line in which the heads of a load balancer's requests differ. A line of plain text, if no other line
-# continues it, means the same in any position.
-IDENTITY = re.compile(
-    rb"\r\n([Xx]-(?:[Aa]mzn-[Tt]race-[Ii]d|[Rr]equest-[Ii]d)): ([\x21-\x7e]{1,256})(?=\r\n[^ \t])"
-)
-IDENTITIES = frozenset((b"x-amzn-trace-id", b"x-request-id"))
-# Heads with these mean more than one request and its body.
-UNLIKE = frozenset((b"transfer-encoding", b"expect", b"upgrade", b"connection"))
-MAX_KNOWN_HEADS = 256
-MAX_STARTS = 256
-MAX_KNOWN_HEAD = 2048
 
 
 class Server:
@@ -524,7 +376,7 @@ class Connection(asyncio.Protocol):
         request.method = known.method
         request.target = known.target
         request.headers = known.headers
-        request.id = (identity and _given_id({identity[1].lower(): identity[2]})) or _new_id()
+        request.id = (identity and given_id({identity[1].lower(): identity[2]})) or new_id()
         request.body = body
         request.started = perf_counter()
         if known.length >= LARGE_BODY:

@@ -6,9 +6,9 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from model_server.engines import Tensors
-from model_server.http import Request
 from model_server.logs import log
 from model_server.problems import ProblemError, answer_too_large
+from model_server.request import Request
 
 # (a batch's outputs, first row, row after the last) -> (content type, body, further header lines)
 Render = Callable[[Any, int, int], tuple[bytes, bytes, bytes]]

@@ -10,9 +10,9 @@ from time import perf_counter
 
 from model_server import metrics
 from model_server.batching import Batcher, overloaded
-from model_server.http import Request
 from model_server.jobs import RequestJob, fail
 from model_server.problems import ProblemError
+from model_server.request import Request
 
 # From here on, the slowest kind of body (CSV with quotes) takes a twentieth of a second to read. The
 # quickest take a few milliseconds, beside which the way to the thread and back is nothing.

@@ -10,7 +10,7 @@ from model_server import __version__
 from model_server.chunks import EVENT_STREAM
 from model_server.codecs import DECODERS, ENCODERS
 from model_server.engines import Engine, RawEngine, StreamingEngine
-from model_server.http import Request
+from model_server.request import Request
 from model_server.routes import Route
 from model_server.signature import Signature, Tensor
 

@@ -8,8 +8,8 @@ from functools import cached_property
 
 from model_server.batching import Batcher
 from model_server.engines import Engine
-from model_server.http import Request
 from model_server.large_bodies import LargeBodies
+from model_server.request import Request
 from model_server.settings import Settings
 from model_server.validation import InputReader
 

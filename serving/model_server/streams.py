@@ -18,10 +18,10 @@ import orjson
 
 from model_server import metrics
 from model_server.chunks import EVENT_STREAM, Chunk, ServerSentEvent, encode
-from model_server.http import Request
 from model_server.jobs import MODEL_FAILED, fail
 from model_server.logs import event, log
 from model_server.problems import ProblemError, answer_too_large
+from model_server.request import Request
 
 
 class Stream:

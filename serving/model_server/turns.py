@@ -15,8 +15,8 @@ from typing import Any, Final
 from model_server.batching import Batcher
 from model_server.chunks import Chunk, Chunks
 from model_server.engines import Tensors
-from model_server.http import Request
 from model_server.jobs import RequestJob
+from model_server.request import Request
 from model_server.streams import Stream
 
 END: Final = object()  # what a step gives once the iterator has ended

@@ -25,6 +25,7 @@ from model_server.engines import Engine, EngineModule, RawEngine, choose, requir
 from model_server.handover import Mailbox, Neighbours
 from model_server.logs import event, log
 from model_server.problems import ModelRefusedError, ProblemError, SignatureNeededError
+from model_server.request import RequestParts, renew_process
 from model_server.settings import Settings
 from model_server.signature import SIGNATURE
 from model_server.watchdog import BEAT_SECONDS
@@ -52,7 +53,7 @@ def run(
         slot: which of the workers it is.
         mailbox: between it and its siblings; None where it has none.
     """
-    http.renew_process()
+    renew_process()
     keep_memory()
     offer_to_oom_killer()
     # The supervisor asks for it (supervisor.EXPLAIN) before it ends a worker that hangs.
@@ -216,12 +217,12 @@ class Worker:
             client.setblocking(False)
             self._serve(client, parts)
 
-    def _serve(self, client: socket.socket, parts: http.RequestParts | None = None) -> None:
+    def _serve(self, client: socket.socket, parts: RequestParts | None = None) -> None:
         task = self._loop.create_task(self._connect(client, parts))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _connect(self, client: socket.socket, parts: http.RequestParts | None) -> None:
+    async def _connect(self, client: socket.socket, parts: RequestParts | None) -> None:
         try:
             await self._loop.connect_accepted_socket(partial(self._server, parts), client)
         except OSError:  # gone before it was served

@@ -19,9 +19,10 @@ from model_server import metrics
 from model_server.admission import SHORTEST_TARGET, SLACK_CALLS, STANDING_CALLS, Admission, ServiceTimes
 from model_server.batching import Batcher
 from model_server.engines import Engine, Tensors
-from model_server.http import Connection, Request, Server
+from model_server.http import Connection, Server
 from model_server.jobs import RequestJob
 from model_server.problems import ProblemError
+from model_server.request import Request
 from model_server.settings import Settings
 from model_server.signature import Signature, Tensor
 

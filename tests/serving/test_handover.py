@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 from model_server import metrics
 from model_server.handover import BODY_IN_MESSAGE, Mailboxes, Neighbours
-from model_server.http import Connection, Request, RequestParts, Server
+from model_server.http import Connection, Server
+from model_server.request import Request, RequestParts
 from model_server.settings import Settings
 from support.model_server import ModelServer, wait_for
 

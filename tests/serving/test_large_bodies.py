@@ -12,11 +12,12 @@ import pytest
 from model_server import metrics
 from model_server.batching import Batcher
 from model_server.engines import Engine
-from model_server.http import Connection, Request, Server
+from model_server.http import Connection, Server
 from model_server.jobs import RequestJob
 from model_server.large_bodies import LARGE_BODY, LargeBodies
 from model_server.problems import ProblemError, malformed
 from model_server.protocols.invocations import Invocations
+from model_server.request import Request
 from model_server.settings import Settings
 from model_server.signature import Signature, Tensor
 from model_server.validation import InputReader

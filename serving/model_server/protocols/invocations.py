@@ -9,9 +9,9 @@ from model_server.chunks import EVENT_STREAM, ServerSentEvent, each
 from model_server.codecs import Negotiated, negotiate, parse_media, row_texts, write_json
 from model_server.encodings import decoded, is_encoded
 from model_server.engines import Engine, RawEngine, StreamingEngine, Tensors, part
-from model_server.http import Request
 from model_server.jobs import Render, RequestJob
 from model_server.large_bodies import LARGE_BODY, LargeBodies
+from model_server.request import Request
 from model_server.served import Handler, ServedModel
 from model_server.turns import Begun, StreamedJob, begin
 from model_server.validation import InputReader

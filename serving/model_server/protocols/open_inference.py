@@ -14,10 +14,10 @@ from model_server.batching import Batcher
 from model_server.codecs import dumps, holds_booleans, load_json
 from model_server.encodings import decoded, is_encoded
 from model_server.engines import Engine, RawEngine, Tensors, part
-from model_server.http import Request
 from model_server.jobs import RequestJob
 from model_server.large_bodies import LARGE_BODY, LargeBodies
 from model_server.problems import Fault, ProblemError, invalid, malformed
+from model_server.request import Request
 from model_server.served import Handler, ServedModel
 from model_server.signature import DTYPES, Tensor
 from model_server.validation import Array, InputReader, datatype_of

@@ -12,8 +12,8 @@ from __future__ import annotations
 
 from urllib.parse import unquote_to_bytes
 
-from model_server.http import Request, valid_id
 from model_server.problems import ProblemError
+from model_server.request import Request, valid_id
 from model_server.routes import ROUTES
 
 HEADER = b"x-amzn-sagemaker-custom-attributes"
