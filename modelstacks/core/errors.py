@@ -10,7 +10,7 @@
     └── InvocationFailed   6   the deployed API answered with an error, or not at all
 
 130 is an interrupt (Ctrl-C). An error's text is complete: what happened, what was got, what is allowed, how
-to mend it.
+to fix it.
 """
 
 from __future__ import annotations
@@ -119,7 +119,7 @@ class SpecInvalid(ModelstacksError):
 
 
 class LockInvalid(ModelstacksError):
-    """The lock file is missing, stale or damaged; `fix` is the command that mends it."""
+    """The lock file is missing, stale or damaged; `fix` is the command to run."""
 
     exit_code = 3
 
@@ -152,7 +152,7 @@ def did_you_mean(got: object, allowed: Iterable[str]) -> str:
 
 
 def relative(path: Path) -> str:
-    """A path as a user would type it: relative to the working directory where it lies below it."""
+    """A path as a user would type it: relative to the working directory where it is below it."""
     try:
         return str(path.resolve().relative_to(Path.cwd().resolve()))
     except ValueError:

@@ -1,4 +1,4 @@
-"""The doors to the outside world. adapters/ holds the real implementations, tests/support/ in-memory ones."""
+"""The interfaces to the outside world; adapters/ implements them, tests/support/ has in-memory ones."""
 
 from __future__ import annotations
 
@@ -75,14 +75,14 @@ class ObjectStore(Protocol):
 
 
 class SecretStore(Protocol):
-    """Secrets Manager: where tokens live, by name."""
+    """Secrets Manager: tokens by name."""
 
     def get(self, name: str) -> str:
         """The secret's current string value. Raises EnvironmentFault with the reason."""
 
 
 class ImageCatalog(Protocol):
-    """The container images that AWS publishes for a framework."""
+    """The container images that AWS publishes: for sources whose models a vendor's image serves."""
 
     def serving_images(self, framework: str, version: str) -> Mapping[str, str]:
         """Region -> image URI of AWS's inference image; empty where AWS has none for this framework."""
@@ -90,7 +90,7 @@ class ImageCatalog(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Inspection:
-    """What the model server's engine says of a model that it has really loaded."""
+    """What the model server's engine says of a model that it has loaded."""
 
     engine: str
     framework: str
@@ -121,7 +121,7 @@ class Scanner(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Ports:
-    """Every door that `lock` and `package` may use."""
+    """Every interface that `lock` and `package` may use."""
 
     hub: ModelHub
     objects: ObjectStore

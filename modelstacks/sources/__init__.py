@@ -1,1 +1,1 @@
-"""Model sources: one file each declares a source's `model` block and knows how to pin and fetch its files."""
+"""Model sources: one file each declares a source's `model` block and resolves it to a pinned model."""

@@ -23,7 +23,7 @@ LONGEST_CARD = 1 << 20  # bytes of a README.md that are searched for front matte
 
 
 class Artifact(SourceSpec):
-    """Where the files lie, and which of them are the model."""
+    """Where the files are, and which of them are the model."""
 
     source: Literal["artifact"]
     path: str = Field(
@@ -98,7 +98,7 @@ def drift(spec: Artifact, model: ArtifactModel, project: Path) -> str | None:
     """What has changed in the project since the lock was made.
 
     A project without the weights at hand (a CI job that only synthesizes) has nothing to compare: the lock is
-    believed.
+    trusted.
     """
     if spec.path.startswith(S3):
         return None

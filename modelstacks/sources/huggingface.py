@@ -54,7 +54,7 @@ BESIDE = (
 
 
 class Token(Strict):
-    """Where the token lies that opens a private or gated repository."""
+    """The token that gives access to a private or gated repository."""
 
     secret: str = Field(
         min_length=1, max_length=512, description="name of the secret in AWS Secrets Manager; a plain string"
@@ -137,7 +137,7 @@ def resolve(spec: HuggingFace, place: Workplace) -> Pinned:
 
 
 def fetch(model: ArtifactModel, place: Workplace) -> Path:
-    """Lay the locked files out again: the same commit, so the same bytes."""
+    """Fetch the locked files again: the same commit, so the same bytes."""
     secret = model.origin.get("token_secret")
     token = place.ports.secrets.get(secret) if secret else None
     for file in model.files:
@@ -149,7 +149,7 @@ def fetch(model: ArtifactModel, place: Workplace) -> Path:
 
 
 def drift(spec: HuggingFace, model: ArtifactModel, project: Path) -> str | None:  # noqa: ARG001
-    """Nothing lies in the project, and a commit does not change."""
+    """Nothing can have changed: the project has no files of it, and a commit is immutable."""
     return None
 
 

@@ -1,4 +1,4 @@
-"""Compute targets: one file each declares a target's block in the spec and what it cannot do.
+"""Compute targets: one file each declares a target's block in the spec, its refusals, outputs and capacity.
 
-stacks/targets/ holds the file of the same name that builds it; a contract test keeps the two in step.
+The file of the same name in stacks/targets/ builds it; contract tests compare the two.
 """

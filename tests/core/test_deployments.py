@@ -45,7 +45,7 @@ def test_names_are_looked_for_in_the_project_from_any_folder(
         ),
         ("churn", 'churn does not exist; fix: did you mean "deployments/churn.yaml"?'),
         ("x.json", "x.json does not exist; fix: modelstacks init writes a spec to start from"),
-        ("models", "models holds no spec; allowed: *.yaml; fix: modelstacks init writes one"),
+        ("models", "models has no spec; allowed: *.yaml; fix: modelstacks init writes one"),
         (" , ", 'no spec is named; got " , "; fix: name a YAML file, or leave it out for all of them'),
     ],
 )  # fmt: skip
@@ -209,5 +209,5 @@ def test_a_spec_outside_the_project_is_refused(
     outside = tmp_path_factory.mktemp("outside")
     for path in (project.spec(), project.lock(project.spec()).path):
         (outside / path.name).write_bytes(path.read_bytes())
-    with pytest.raises(UsageError, match="lies outside the project"):
+    with pytest.raises(UsageError, match="is outside the project"):
         load_plans([outside / "churn.yaml"], "spec", project.folder)

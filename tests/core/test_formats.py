@@ -13,7 +13,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from modelstacks.core.artifact.formats import FORMATS, detect, select, sniff
+from modelstacks.core.artifact.formats import detect, select
+from modelstacks.core.artifact.sniffing import FORMATS, sniff
 from modelstacks.core.errors import UsageError
 
 ARTIFACTS = Path(__file__).parents[2] / "model_artifacts"
@@ -269,7 +270,7 @@ def test_include_says_which_of_two_models_is_meant(folder: Callable[..., Path]) 
             (),
             {"notes_dot_txt": "hello"},
             (
-                "m holds no model that can be identified; got notes.txt; allowed: XGBoost JSON, "
+                "m has no model that can be identified; got notes.txt; allowed: XGBoost JSON, "
                 "XGBoost UBJSON, "
                 "LightGBM text, skops, pickle, ONNX, safetensors, PyTorch pickle, a "
                 "transformers folder, or an inference.py"
@@ -279,7 +280,8 @@ def test_include_says_which_of_two_models_is_meant(folder: Callable[..., Path]) 
             ("model.onnx", "xgboost.json"),
             {},
             (
-                "m holds 2 models, and one is served; got model.onnx (ONNX), xgboost.json (XGBoost JSON); "
+                "m holds 2 models; only one can be served; "
+                "got model.onnx (ONNX), xgboost.json (XGBoost JSON); "
                 "fix: name the one in the spec's model.include, or give each a folder of its own"
             ),
         ),
@@ -300,7 +302,7 @@ def test_include_says_which_of_two_models_is_meant(folder: Callable[..., Path]) 
             ("model.onnx=v1/model.onnx",),
             {},
             (
-                "m: the model lies in a sub-folder, v1/model.onnx; fix: make v1 itself the model's folder, "
+                "m: the model is in a sub-folder, v1/model.onnx; fix: make v1 itself the model's folder, "
                 "or the archive's root"
             ),
         ),

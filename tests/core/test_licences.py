@@ -24,7 +24,7 @@ def test_a_licence_is_settled(spec: str | None, card: str | None, settled: tuple
 @pytest.mark.parametrize("card", [None, "other", "unknown"])
 def test_a_model_without_a_licence_is_refused(card: str | None) -> None:
     with pytest.raises(
-        UsageError, match=r"neither the spec nor a model card says .*fix: read the model's terms"
+        UsageError, match=r"neither the spec nor a model card names .*fix: read the model's terms"
     ):
         settle(None, card)
 

@@ -177,7 +177,9 @@ def test_the_licence_comes_from_the_spec_or_the_model_card(
 
 
 def test_a_model_without_a_licence_is_not_locked(project: Project) -> None:
-    assert "under which licence" in refusal(project, project.spec(model=MODEL.replace(", license: MIT", "")))
+    assert "names the licence of the model" in refusal(
+        project, project.spec(model=MODEL.replace(", license: MIT", ""))
+    )
 
 
 def test_the_spec_and_the_model_card_must_agree(project: Project) -> None:

@@ -184,7 +184,7 @@ def test_a_model_that_no_longer_is_one_makes_the_lock_stale(project: Project) ->
     spec = project.spec()
     project.lock(spec)
     project.write("models/churn/model.json", "{}")
-    with pytest.raises(LockInvalid, match="stale: models/churn holds no model that can be identified"):
+    with pytest.raises(LockInvalid, match="stale: models/churn has no model that can be identified"):
         load_plans([spec], "spec", project.folder)
 
 

@@ -13,8 +13,10 @@ from modelstacks.core.contract import groups
 from modelstacks.core.errors import SpecInvalid
 from modelstacks.core.lock import Lock
 from modelstacks.core.model import MODEL_KINDS, RemoteModel, VendorImage
-from modelstacks.core.plan import make_plan
+from modelstacks.core.plan import Plan, make_plan
+from modelstacks.core.plan.capacity import capacity
 from modelstacks.core.plan.features import FEATURES, Feature, asked, refusals
+from modelstacks.core.plan.outputs import outputs
 from modelstacks.core.registry import Refusal, Source, Target, default_target, sources, spec_type, targets
 from modelstacks.core.spec.validation import read_spec
 
@@ -124,6 +126,9 @@ def test_every_source_makes_a_plan_on_every_target_that_does_not_refuse_it(
     plan = make_plan(spec, lock, "deployments/example.lock.json", target.architecture)
     assert plan.stack_name == f"{spec.name}-{target.architecture}"
     assert json.loads(plan.model_dump_json())["target"]["target"] == target.name
+    assert all(0 <= unit.least <= unit.most <= unit.peak for unit in capacity(plan))
+    assert {"ApiUrl", "ApiId", "ApiKeyId", *target.outputs} == {*outputs(plan)}
+    assert Plan.model_validate_json(plan.model_dump_json()) == plan
     found = list(refusals(spec, target.architecture, lock))
     assert len(found) == len(refused)
     assert all(message.endswith(tuple(refused)) for _, message in found)

@@ -1,81 +1,26 @@
-"""What a file of weights really is, told by its first bytes, and which engine serves a folder of them.
+"""Which engine serves a folder of files, and which of the files are the model.
 
-A file's name is a hint for people. What decides here is the content: a pickle named model.json is a pickle.
 `docs/sources/artifact.md` states the same rules for users.
 """
 
 from __future__ import annotations
 
 import json
-import re
-import zipfile
-import zlib
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
 
 from modelstacks.core.artifact.mlflow import MLMODEL, read_mlmodel
 from modelstacks.core.artifact.model_files import name_fault, walk
-from modelstacks.core.artifact.protobuf import MalformedError, external_data, is_onnx, is_saved_model
+from modelstacks.core.artifact.protobuf import MalformedError, external_data
 from modelstacks.core.artifact.scripts import SCRIPTS
-from modelstacks.core.artifact.skops_types import SCHEMA, foreign_types
+from modelstacks.core.artifact.skops_types import foreign_types
+from modelstacks.core.artifact.sniffing import FORMATS, Format, sniff
 from modelstacks.core.engines import engines
 from modelstacks.core.errors import UsageError
 
-__all__ = ["FORMATS", "Detected", "Format", "detect", "select", "sniff"]
-
-
-@dataclass(frozen=True, slots=True)
-class Format:
-    """A file format. `engine` is None where no engine here serves it, and `advice` then says what to do."""
-
-    name: str
-    engine: str | None
-    pickle: bool = False  # loading it runs whatever code it names
-    advice: str = ""
-
-
-_FORMATS = (
-    Format("XGBoost JSON", "xgboost"),
-    Format("XGBoost UBJSON", "xgboost"),
-    Format("LightGBM text", "lightgbm"),
-    Format("skops", "sklearn"),
-    Format("pickle", "sklearn", pickle=True),
-    Format("ONNX", "onnx"),
-    Format("safetensors", "transformers"),
-    Format("PyTorch pickle", "transformers", pickle=True),
-    Format(
-        "NumPy array of objects",
-        None,
-        pickle=True,
-        advice="save it as numbers or text, without objects; a table is no model by itself",
-    ),
-    Format("XGBoost binary", None, advice="load it in XGBoost and write it with save_model('model.ubj')"),
-    Format("CatBoost", None, advice="export it with save_model(..., format='onnx')"),
-    Format("GGUF", None, advice="export the model to ONNX or safetensors"),
-    Format("HDF5", None, advice="export the model to ONNX, with tf2onnx for instance"),
-    Format("Keras", None, advice="export the model to ONNX, with tf2onnx for instance"),
-    Format(
-        "TensorFlow SavedModel",
-        None,
-        advice="convert it to ONNX: python -m tf2onnx.convert --saved-model DIR --output model.onnx",
-    ),
-    Format(
-        "TensorFlow Lite",
-        None,
-        advice="convert it to ONNX: python -m tf2onnx.convert --tflite FILE --output model.onnx",
-    ),
-    Format(
-        "PMML",
-        None,
-        advice="export the model that it was made of to ONNX, or to its library's own format",
-    ),
-    Format("TorchScript", None, advice="export the network to ONNX: torch.onnx.export"),
-    Format("ONNX Runtime (ORT)", None, advice="keep the .onnx file that it was converted from"),
-    Format("Git LFS pointer", None, advice="fetch the real file: git lfs pull"),
-)
-FORMATS: Mapping[str, Format] = {kind.name: kind for kind in _FORMATS}
+__all__ = ["Detected", "detect", "select"]
 
 SIDECAR = "signature.json"
 
@@ -87,8 +32,6 @@ _TRANSFORMERS_FILES = (
     "*_Normalize/*", "*_Dense/*", "*.safetensors.index.json", "pytorch_model.bin.index.json",
 )  # fmt: skip
 
-_PICKLE_SUFFIXES = (".pkl", ".pickle", ".joblib")
-_HEAD = 1 << 16
 _LARGEST_CONFIG = 16 << 20  # bytes
 
 
@@ -122,24 +65,6 @@ class Detected:
     def to_scan(self) -> tuple[str, ...]:
         """The files that are looked through for hidden code before anything loads them."""
         return (*self.pickles, *self.types)
-
-
-def sniff(path: Path) -> Format | None:
-    """The format of one file, or None for anything that is not weights."""
-    with path.open("rb") as content:
-        head = content.read(_HEAD)
-    for name, matches in _SIGNS:
-        if matches(head):
-            return FORMATS[name]
-    if head.startswith(b"PK\x03\x04"):
-        return _sniff_zip(path)
-    if is_onnx(path):
-        return FORMATS["ONNX"]
-    if is_saved_model(path):
-        return FORMATS["TensorFlow SavedModel"]
-    if path.suffix in _PICKLE_SUFFIXES:  # a compressed joblib begins as any compressed file does
-        return FORMATS["pickle"]
-    return None
 
 
 def detect(directory: Path, paths: Collection[str] | None = None, *, where: str = "") -> Detected:
@@ -194,7 +119,7 @@ def detect(directory: Path, paths: Collection[str] | None = None, *, where: str 
         return _with_data(Detected(engine, {models[0]: weights[models[0]]}), directory, paths, where)
     if models:
         raise UsageError(
-            f"{where} holds {len(models)} models, and one is served",
+            f"{where} holds {len(models)} models; only one can be served",
             got=", ".join(f"{path} ({weights[path].name})" for path in models),
             fix="name the one in the spec's model.include, or give each a folder of its own",
         )
@@ -202,7 +127,7 @@ def detect(directory: Path, paths: Collection[str] | None = None, *, where: str 
     nested = [path for path, kind in weights.items() if kind.engine is not None]
     if nested and not others:
         raise UsageError(
-            f"{where}: the model lies in a sub-folder, {nested[0]}",
+            f"{where}: the model is in a sub-folder, {nested[0]}",
             fix=f"make {PurePosixPath(nested[0]).parent} itself the model's folder, or the archive's root",
         )
     if weights:
@@ -210,10 +135,10 @@ def detect(directory: Path, paths: Collection[str] | None = None, *, where: str 
         kind = weights[path]
         raise UsageError(f"{where}: {path} is {kind.name}, which no engine here serves", fix=kind.advice)
     raise UsageError(
-        f"{where} holds no model that can be identified",
+        f"{where} has no model that can be identified",
         got=_listing(paths),
         allowed=", ".join(
-            [f.name for f in _FORMATS if f.engine]
+            [f.name for f in FORMATS.values() if f.engine]
             + [pattern for facts in engines().values() for pattern in facts.files]
         )
         + ", a transformers folder, or an inference.py",
@@ -317,82 +242,6 @@ def _matches(path: str, patterns: Collection[str]) -> bool:
 def _listing(paths: Collection[str], most: int = 8) -> str:
     shown = ", ".join(sorted(paths)[:most]) or "no files"
     return shown + (f" and {len(paths) - most} more" if len(paths) > most else "")
-
-
-def _is_safetensors(head: bytes) -> bool:
-    length = int.from_bytes(head[:8], "little")
-    return 2 <= length <= 100 << 20 and head[8:9] == b"{"
-
-
-_XGBOOST_JSON = re.compile(rb'\s*\{\s*"(?:learner"\s*:\s*\{|version"\s*:\s*\[)')
-_XGBOOST_UBJSON = re.compile(rb"\{(?:[iU].|I..|l.{4}|L.{8})(?:learner\{|version\[)", re.DOTALL)
-
-# An array's header, as text, with a type that has objects in it: numpy.load unpickles what follows.
-_NUMPY_OBJECTS = re.compile(rb"\x93NUMPY[\x01-\x03]\x00.{2,4}\{[^\n]{0,60000}?'[|<>=]?O\d?'", re.DOTALL)
-_SAVED_MODEL_TEXT = re.compile(rb"saved_model_schema_version:\s*1\s+meta_graphs\s*\{")  # saved_model.pbtxt
-# torch.save before 1.6, or with the zip switched off: several pickles, the first of which is this number.
-_TORCH_MAGIC = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19."
-_XML_PROLOGUE = {"<?": "?>", "<!--": "-->", "<!DOCTYPE": ">"}  # what may come before the root -> its end
-_PMML_ROOT = re.compile(r"<(\w{1,20}:)?PMML[\s>]")
-
-
-def _is_pmml(head: bytes) -> bool:
-    wide = head.startswith((b"\xff\xfe", b"\xfe\xff"))
-    text = head[:8192].decode("utf-16" if wide else "utf-8", "replace").lstrip("\ufeff \t\r\n")
-    while start := next((start for start in _XML_PROLOGUE if text.startswith(start)), ""):
-        text = text.partition(_XML_PROLOGUE[start])[2].lstrip()
-    return bool(_PMML_ROOT.match(text))
-
-
-_SIGNS: tuple[tuple[str, Callable[[bytes], object]], ...] = (
-    ("Git LFS pointer", lambda head: head.startswith(b"version https://git-lfs.github.com/spec/")),
-    ("XGBoost JSON", _XGBOOST_JSON.match),
-    ("XGBoost UBJSON", _XGBOOST_UBJSON.match),
-    ("XGBoost binary", lambda head: head.startswith(b"binf")),
-    ("LightGBM text", lambda head: head.startswith((b"tree\nversion=v", b"tree\r\nversion=v"))),
-    ("CatBoost", lambda head: head.startswith(b"CBM1")),
-    ("GGUF", lambda head: head.startswith(b"GGUF")),
-    ("HDF5", lambda head: head.startswith(b"\x89HDF\r\n\x1a\n")),
-    ("PyTorch pickle", lambda head: head.startswith(_TORCH_MAGIC)),
-    ("TensorFlow Lite", lambda head: head[4:8] == b"TFL3"),
-    ("ONNX Runtime (ORT)", lambda head: head[4:8] == b"ORTM"),
-    ("PMML", _is_pmml),
-    ("NumPy array of objects", lambda head: _NUMPY_OBJECTS.match(head)),
-    ("TensorFlow SavedModel", lambda head: _SAVED_MODEL_TEXT.match(head)),
-    # Protocols 2 to 5 begin with PROTO; 0 and 1 have no mark and are known by their suffix alone.
-    ("pickle", lambda head: len(head) > 2 and head[0] == 0x80 and 2 <= head[1] <= 5),
-    ("safetensors", _is_safetensors),
-)
-
-
-def _sniff_zip(path: Path) -> Format | None:
-    try:
-        with zipfile.ZipFile(path) as archive:
-            names = archive.namelist()
-    except (zipfile.BadZipFile, OSError, ValueError):
-        return None
-    if SCHEMA in names:
-        return FORMATS["skops"]
-    if any(name.endswith("/constants.pkl") for name in names) and any("/code/" in name for name in names):
-        return FORMATS["TorchScript"]
-    if any(PurePosixPath(name).name == "data.pkl" for name in names):
-        return FORMATS["PyTorch pickle"]
-    if "config.json" in names and any(name.endswith(".h5") for name in names):
-        return FORMATS["Keras"]
-    if any(name.endswith(_PICKLE_SUFFIXES) for name in names):
-        return FORMATS["pickle"]
-    if any(_has_objects(path, name) for name in names if name.endswith(".npy")):
-        return FORMATS["NumPy array of objects"]
-    return None
-
-
-def _has_objects(path: Path, name: str) -> bool:
-    """Whether a member of an .npz is an array of objects; so is one that cannot be read."""
-    try:
-        with zipfile.ZipFile(path) as archive, archive.open(name) as content:
-            return bool(_NUMPY_OBJECTS.match(content.read(_HEAD)))
-    except (zipfile.BadZipFile, OSError, ValueError, EOFError, NotImplementedError, RuntimeError, zlib.error):
-        return True
 
 
 def _is_transformers_config(path: Path) -> bool:

@@ -1,4 +1,4 @@
-"""Which licence a model stands under: spec and model card must agree, and one of them must speak."""
+"""The licence of a model: the spec or the model card names it, and where both do, they must agree."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def settle(spec: str | None, card: str | None) -> tuple[str, Literal["spec", "mo
         card = None
     if spec is None and card is None:
         raise UsageError(
-            "model.license: neither the spec nor a model card says under which licence the model stands",
+            "model.license: neither the spec nor a model card names the licence of the model",
             allowed="an SPDX identifier, or LicenseRef-NAME for one of your own",
             fix="read the model's terms and write the identifier into the spec, such as license: Apache-2.0",
         )
@@ -41,6 +41,6 @@ def settle(spec: str | None, card: str | None) -> tuple[str, Literal["spec", "mo
     if card is not None and card.lower() != spec.lower():
         raise UsageError(
             f"model.license: the spec says {spec}, the model card says {card}",
-            fix="find out which holds, and correct the spec's model.license",
+            fix="find out which is right, and correct the spec's model.license",
         )
     return spec, "spec"

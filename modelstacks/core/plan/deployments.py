@@ -28,7 +28,7 @@ def find_specs(project: Path, selection: str | None = None) -> list[Path]:
     Relative paths start at the working directory, or at the project where nothing is there.
 
     Raises:
-        UsageError: a file does not exist, or a folder holds no spec.
+        UsageError: a file does not exist, or a folder has no spec.
     """
     found: list[Path] = []
     for word in (selection or FOLDER).split(","):
@@ -38,7 +38,7 @@ def find_specs(project: Path, selection: str | None = None) -> list[Path]:
         specs = sorted(p for p in path.iterdir() if p.suffix in _SUFFIXES) if path.is_dir() else [path]
         if not specs:
             raise UsageError(
-                f"{relative(path)} holds no spec", allowed="*.yaml", fix="modelstacks init writes one"
+                f"{relative(path)} has no spec", allowed="*.yaml", fix="modelstacks init writes one"
             )
         found += [spec for spec in specs if spec not in found]
     if not found:
@@ -77,7 +77,7 @@ def load_plans(specs: Sequence[Path], architecture: Selection, project: Path) ->
         lock_file = lock_path(one.document.path).resolve()
         if not lock_file.is_relative_to(project.resolve()):
             raise UsageError(
-                f"{one.document.file} lies outside the project {project}",
+                f"{one.document.file} is outside the project {project}",
                 fix="move the spec below the folder of cdk.json: templates name locks by relative paths",
             )
         for each in _architectures(architecture, one.spec.architecture):

@@ -17,7 +17,7 @@ from modelstacks.core.registry import Refusal, Source, Target, sources, targets
 from modelstacks.core.spec import Architecture, Spec
 from modelstacks.core.spec.zones import without_vpc_links
 
-__all__ = ["FEATURES", "Feature", "asked", "features_page", "refusals"]
+__all__ = ["FEATURES", "Feature", "asked", "features_page", "refusals", "refused"]
 
 
 def _nothing(_: Spec) -> str:
@@ -114,15 +114,24 @@ def asked(spec: Spec, lock: Lock | None = None) -> list[Feature]:
 
 def refusals(spec: Spec, architecture: Architecture, lock: Lock | None = None) -> Iterator[tuple[str, str]]:
     """Each reason why a spec cannot be deployed on one architecture: (field, message)."""
-    source = sources()[spec.model.source]
     target = targets()[spec.target(architecture).target]
+    return refused(sources()[spec.model.source], target, spec, lock)
+
+
+def refused(
+    source: Source, target: Target, spec: Spec, lock: Lock | None = None
+) -> Iterator[tuple[str, str]]:
+    """Each reason why this source and this target do not serve a spec together: (field, message)."""
     features = {feature.name for feature in asked(spec, lock)}
     chosen = contracts(lock.model) if lock is not None else ()
     for declarer in (source, target):
         for refusal in declarer.refuses:
             if _applies(refusal, source, target, chosen, features):
                 what = _what(refusal, spec)
-                yield _field(refusal, architecture), f"{declarer.name} cannot serve {what}: {refusal.reason}"
+                yield (
+                    _field(refusal, target.architecture),
+                    f"{declarer.name} cannot serve {what}: {refusal.reason}",
+                )
 
 
 def _applies(

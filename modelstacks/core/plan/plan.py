@@ -5,15 +5,16 @@ A Plan is made from spec + lock alone, offline; `plan.model_dump_json()` is all 
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import SerializeAsAny
+from pydantic import BeforeValidator, SerializeAsAny
 
 from modelstacks.core.base import Frozen
 from modelstacks.core.lock import Lock
 from modelstacks.core.model import ArtifactModel, Model
 from modelstacks.core.plan.contracts import contracts
 from modelstacks.core.plan.runtime import Runtime, decide
+from modelstacks.core.registry import targets
 from modelstacks.core.signature import Signature
 from modelstacks.core.spec import Api, Architecture, Aws, Logs, Network, Scaling, Spec, TargetSpec
 
@@ -21,6 +22,11 @@ __all__ = ["Plan", "Selection", "make_plan"]
 
 # Which architectures to plan; "spec" is the one that the spec names.
 Selection = Literal["spec", "both", "self-hosted", "managed"]
+
+
+def _block(value: Any) -> Any:
+    """A target's block as its own type, when a Plan is read back from JSON."""
+    return targets()[value["target"]].spec.model_validate(value) if isinstance(value, dict) else value
 
 
 class Plan(Frozen):
@@ -37,7 +43,7 @@ class Plan(Frozen):
     runtime: Runtime | None
     # The groups of routes that the API has, beside those that every API has.
     contracts: tuple[str, ...]
-    target: SerializeAsAny[TargetSpec]
+    target: Annotated[SerializeAsAny[TargetSpec], BeforeValidator(_block)]
     api: Api
     network: Network
     scaling: Scaling

@@ -298,14 +298,14 @@ class Spec(Strict):
 
     name: Name = Field(description="names the stacks, the API and the model in /v2/models/{name}")
     description: str = Field(
-        "", max_length=256, description="stands in the API's and the stacks' descriptions"
+        "", max_length=256, description="shown in the API's and the stacks' descriptions"
     )
     model: SourceSpec = Field(description="where the model comes from")
-    architecture: Architecture = Field(description="the one word that moves the model")
+    architecture: Architecture = Field(description="which of the two compute blocks runs the model")
     api: Api = Field(default_factory=Api, description="the REST API in front of either architecture")
     network: Network = Field(default_factory=Network, description="the VPC that the deployment makes")
     scaling: Scaling = Field(
-        default_factory=Scaling, description="how many replicas stand ready, and when they multiply"
+        default_factory=Scaling, description="how many replicas run, and the load for which there are more"
     )
     server: Server = Field(default_factory=Server, description="the model server's bounds")
     self_hosted: TargetSpec = Field(

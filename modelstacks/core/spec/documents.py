@@ -1,4 +1,4 @@
-"""YAML documents that remember on which line each value stands.
+"""YAML documents that remember the line of each value.
 
 PyYAML finds the structure. What a plain word means is decided here, by YAML 1.2: `yes` is a word.
 """
@@ -151,7 +151,7 @@ class _Reader:
             here = (*location, key)
             if key in mapping:
                 first = self.lines[here]
-                self._fault(line, here, f"the key stands twice (first on line {first})", "keep one of them")
+                self._fault(line, here, f"the key is there twice (first on line {first})", "keep one of them")
                 continue
             self.lines[here] = line
             mapping[key] = self.read(value_node, here)
@@ -162,7 +162,7 @@ class _Reader:
 
 
 def _plain(text: str) -> Any:
-    """What a word without quotes means. A date stays text: nothing in a spec wants a datetime."""
+    """What a word without quotes means. A date stays text: nothing in a spec is a datetime."""
     if text in _WORDS:
         return _WORDS[text]
     if _INTEGER.fullmatch(text):

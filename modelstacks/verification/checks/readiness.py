@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from modelstacks.core.contract import PREDICTIVE_ROUTES
+from modelstacks.core.contract import routes
 from modelstacks.verification.checks import Check
 from modelstacks.verification.subject import Subject, got
 from modelstacks.verification.verdict import Verdict, exchange
@@ -14,7 +14,7 @@ REQUEST_ID = "modelstacks-verify-1"
 
 def run(subject: Subject) -> Iterator[Verdict]:
     """Every GET route of the contract; the caller's own request id comes back."""
-    for route in PREDICTIVE_ROUTES:
+    for route in routes(subject.plan.contracts):
         if route.method != "GET":
             continue
         path = route.path.replace("{model}", subject.model)
