@@ -76,7 +76,7 @@ class ModelApi(Construct):
     def __init__(
         self,
         scope: Construct,
-        id: str,  # noqa: A002  the CDK's own word
+        id: str,
         *,
         plan: Plan,
         vpc: ec2.IVpc | None = None,

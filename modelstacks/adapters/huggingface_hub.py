@@ -31,7 +31,7 @@ class HuggingFaceHub:
         """Where the hub is; huggingface_hub itself reads HF_ENDPOINT only when it is imported."""
         return (self._endpoint or os.environ.get("HF_ENDPOINT") or PUBLIC_ENDPOINT).rstrip("/")
 
-    def model(self, id: str, revision: str, token: str | None) -> HubModel:  # noqa: A002  the hub's own word
+    def model(self, id: str, revision: str, token: str | None) -> HubModel:
         """A repository at the commit that `revision` (branch, tag or commit) names now; renames are followed.
 
         Raises:
@@ -56,7 +56,7 @@ class HuggingFaceHub:
             pipeline_tag=info.pipeline_tag,
         )
 
-    def download(self, id: str, commit: str, path: str, destination: Path, token: str | None) -> None:  # noqa: A002
+    def download(self, id: str, commit: str, path: str, destination: Path, token: str | None) -> None:
         """Download one file of one commit. An interrupted download is resumed."""
         hub = _library()
         with self._errors(id, commit):
@@ -73,7 +73,7 @@ class HuggingFaceHub:
             shutil.copyfile(real, destination)
 
     @contextmanager
-    def _errors(self, id: str, revision: str) -> Iterator[None]:  # noqa: A002
+    def _errors(self, id: str, revision: str) -> Iterator[None]:
         """Turns huggingface_hub's errors into ours. No message repeats the token."""
         from huggingface_hub import errors
 

@@ -57,7 +57,7 @@ Kind = TypeVar("Kind", bound=Snapshot)
 class Account:
     """The account at one moment. It never changes, so that a request sees one state of the world."""
 
-    def __init__(self, *parts: Snapshot, id: str = "123456789012", region: str = "us-east-1") -> None:  # noqa: A002  AWS's own word
+    def __init__(self, *parts: Snapshot, id: str = "123456789012", region: str = "us-east-1") -> None:
         self.id, self.region = id, region
         self._parts: Mapping[type[Snapshot], Snapshot] = {type(part): part for part in parts}
 

@@ -48,10 +48,10 @@ class HubModel:
 class ModelHub(Protocol):
     """A Hugging Face Hub, or anything that speaks its API."""
 
-    def model(self, id: str, revision: str, token: str | None) -> HubModel:  # noqa: A002  the hub's own word
+    def model(self, id: str, revision: str, token: str | None) -> HubModel:
         """Look a repository up. Raises UsageError / EnvironmentFault with the hub's reason."""
 
-    def download(self, id: str, commit: str, path: str, destination: Path, token: str | None) -> None:  # noqa: A002
+    def download(self, id: str, commit: str, path: str, destination: Path, token: str | None) -> None:
         """Fetch one file of one commit to `destination`."""
 
 

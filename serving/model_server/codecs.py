@@ -61,7 +61,7 @@ def holds_booleans(body: bytes) -> bool:
     return b"true" in body or b"false" in body
 
 
-def read_json(reader: InputReader, body: bytes, media: Media) -> Decoded:  # noqa: ARG001
+def read_json(reader: InputReader, body: bytes, media: Media) -> Decoded:
     value = load_json(body)
     if holds_booleans(body):
         reader = reader.careful
@@ -102,7 +102,7 @@ def _nothing_else(value: dict[str, Any]) -> None:
         raise invalid(*(Fault("is not known here", key) for key in list(value)[:20]))
 
 
-def read_jsonlines(reader: InputReader, body: bytes, media: Media) -> Decoded:  # noqa: ARG001
+def read_jsonlines(reader: InputReader, body: bytes, media: Media) -> Decoded:
     lines = [line for line in body.split(b"\n") if line.strip()]
     if not lines:
         raise malformed("the body is empty")
@@ -206,7 +206,7 @@ def _number(cell: str) -> Any:
     return value if isfinite(value) else cell
 
 
-def read_npy(reader: InputReader, body: bytes, media: Media) -> Decoded:  # noqa: ARG001
+def read_npy(reader: InputReader, body: bytes, media: Media) -> Decoded:
     return reader.arrays({"": npy_array(body)}), NO_PARAMETERS
 
 
@@ -262,7 +262,7 @@ def _npy_header(header: bytes) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
     return tuple(int(length) for length in shape), bool(fortran), dtype
 
 
-def read_npz(reader: InputReader, body: bytes, media: Media) -> Decoded:  # noqa: ARG001
+def read_npz(reader: InputReader, body: bytes, media: Media) -> Decoded:
     import zipfile  # rare, and three milliseconds of every start
 
     limit = 8 * max(len(body), 1 << 20)  # savez_compressed shrinks numbers by less; more is a bomb
@@ -343,7 +343,7 @@ NOT_IMAGES = [name for name, decoder in DECODERS.items() if decoder is not read_
 # Answers
 
 
-def write_json(entries: Entries, outputs: Tensors) -> bytes:  # noqa: ARG001
+def write_json(entries: Entries, outputs: Tensors) -> bytes:
     return orjson.dumps({"predictions": entries}, default=_to_list, option=OPTIONS)
 
 
@@ -358,7 +358,7 @@ def row_texts(entries: Entries) -> list[bytes] | None:
     return None
 
 
-def write_jsonlines(entries: Entries, outputs: Tensors) -> bytes:  # noqa: ARG001
+def write_jsonlines(entries: Entries, outputs: Tensors) -> bytes:
     if isinstance(entries, np.ndarray) and entries.dtype.kind in "biuf" and 0 not in entries.shape:
         # All in one call: a call a row would hold the event loop for seconds.
         depth = entries.ndim - 1
@@ -367,7 +367,7 @@ def write_jsonlines(entries: Entries, outputs: Tensors) -> bytes:  # noqa: ARG00
     return b"".join(dumps(entry) + b"\n" for entry in entries)
 
 
-def write_csv(entries: Entries, outputs: Tensors) -> bytes:  # noqa: ARG001
+def write_csv(entries: Entries, outputs: Tensors) -> bytes:
     if isinstance(entries, np.ndarray) and entries.dtype.kind in "biuf" and entries.ndim <= 2:
         text = dumps(entries)
         if b"null" in text:
@@ -383,14 +383,14 @@ def write_csv(entries: Entries, outputs: Tensors) -> bytes:  # noqa: ARG001
     return out.getvalue().encode()
 
 
-def write_npy(entries: Entries, outputs: Tensors) -> bytes:  # noqa: ARG001
+def write_npy(entries: Entries, outputs: Tensors) -> bytes:
     array = np.asarray(entries)
     if array.dtype.kind not in "biufU":
         raise ProblemError(406, "this model's answer is not one array of numbers; ask for application/json")
     return _save(array)
 
 
-def write_npz(entries: Entries, outputs: Tensors) -> bytes:  # noqa: ARG001
+def write_npz(entries: Entries, outputs: Tensors) -> bytes:
     import zipfile
 
     out = io.BytesIO()

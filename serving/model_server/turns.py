@@ -74,14 +74,14 @@ class Turn:
         self.arrived = inf  # and it has never waited for too long
         self.alone = True
 
-    def expires(self, patience: float) -> float:  # noqa: ARG002
+    def expires(self, patience: float) -> float:
         return inf
 
-    def move(self, take: Callable[[Request], bool]) -> bool:  # noqa: ARG002
+    def move(self, take: Callable[[Request], bool]) -> bool:
         """Its stream has begun here."""
         return False
 
-    def finish(self, outputs: Any, start: int, end: int) -> None:  # noqa: ARG002
+    def finish(self, outputs: Any, start: int, end: int) -> None:
         if not self.future.done():
             self.future.set_result(outputs)
 

@@ -128,7 +128,7 @@ class ServingTask(ecs.CfnTaskDefinition):
     def __init__(
         self,
         scope: Construct,
-        id: str,  # noqa: A002  the CDK's own word
+        id: str,
         *,
         family: str,
         image: ServingImage,
@@ -203,7 +203,7 @@ class ServingService(ecs.CfnService):
     def __init__(
         self,
         scope: Construct,
-        id: str,  # noqa: A002  the CDK's own word
+        id: str,
         *,
         cluster: ecs.CfnCluster,
         task: ServingTask,
@@ -272,7 +272,7 @@ class ServiceCapacity(scaling.CfnScalableTarget):
     def __init__(
         self,
         scope: Construct,
-        id: str,  # noqa: A002  the CDK's own word
+        id: str,
         *,
         name: str,
         limits: Scaling,

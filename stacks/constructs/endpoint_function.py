@@ -54,7 +54,7 @@ class EndpointFunction(Construct):
     def __init__(
         self,
         scope: Construct,
-        id: str,  # noqa: A002  the CDK's own word
+        id: str,
         *,
         network: Network,
         key: EncryptionKey,

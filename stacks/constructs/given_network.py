@@ -41,7 +41,7 @@ class GivenNetwork(Network):
     def __init__(
         self,
         scope: Construct,
-        id: str,  # noqa: A002  the CDK's own word
+        id: str,
         *,
         place: Place,
         s3: Sequence[Statement],
@@ -62,7 +62,7 @@ class GivenNetwork(Network):
 
     def interface_endpoint(
         self,
-        id: str,  # noqa: A002  the CDK's own word
+        id: str,
         *,
         service: str,
         statements: Sequence[Statement],

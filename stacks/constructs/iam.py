@@ -50,7 +50,7 @@ def policy_document(*statements: Statement) -> dict[str, Any]:
 
 def service_role(
     scope: Construct,
-    id: str,  # noqa: A002  the CDK's own word
+    id: str,
     *,
     service: str,
     description: str,

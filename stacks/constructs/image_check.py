@@ -31,7 +31,7 @@ class ImageCheck(Construct):
     def __init__(
         self,
         scope: Construct,
-        id: str,  # noqa: A002  the CDK's own word
+        id: str,
         *,
         image: ServingImage,
         key: EncryptionKey,

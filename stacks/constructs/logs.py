@@ -13,7 +13,7 @@ __all__ = ["log_group"]
 
 def log_group(
     scope: Construct,
-    id: str,  # noqa: A002  the CDK's own word
+    id: str,
     *,
     key: EncryptionKey,
     retention_days: int,

@@ -62,7 +62,7 @@ class Network(Construct):
     def __init__(
         self,
         scope: Construct,
-        id: str,  # noqa: A002  the CDK's own word
+        id: str,
         *,
         vpc_id: str,
         identity: tuple[str, ...],
@@ -84,7 +84,7 @@ class Network(Construct):
 
     def interface_endpoint(
         self,
-        id: str,  # noqa: A002  the CDK's own word
+        id: str,
         *,
         service: str,
         statements: Sequence[Statement],
@@ -141,7 +141,7 @@ class IsolatedNetwork(Network):
     def __init__(
         self,
         scope: Construct,
-        id: str,  # noqa: A002  the CDK's own word
+        id: str,
         *,
         name: str,
         addresses: Addresses,

@@ -39,7 +39,7 @@ class PrivateIntegration(Construct):
     def __init__(
         self,
         scope: Construct,
-        id: str,  # noqa: A002  the CDK's own word
+        id: str,
         *,
         name: str,
         network: Network,

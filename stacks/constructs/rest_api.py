@@ -70,7 +70,7 @@ class RestApi(Construct):
     def __init__(
         self,
         scope: Construct,
-        id: str,  # noqa: A002  the CDK's own word
+        id: str,
         *,
         plan: Plan,
         routes: Sequence[Route],

@@ -46,7 +46,7 @@ class SecurityGroup(Construct):
     def __init__(
         self,
         scope: Construct,
-        id: str,  # noqa: A002  the CDK's own word
+        id: str,
         *,
         vpc_id: str,
         description: str,
@@ -97,7 +97,7 @@ class GivenGroup:
 
 def _ingress(
     scope: Construct,
-    id: str,  # noqa: A002  the CDK's own word
+    id: str,
     group_id: str,
     source: SecurityGroup,
     hop: Hop,

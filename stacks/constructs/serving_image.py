@@ -28,7 +28,7 @@ class ServingImage(Construct):
     def __init__(
         self,
         scope: Construct,
-        id: str,  # noqa: A002  the CDK's own word
+        id: str,
         *,
         arguments: Mapping[str, str],
         processor: Literal["x86_64", "arm64"],

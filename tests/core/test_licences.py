@@ -45,5 +45,5 @@ def test_two_licences_are_refused() -> None:
         ("", None),
     ],
 )
-def test_a_model_card_states_its_licence_in_its_front_matter(readme: str, license: str | None) -> None:  # noqa: A002
+def test_a_model_card_states_its_licence_in_its_front_matter(readme: str, license: str | None) -> None:
     assert card_license(readme) == license

@@ -166,7 +166,7 @@ def test_allowing_pickles_does_not_make_a_safe_model_one(project: Project) -> No
 def test_the_licence_comes_from_the_spec_or_the_model_card(
     card: str,
     spec: str,
-    license: str,  # noqa: A002
+    license: str,
     said_by: str,
     project: Project,
 ) -> None:

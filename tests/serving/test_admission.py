@@ -281,7 +281,7 @@ class Scene:
             self._ends = math.inf
             before = [ask for ask in self.asks if ask.open]
             self.engine.proceed.release()
-            while before and all(ask.open for ask in before):  # noqa: ASYNC110
+            while before and all(ask.open for ask in before):
                 await asyncio.sleep(0)
             await self._begin()
         self.clock.now = moment

@@ -99,7 +99,7 @@ def run(engine: Doubler, scene: Callable[[Batcher], Any], *, quick: bool = True,
 
 
 async def answered(*asks: Ask) -> None:
-    while not all(ask.outcome for ask in asks):  # noqa: ASYNC110
+    while not all(ask.outcome for ask in asks):
         await asyncio.sleep(0.001)
 
 
@@ -178,7 +178,7 @@ def test_a_slow_engine_works_on_its_thread_and_the_next_batch_gathers_meanwhile(
 
     async def scene(batcher: Batcher) -> None:
         batcher.submit(first)
-        while not engine.calls:  # noqa: ASYNC110
+        while not engine.calls:
             await asyncio.sleep(0.001)
         for ask in later:
             batcher.submit(ask)
@@ -198,7 +198,7 @@ def test_a_full_queue_refuses_at_once() -> None:
     async def scene(batcher: Batcher) -> None:
         asks = [Ask.of(0.0)]
         batcher.submit(asks[0])
-        while not engine.calls:  # noqa: ASYNC110
+        while not engine.calls:
             await asyncio.sleep(0.001)
         for _ in range(3):
             asks.append(Ask.of(0.0))

@@ -67,7 +67,7 @@ def test_what_was_read_of_a_refused_body_is_let_go_at_once() -> None:
     async def scene() -> None:
         asked = Asked()
         large_bodies().submit(cast(Request, asked), refuse)
-        while not asked.refused:  # noqa: ASYNC110
+        while not asked.refused:
             await asyncio.sleep(0.001)
         assert asked.refused.pop().status == 400
         await asyncio.sleep(0.01)
@@ -92,7 +92,7 @@ def test_more_than_may_wait_are_refused_at_once() -> None:
         with pytest.raises(ProblemError) as raised:
             bodies.submit(cast(Request, asked[2]), refuse)
         assert raised.value.status == 429
-        while not all(each.refused for each in asked[:2]):  # noqa: ASYNC110
+        while not all(each.refused for each in asked[:2]):
             await asyncio.sleep(0.001)
         bodies.submit(cast(Request, asked[2]), refuse)
 

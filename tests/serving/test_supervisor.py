@@ -104,7 +104,7 @@ def under_load(server: ModelServer, deed: Callable[[], object], clients: int = 1
         stop = asyncio.Event()
         tasks = [asyncio.create_task(client(server.port, i % len(ROWS), tally, stop)) for i in range(clients)]
         async with asyncio.timeout(60):
-            while sum(tally.answers.values()) < 500:  # noqa: ASYNC110
+            while sum(tally.answers.values()) < 500:
                 await asyncio.sleep(0.01)
             await asyncio.to_thread(deed)
             stop.set()
@@ -197,10 +197,10 @@ def test_draining_finishes_what_was_sent_while_ping_says_503(
     async def run() -> None:
         async with httpx.AsyncClient(base_url=server.url, timeout=30) as session, asyncio.timeout(40):
             held = [asyncio.create_task(session.post("/invocations", json=[i])) for i in range(3)]
-            while server.metric("model_server_queue_depth") < 2:  # noqa: ASYNC110
+            while server.metric("model_server_queue_depth") < 2:
                 await asyncio.sleep(0.01)
             server.process.send_signal(signal.SIGTERM)
-            while (await session.get("/ping")).status_code != 503:  # noqa: ASYNC110
+            while (await session.get("/ping")).status_code != 503:
                 await asyncio.sleep(0.01)
             assert server.process.poll() is None
             (folder / "hold").unlink()
@@ -336,11 +336,11 @@ def test_a_worker_answers_what_it_was_sent_before_its_supervisor_was_killed(
     async def run() -> None:
         async with httpx.AsyncClient(base_url=server.url, timeout=30) as session, asyncio.timeout(40):
             held = [asyncio.create_task(session.post("/invocations", json=[i])) for i in range(3)]
-            while server.metric("model_server_queue_depth") < 2:  # noqa: ASYNC110
+            while server.metric("model_server_queue_depth") < 2:
                 await asyncio.sleep(0.01)
             server.process.kill()
             server.process.wait(10)
-            while is_open(server.port):  # noqa: ASYNC110
+            while is_open(server.port):
                 await asyncio.sleep(0.01)
             assert not is_gone(worker)
             (tmp_path / "hold").unlink()

@@ -95,7 +95,7 @@ class LocalHub:
 
     def add(
         self,
-        id: str,  # noqa: A002
+        id: str,
         files: Path | dict[str, bytes],
         *,
         gated: bool = False,
@@ -157,7 +157,7 @@ class LocalHub:
             }
             lfs = {"sha256": hashlib.sha256(content).hexdigest(), "size": len(content), "pointerSize": 134}
             siblings.append(blob | ({"lfs": lfs} if path.endswith(LARGE) else {}))
-        license, task = repository.card(commit, "license"), repository.card(commit, "pipeline_tag")  # noqa: A001
+        license, task = repository.card(commit, "license"), repository.card(commit, "pipeline_tag")
         return JSONResponse(
             {
                 "id": request.path_params["id"],

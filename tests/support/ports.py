@@ -28,7 +28,7 @@ class MemoryHub:
     tags: dict[str, str] = field(default_factory=dict)  # id -> pipeline tag
     tokens: set[str] = field(default_factory=set)  # what opens gated repositories
 
-    def model(self, id: str, revision: str, token: str | None) -> HubModel:  # noqa: A002
+    def model(self, id: str, revision: str, token: str | None) -> HubModel:
         commits = self.repositories.get(id)
         if commits is None:
             raise UsageError(f"{id} is not on the hub")
@@ -41,7 +41,7 @@ class MemoryHub:
         )
         return HubModel(id, commit, files, self.licenses.get(id), id in self.gated, self.tags.get(id))
 
-    def download(self, id: str, commit: str, path: str, destination: Path, token: str | None) -> None:  # noqa: A002
+    def download(self, id: str, commit: str, path: str, destination: Path, token: str | None) -> None:
         if id in self.gated and token not in self.tokens:
             raise EnvironmentFault(f"{id} is gated")
         destination.parent.mkdir(parents=True, exist_ok=True)

@@ -95,7 +95,7 @@ class _Job:
         raise TypeError(f"{source.name} is neither an ArtifactSource nor a RemoteSource")
 
     def _artifact(self, source: str, pinned: Pinned) -> ArtifactModel:
-        license, license_from = settle(self.spec.model.license, pinned.license)  # noqa: A001  the field's own name
+        license, license_from = settle(self.spec.model.license, pinned.license)
         with self._packed(pinned) as (archive, served):
             if pinned.vendor is None:
                 detected = self._judged(pinned, served)

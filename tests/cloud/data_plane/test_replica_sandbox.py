@@ -147,7 +147,7 @@ def wait(work: Callable[[], Awaitable[Any]]) -> Any:
 
 
 async def said(replica: Replica, text: str) -> None:
-    while not replica.log.exists() or text not in replica.log.read_text():  # noqa: ASYNC110
+    while not replica.log.exists() or text not in replica.log.read_text():
         await asyncio.sleep(0.01)
 
 

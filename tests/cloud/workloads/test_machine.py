@@ -120,7 +120,7 @@ class Machine:
 
     async def until(self, true: Callable[[], bool]) -> None:
         async with asyncio.timeout(PATIENCE):
-            while not true():  # noqa: ASYNC110
+            while not true():
                 await asyncio.sleep(0.01)
 
     async def stable(self) -> None:

@@ -79,9 +79,9 @@ def _install() -> None:
 def _check_target(response: Any) -> None:
     """Raise what PutIntegration raises for a private integration without a load balancer to send to."""
     links = apigatewayv2_backends[response.current_account][response.region].vpc_links
-    target = response._get_param("integrationTarget")  # noqa: SLF001  moto's way to read a request
+    target = response._get_param("integrationTarget")
     if not target:
-        if response._get_param("connectionId") in links:  # noqa: SLF001
+        if response._get_param("connectionId") in links:
             raise BadRequestException("IntegrationTarget is required for VpcLinkV2")
     elif not _LOAD_BALANCER.fullmatch(target):
         raise BadRequestException(f"{target} is not a valid ALB or NLB arn")

@@ -88,7 +88,7 @@ class ApiGateways(Runtime):
         self._follow_account()
         for gone in self._listeners.keys() - self._apis.keys():
             await self._listeners.pop(gone).close()
-        for id in self._apis.keys() - self._listeners.keys():  # noqa: A001  AWS's own word
+        for id in self._apis.keys() - self._listeners.keys():
             self._listeners[id] = await self._listen(id)
 
     async def _listen(self, api_id: str) -> Listener:

@@ -158,7 +158,7 @@ def _apis(clients: Clients) -> tuple[RestApi, ...]:
     gateway = clients.client("apigateway")
 
     def api(item: Mapping[str, Any]) -> RestApi:
-        id = item["id"]  # noqa: A001  AWS's own word
+        id = item["id"]
         # Before the resources: a deployment that is found here is found with everything it was made after.
         stages = gateway.get_stages(restApiId=id)["item"]
         resources = clients.pages("apigateway", "get_resources", "items", restApiId=id, embed=["methods"])

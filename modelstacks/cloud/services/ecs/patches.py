@@ -186,7 +186,7 @@ def _count(service: Any) -> None:
 
 def _keep(response: Any, service: Any) -> None:
     for member in _KEPT:
-        if (value := response._get_param(member)) is not None:  # noqa: SLF001  moto's way to read a request
+        if (value := response._get_param(member)) is not None:
             setattr(service, xform_name(member), value)
 
 

@@ -119,8 +119,8 @@ def _check_pattern(pattern: str, replacement: str = "") -> None:
 
 
 def _subnet_ids(response: Any) -> list[str]:
-    mapped = response._get_param("SubnetMappings", [])  # noqa: SLF001  moto's way to read a request
-    return [*response._get_param("Subnets", []), *(mapping["SubnetId"] for mapping in mapped)]  # noqa: SLF001
+    mapped = response._get_param("SubnetMappings", [])
+    return [*response._get_param("Subnets", []), *(mapping["SubnetId"] for mapping in mapped)]
 
 
 def _check_subnets(
@@ -162,7 +162,7 @@ def _check_attribute(key: str, value: str) -> None:
 
 def _check_health_check(response: Any, *, interval: int, timeout: int) -> None:
     """Check bounds, and the interval against the timeout; `interval` and `timeout` are what holds so far."""
-    given = {name: response._get_int_param(name) for name in _HEALTH_CHECK}  # noqa: SLF001
+    given = {name: response._get_int_param(name) for name in _HEALTH_CHECK}
     for name, value in given.items():
         least, most = _HEALTH_CHECK[name]
         if value is not None and not least <= value <= most:

@@ -42,7 +42,7 @@ def _disassociate(self: Any) -> str:
 
 
 def _group(response: Any) -> Any:
-    name = response._get_param("logGroupName")  # noqa: SLF001  moto's way to read a request
+    name = response._get_param("logGroupName")
     try:
         return response.logs_backend.groups[name]
     except KeyError:
@@ -51,7 +51,7 @@ def _group(response: Any) -> Any:
 
 def _check_key(response: Any, group: str) -> None:
     """Raise what CreateLogGroup and AssociateKmsKey raise for a key that the service may not use."""
-    key_id = response._get_param("kmsKeyId")  # noqa: SLF001  moto's way to read a request
+    key_id = response._get_param("kmsKeyId")
     if not key_id:
         return
     account, region = response.current_account, response.region

@@ -216,7 +216,7 @@ def _check_manifest(image: str) -> None:
 
 def _running(endpoint: FakeEndpoint, variants: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """A configuration's variants as an endpoint describes them once they run."""
-    processed: list[dict[str, Any]] = endpoint._process_production_variants(variants)  # noqa: SLF001
+    processed: list[dict[str, Any]] = endpoint._process_production_variants(variants)
     return processed
 
 
