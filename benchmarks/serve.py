@@ -3,6 +3,7 @@
     python -m benchmarks.serve load [--model digits-onnx] [--quick] [--only NAME ...] [--against REVISION]
     python -m benchmarks.serve bodies [--quick]
     python -m benchmarks.serve start [--quick]
+    python -m benchmarks.serve contestants
 
 Rounds are interleaved (A B C, A B C, ...) and medians are shown, so that what else a machine does disturbs
 all alike. Every table goes to stdout as Markdown; `--into FILE` also puts it between that file's markers,
@@ -68,6 +69,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         ("load", measure_load, "requests per second with one-row bodies, against the peers"),
         ("bodies", measure_bodies, "1,000-row bodies, against parse and predict by hand"),
         ("start", measure_start, "cold start to ready, against importing and loading by hand"),
+        ("contestants", list_contestants, "how each server is run; measures nothing"),
     ):
         command = commands.add_parser(name, help=about)
         command.set_defaults(function=function)
@@ -117,10 +119,9 @@ def measure_load(options: argparse.Namespace) -> tuple[str, str]:
     rounds = options.rounds or (2 if options.quick else 9)
     seconds = options.seconds or (0.4 if options.quick else 0.6)
     earlier = f"{OURS} of {options.against}, 1 worker"
-    own = [ours(1, f"{OURS}, 1 worker"), ours(0, f"{OURS}, auto"), ours(1, f"{OURS}, traced", TRACED)]
+    contestants = everybody()
     if options.against:
-        own.insert(1, ours(1, earlier, folder=serving_at(options.against)))
-    contestants = [*peers()[:1], *own, *peers()[1:]]
+        contestants.insert(2, ours(1, earlier, folder=serving_at(options.against)))
     contestants = [contestant for contestant in contestants if _chosen(contestant, options.only)]
     slices: dict[tuple[str, int], list[Slice]] = {}
     absent: dict[str, str] = {}
@@ -155,6 +156,17 @@ def measure_load(options: argparse.Namespace) -> tuple[str, str]:
     if options.against:
         tables = _against(slices, earlier, options.connections) + "\n" + tables
     return f"load {options.model}", tables
+
+
+def everybody() -> list[Contestant]:
+    """The floor, this server in its forms, and its peers."""
+    own = [ours(1, f"{OURS}, 1 worker"), ours(0, f"{OURS}, auto"), ours(1, f"{OURS}, traced", TRACED)]
+    return [*peers()[:1], *own, *peers()[1:]]
+
+
+def list_contestants(_: argparse.Namespace) -> tuple[str, str]:
+    rows = [[each.name, each.about] for each in everybody()]
+    return "contestants", markdown(["contestant", "how it was run"], rows)
 
 
 def _against(slices: dict[tuple[str, int], list[Slice]], earlier: str, connections: list[int]) -> str:
@@ -278,11 +290,6 @@ def _load_tables(
     verdicts = _targets(slices, connections)
     if verdicts:
         parts.append(markdown(["target", "measured", "met"], verdicts))
-    parts.append(
-        markdown(["contestant", "how it was run"], [[each.name, each.about] for each in contestants])
-        + "\n`server CPU` is what all the server's processes together spent on a request. Where `client"
-        " CPU` is near 100%, the server could have been faster than the load generator.\n"
-    )
     return "\n".join(parts)
 
 
