@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from support.project import Project
 
-from modelstacks.core.artifact.scripts import INSTALLED, missing_requirements
+from modelstacks.core.artifact.scripts import installed, missing_requirements
 from modelstacks.core.engines import engine_facts
 
 SERVING = Path(__file__).parents[2] / "serving"
@@ -16,9 +16,9 @@ SERVING = Path(__file__).parents[2] / "serving"
 def test_what_is_said_to_be_installed_is_what_the_image_gets() -> None:
     listed = (SERVING / "requirements/script.txt").read_text()
     pinned = {line.split("==")[0] for line in listed.splitlines() if "==" in line}
-    assert {"xgboost-cpu" if name == "xgboost" else name for name in INSTALLED} <= pinned
+    assert {"xgboost-cpu" if name == "xgboost" else name for name in installed()} <= pinned
     asked = {name.split(">")[0] for name in engine_facts("script").packages} - {"setuptools"}
-    assert {name.replace("xgboost-cpu", "xgboost") for name in asked} <= set(INSTALLED)
+    assert {name.replace("xgboost-cpu", "xgboost") for name in asked} <= set(installed())
 
 
 @pytest.mark.parametrize(
