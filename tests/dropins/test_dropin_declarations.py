@@ -15,6 +15,8 @@ from support.drop_in import FIXTURES, ROOT, copy_product, run
 TARGETS = ("fargate-spot", "provider-call")
 SOURCES = ("hosted-api", "vendored")
 ARTIFACT = "model: {source: artifact, path: model, license: MIT}\n"
+# What the pages name: the fields and outputs of the two targets.
+WORDS = "`cpu`, `spot_percent`; `ClusterName`, `ServiceName`, `LogGroupName`"
 NAMES = "ecs-fargate, fargate-spot, provider-call"
 FARGATE = "target, cpu, memory_mib, processor, ephemeral_storage_gib, cpu_percent"
 REMOTE = "model: {source: hosted-api, model: small, key: praise/key}\n"
@@ -28,7 +30,7 @@ def product(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for kind, room, names in (("target", "targets", TARGETS), ("source", "sources", SOURCES)):
         for name in names:
             shutil.copy(FIXTURES / kind / f"{name.replace('-', '_')}.py", folder / "modelstacks" / room)
-            (folder / "docs" / room / f"{name}.md").write_text(f"# {room} `{name}`\n")
+            (folder / "docs" / room / f"{name}.md").write_text(f"# {room} `{name}`\n\n{WORDS}\n")
     (folder / "cdk.json").write_text("{}")
     (folder / "model").mkdir()
     shutil.copy(ROOT / "model_artifacts/churn-xgboost/model.json", folder / "model")

@@ -56,6 +56,13 @@ def test_it_has_a_page(declared: Source | Target) -> None:
     assert declared.name in page.read_text().splitlines()[0]
 
 
+@pytest.mark.parametrize("target", TARGETS, ids=name_of)
+def test_the_page_of_a_target_names_its_fields_and_outputs(target: Target) -> None:
+    page = (DOCS / "targets" / f"{target.name}.md").read_text()
+    named = [*target.spec.model_fields, *target.outputs]
+    assert [name for name in named if name != "target" and f"`{name}`" not in page] == []
+
+
 @pytest.mark.parametrize("declared", DECLARED, ids=name_of)
 def test_every_field_says_what_it_is_for(declared: Source | Target) -> None:
     silent = [
