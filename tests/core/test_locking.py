@@ -316,5 +316,8 @@ def test_a_version_without_pins_is_refused_with_those_that_have_some(project: Pr
 
 
 def test_an_engine_with_one_version_refuses_any_other(project: Project) -> None:
+    (project.folder / "models/churn/model.json").unlink()
+    tree = XGBOOST.parents[1] / "breast-cancer-lightgbm" / "model.txt"
+    project.write("models/churn/model.txt", tree.read_bytes())
     spec = project.spec(model=MODEL.replace("license", 'framework_version: "1.5", license'))
-    assert "the xgboost engine has one version" in refusal(project, spec)
+    assert "the lightgbm engine has one version" in refusal(project, spec)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -19,16 +20,22 @@ from modelstacks.core.engines import engine_facts, engines
 
 SERVING = ROOT / "serving"
 REQUIREMENTS = SERVING / "requirements"
+OLDER = Path(__file__).parent / "engines" / "older_models"
 ENGINES = ["lightgbm", "onnx", "script", "sklearn", "transformers", "xgboost"]
+
+
+def install(folder: Path, engine: str, **arguments: str) -> None:
+    """Does what the Dockerfile's build stage does, for one engine."""
+    uv = shutil.which("uv", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
+    environment = os.environ | {"PYTHON": sys.executable} | ({"UV": uv} if uv else {}) | arguments
+    subprocess.run(["sh", SERVING / "install.sh", folder, engine], check=True, env=environment, timeout=280)
 
 
 @pytest.fixture(scope="module")
 def prefix(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """What the Dockerfile's build stage makes, for one engine."""
     folder = tmp_path_factory.mktemp("image") / "model-server"
-    uv = shutil.which("uv", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
-    environment = os.environ | {"PYTHON": sys.executable} | ({"UV": uv} if uv else {})
-    subprocess.run(["sh", SERVING / "install.sh", folder, "onnx"], check=True, env=environment, timeout=280)
+    install(folder, "onnx")
     yield folder
     shutil.rmtree(folder)
 
@@ -48,6 +55,23 @@ def test_the_installed_server_answers_and_writes_nothing_into_its_own_folder(
         )
         assert server.terminate() == 0
     assert {path: path.stat().st_mtime_ns for path in prefix.rglob("*")} == before
+
+
+def test_an_older_release_of_the_library_answers_as_it_did_when_it_saved_the_model(
+    tmp_path: Path, logs: Path
+) -> None:
+    install(tmp_path / "image", "xgboost", FRAMEWORK_VERSION="2.1")
+    model = tmp_path / "model"
+    model.mkdir()
+    shutil.copy(OLDER / "xgboost-2.1.json", model / "model.json")
+    saved = json.loads((OLDER / "xgboost-2.1-predictions.json").read_text(encoding="utf-8"))
+    python = str(tmp_path / "image" / "venv" / "bin" / "python")
+    with ModelServer.start(model, logs, python=python, environment={"PYTHONPATH": ""}) as server:
+        [ready] = [line for line in server.log() if line["message"] == "ready"]
+        assert ready["framework_version"] == "2.1.4"
+        answer = httpx.post(f"{server.url}/invocations", json={"instances": saved["rows"]})
+        np.testing.assert_allclose(answer.json()["predictions"], saved["predictions"], rtol=1e-6)
+    shutil.rmtree(tmp_path / "image")
 
 
 def test_an_engine_that_is_not_installed_is_one_clear_line(prefix: Path, logs: Path) -> None:
@@ -135,10 +159,17 @@ def test_the_versions_that_a_spec_can_choose_are_those_with_pins() -> None:
     assert older == {f"{name}-{series}" for name, facts in engines().items() for series in facts.older_series}
 
 
-@pytest.mark.parametrize("series", list(engine_facts("sklearn").older_series))
-def test_older_pins_have_the_chosen_release_and_hashes(series: str) -> None:
-    path = REQUIREMENTS / f"sklearn-{series}.txt"
-    assert any(pin.startswith(f"scikit-learn=={series}.") for pin in pins(path))
+@pytest.mark.parametrize(
+    ("engine", "package", "series"),
+    [
+        (engine, package, series)
+        for engine, package in (("sklearn", "scikit-learn"), ("xgboost", "xgboost-cpu"))
+        for series in engine_facts(engine).older_series
+    ],
+)
+def test_older_pins_have_the_chosen_release_and_hashes(engine: str, package: str, series: str) -> None:
+    path = REQUIREMENTS / f"{engine}-{series}.txt"
+    assert any(pin.startswith(f"{package}=={series}.") for pin in pins(path))
     entries = re.split(r"(?m)^(?=[a-z0-9-]+==)", path.read_text(encoding="utf-8"))[1:]
     assert all("--hash=sha256:" in entry for entry in entries)
 

@@ -13,6 +13,7 @@ import zlib
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import sklearn
 from model_server.engines import saved_with
@@ -21,11 +22,13 @@ from model_server.engines import xgboost as xgboost_engine
 from model_server.engines._versions import scikit_learn_version, xgboost_version
 from model_server.problems import ModelRefusedError
 from model_server.settings import Settings
+from model_server.validation import InputReader
 from model_server.worker import load_engine
 from sklearn.linear_model import LinearRegression
 from support.model_server import ARTIFACTS
 
-OLDER = Path(__file__).parent / "older_models"  # of scikit-learn 1.5.2
+# scikit-learn 1.5.2, and several of XGBoost.
+OLDER = Path(__file__).parent / "older_models"
 SERVED = sklearn.__version__
 
 
@@ -106,6 +109,37 @@ def test_the_version_of_an_xgboost_model_is_read(tmp_path: Path) -> None:
     content = (tmp_path / "model.ubj").read_bytes()
     (tmp_path / "model.ubj").write_bytes(content[:-20])
     assert xgboost_version(tmp_path / "model.ubj") is None
+
+
+@pytest.mark.parametrize("suffix", ["json", "ubj"])
+@pytest.mark.parametrize("series", ["2.1", "3.0", "3.1"])
+def test_what_an_older_xgboost_saved_is_answered_as_it_answered(
+    series: str, suffix: str, tmp_path: Path
+) -> None:
+    directory = folder(tmp_path, f"xgboost-{series}.{suffix}")
+    expected = json.loads((OLDER / f"xgboost-{series}-predictions.json").read_text(encoding="utf-8"))
+    found = saved_with(xgboost_engine, directory)
+    assert found is not None
+    assert found.version.startswith(f"{series}.")
+    assert found.differs
+    loaded = xgboost_engine.load(directory, Settings(model_name="m"))
+    rows = np.array(expected["rows"], dtype=np.float32)
+    answers = loaded.predict({"input": rows}, {})["probabilities"]
+    np.testing.assert_allclose(answers, expected["predictions"], rtol=1e-5)
+
+
+@pytest.mark.parametrize(("series", "coded"), [("2.1", True), ("3.0", True), ("3.1", False)])
+def test_categories_are_sent_as_codes_to_a_model_whose_file_does_not_hold_them(
+    series: str, coded: bool, tmp_path: Path
+) -> None:
+    directory = folder(tmp_path, f"xgboost-{series}-categories.json")
+    expected = json.loads((OLDER / f"xgboost-{series}-predictions.json").read_text(encoding="utf-8"))
+    loaded = xgboost_engine.load(directory, Settings(model_name="m"))
+    codes = {"Bergen": 0, "Oslo": 1, "Rome": 2}
+    rows = [[age, codes[city] if coded else city] for age, city in expected["table"]]
+    inputs = InputReader(loaded.signature).rows(rows)
+    answers = loaded.predict(inputs, {})["predictions"]
+    np.testing.assert_allclose(answers, expected["of_the_table"], rtol=1e-5)
 
 
 def test_an_engine_whose_files_have_no_version_knows_none() -> None:
