@@ -475,7 +475,7 @@ def overloaded(waiting: int, counters: metrics.WorkerMetrics, seconds: int = 1) 
 
 def _length(array: np.ndarray[Any, Any]) -> int:
     """How much there is in a tensor: characters of its texts, or numbers."""
-    return sum([len(text) for text in array.flat]) if array.dtype == object else array.size
+    return sum([len(text or "") for text in array.flat]) if array.dtype == object else array.size
 
 
 def _wrong_length(outputs: Tensors, rows: int) -> Exception | None:

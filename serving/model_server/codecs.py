@@ -18,7 +18,7 @@ import orjson
 
 from model_server.engines import Tensors
 from model_server.problems import Fault, ProblemError, invalid, malformed
-from model_server.signature import ImageFormat
+from model_server.signature import ImageFormat, Tensor
 from model_server.validation import Array, InputReader
 
 Entries = Array | list[Any]
@@ -188,11 +188,16 @@ def _cells(reader: InputReader, rows: list[list[str]], names: list[str]) -> list
     """Text to values: strings stay where the signature wants them, an empty cell is a missing value."""
     if reader.only is not None:
         return rows if reader.only.datatype == "BYTES" else [[_number(cell) for cell in row] for row in rows]
-    texts = {tensor.name for tensor in reader.signature.inputs if tensor.datatype == "BYTES"}
-    keep = [name in texts for name in names]
-    return [
-        [cell if i < len(keep) and keep[i] else _number(cell) for i, cell in enumerate(row)] for row in rows
-    ]
+    texts = {tensor.name: tensor for tensor in reader.signature.inputs if tensor.datatype == "BYTES"}
+    read = [_reads(texts.get(name)) for name in names]
+    return [[read[i](cell) if i < len(read) else _number(cell) for i, cell in enumerate(row)] for row in rows]
+
+
+def _reads(text: Tensor | None) -> Callable[[str], Any]:
+    """How a column's cells are read: of a text column, or of one of numbers."""
+    if text is None:
+        return _number
+    return (lambda cell: cell or None) if text.nullable else str
 
 
 def _number(cell: str) -> Any:

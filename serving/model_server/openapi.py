@@ -179,7 +179,7 @@ def _schemas(engine: Engine, signature: Signature) -> dict[str, Any]:
         return shared
     return shared | {
         "Invocation": {"anyOf": invocation},
-        "Predictions": _object({"predictions": {"type": "array"}}, ["predictions"]),
+        "Predictions": _object({"predictions": _predictions(signature)}, ["predictions"]),
         "ModelMetadata": {
             "type": "object",
             "required": ["name", "versions", "platform", "inputs", "outputs"],
@@ -206,6 +206,18 @@ def _schemas(engine: Engine, signature: Signature) -> dict[str, Any]:
             ["inputs"],
         ),
         "InferResponse": {"type": "object", "required": ["model_name", "outputs"]},
+    }
+
+
+def _predictions(signature: Signature) -> dict[str, Any]:
+    """An entry a row; of a classifier whose labels are known, with the order of its classes."""
+    classes = next((named for output in signature.outputs if (named := signature.classes_of(output))), ())
+    if not classes:
+        return {"type": "array"}
+    return {
+        "type": "array",
+        "description": "The probabilities of each row are in the order of x-classes.",
+        "x-classes": list(classes),
     }
 
 
@@ -237,6 +249,8 @@ def _values(shape: tuple[int, ...], tensor: Tensor) -> dict[str, Any]:
 
 
 def _scalar(tensor: Tensor) -> dict[str, Any]:
+    if tensor.datatype == "BYTES" and tensor.nullable:
+        return {"type": ["string", "null"]}
     if tensor.datatype in _JSON_TYPES:
         return dict(_JSON_TYPES[tensor.datatype])
     if tensor.datatype.startswith("FP"):

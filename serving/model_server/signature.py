@@ -7,14 +7,15 @@ A signature comes from the model itself (its engine derives it) and may be refin
      "outputs": [{"name": "probabilities", "datatype": "FP32", "shape": [-1, 2]}],
      "classes": ["stays", "leaves"]}
 
+`{"classes": [...]}` alone adds labels to the tensors that the engine derives.
 In a shape, -1 is a dimension that a request chooses; the first one is the batch.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -67,6 +68,7 @@ class Tensor:
     image: ImageFormat | None = None
     examples: tuple[str, ...] = ()  # values that the model knows, for a column of categories
     nan: bool = True  # a floating-point input takes NaN (and JSON's null) as a missing value
+    nullable: bool = False  # a text input takes JSON's null as a missing value
 
     @property
     def dtype(self) -> np.dtype[Any]:
@@ -87,6 +89,22 @@ class Signature:
     outputs: tuple[Tensor, ...]
     classes: tuple[str, ...] = ()
 
+    def with_classes(self, labels: Sequence[str]) -> Signature:
+        """The same with labels. ModelRefusedError where no output has as many values a row."""
+        sizes = [tensor.shape[-1] for tensor in self.outputs if len(tensor.shape) > 1]
+        if labels and not any(size in (-1, len(labels)) for size in sizes):
+            shapes = ", ".join(f"{tensor.name} {list(tensor.shape)}" for tensor in self.outputs)
+            raise ModelRefusedError(
+                f"signature.json names {len(labels)} classes, but no output has {len(labels)} values a row: "
+                f"{shapes}"
+            )
+        return replace(self, classes=tuple(labels))
+
+    def classes_of(self, output: Tensor) -> tuple[str, ...]:
+        """The labels of an output's last dimension, where it has as many values."""
+        labelled = len(output.shape) > 1 and output.shape[-1] == len(self.classes)
+        return self.classes if labelled else ()
+
     def input(self, name: str) -> Tensor | None:
         return next((tensor for tensor in self.inputs if tensor.name == name), None)
 
@@ -101,20 +119,54 @@ class Signature:
 
 
 def read_signature(directory: Path) -> Signature | None:
-    """The artifact's own signature.json, or None without one. ModelRefusedError when it is wrong."""
-    path = directory / SIGNATURE
-    if not path.is_file():
+    """The tensors of the artifact's own signature.json; None where it has none, or names classes alone.
+
+    Raises ModelRefusedError when it is wrong.
+    """
+    body = _read(directory)
+    if not body or set(body) == {"classes"}:
         return None
     try:
-        body = json.loads(path.read_text(encoding="utf-8"))
         return Signature(
             inputs=tuple(_tensor(item) for item in body["inputs"]),
             outputs=tuple(_tensor(item) for item in body["outputs"]),
-            classes=tuple(str(label) for label in body.get("classes", ())),
+            classes=_labels(body),
         )
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        fault = f"no {error}" if isinstance(error, KeyError) else str(error)
-        raise ModelRefusedError(f"signature.json cannot be read: {fault}") from error
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise _unreadable(error) from error
+
+
+def read_classes(directory: Path) -> tuple[str, ...]:
+    """The labels that signature.json gives to the classes; () where it gives none."""
+    try:
+        return _labels(_read(directory))
+    except (ValueError, TypeError) as error:
+        raise _unreadable(error) from error
+
+
+def _read(directory: Path) -> dict[str, Any]:
+    path = directory / SIGNATURE
+    if not path.is_file():
+        return {}
+    try:
+        body = json.loads(path.read_text(encoding="utf-8"))
+        if type(body) is not dict or not body:
+            raise ValueError("it is not an object with inputs, outputs or classes")
+        return body
+    except (OSError, ValueError) as error:
+        raise _unreadable(error) from error
+
+
+def _labels(body: Mapping[str, Any]) -> tuple[str, ...]:
+    labels = body.get("classes", [])
+    if type(labels) is not list:
+        raise ValueError(f"classes is {labels!r}; allowed: a list of labels")
+    return tuple(str(label) for label in labels)
+
+
+def _unreadable(error: Exception) -> ModelRefusedError:
+    fault = f"no {error}" if isinstance(error, KeyError) else str(error)
+    return ModelRefusedError(f"signature.json cannot be read: {fault}")
 
 
 def _tensor(item: Mapping[str, Any]) -> Tensor:
@@ -126,7 +178,18 @@ def _tensor(item: Mapping[str, Any]) -> Tensor:
     if columns and (not shape or shape[-1] not in (-1, len(columns))):
         raise ValueError(f"{item['name']!r} names {len(columns)} columns, but its shape is {list(shape)}")
     examples = tuple(str(value) for value in item.get("examples", ()))
-    return Tensor(str(item["name"]), datatype, shape, columns, _image(item.get("image")), examples)
+    nullable = item.get("nullable", False)
+    if nullable not in (True, False) or (nullable and datatype != "BYTES"):
+        raise ValueError(f"nullable of {item['name']!r} is {nullable!r}; allowed: true or false, for BYTES")
+    return Tensor(
+        str(item["name"]),
+        datatype,
+        shape,
+        columns,
+        _image(item.get("image")),
+        examples,
+        nullable=bool(nullable),
+    )
 
 
 def _image(item: Mapping[str, Any] | None) -> ImageFormat | None:

@@ -260,7 +260,7 @@ class InputReader:
         kinds = set(map(type, flat))
         kind = tensor.dtype.kind
         if kind == "O":
-            if kinds <= {str}:
+            if kinds <= {str} or (tensor.nullable and self._nan and kinds <= {str, type(None)}):
                 array = np.empty(len(flat), dtype=object)
                 array[:] = flat
                 return array
@@ -300,7 +300,10 @@ class InputReader:
     def _fault(self, tensor: Tensor, value: Any) -> str:
         kind = tensor.dtype.kind
         if kind == "O":
-            return "" if type(value) is str else f"must be a string, not {_kind(value)}"
+            if type(value) is str or (value is None and tensor.nullable and self._nan):
+                return ""
+            missing = "; this column takes no missing values" if value is None else ""
+            return f"must be a string, not {_kind(value)}{missing}"
         if value is None and kind == "f":
             return (
                 ""

@@ -27,7 +27,7 @@ from model_server.logs import event, log
 from model_server.problems import ModelRefusedError, ProblemError, SignatureNeededError
 from model_server.request import RequestParts, renew_process
 from model_server.settings import Settings
-from model_server.signature import SIGNATURE
+from model_server.signature import read_classes, read_signature
 from model_server.watchdog import BEAT_SECONDS
 
 REFUSED = 78  # EX_CONFIG: the model or the settings are wrong, and starting again would not help
@@ -374,6 +374,9 @@ def _tried(module: EngineModule, directory: Path, settings: Settings) -> tuple[E
     engine = module.load(directory, settings)
     if isinstance(engine, RawEngine):
         return engine, UNKNOWN
+    labels = read_classes(directory)
+    if labels and labels != engine.signature.classes:
+        engine.signature = engine.signature.with_classes(labels)
     try:
         outputs = engine.predict(engine.example(), {})
         started = perf_counter()
@@ -383,7 +386,7 @@ def _tried(module: EngineModule, directory: Path, settings: Settings) -> tuple[E
         log.error("the warm-up prediction failed", exc_info=error)
         reason = (str(error).strip() or "no message").splitlines()[0]
         what = f"the warm-up prediction failed: {type(error).__name__}: {reason}"
-        if engine.derives_columns and not (directory / SIGNATURE).exists():
+        if engine.derives_columns and read_signature(directory) is None:
             raise SignatureNeededError(what, engine.signature.to_json()) from error
         raise ModelRefusedError(what) from error
     for tensor in engine.signature.outputs:

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from support.model_server import ROOT
 from support.ports import CLASSIFIER
 from support.project import MODEL, XGBOOST, Project
 
@@ -317,7 +318,7 @@ def test_a_version_without_pins_is_refused_with_those_that_have_some(project: Pr
 
 def test_an_engine_with_one_version_refuses_any_other(project: Project) -> None:
     (project.folder / "models/churn/model.json").unlink()
-    tree = XGBOOST.parents[1] / "breast-cancer-lightgbm" / "model.txt"
+    tree = ROOT / "model_artifacts" / "breast-cancer-lightgbm" / "model.txt"
     project.write("models/churn/model.txt", tree.read_bytes())
     spec = project.spec(model=MODEL.replace("license", 'framework_version: "1.5", license'))
     assert "the lightgbm engine has one version" in refusal(project, spec)

@@ -19,7 +19,8 @@ from model_server.validation import MAX_FAULTS
 
 __all__ = ["Categorical", "Encoder"]
 
-Category = str | float
+# None and NaN are missing values.
+Category = str | float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +36,7 @@ class Categorical:
             return Tensor(self.name, datatype, (-1,))
         texts = all(isinstance(category, str) for category in self.categories)
         examples = tuple(str(category) for category in self.categories[:EXAMPLES])
-        return Tensor(self.name, "BYTES" if texts else datatype, (-1,), examples=examples)
+        return Tensor(self.name, "BYTES" if texts else datatype, (-1,), examples=examples, nullable=texts)
 
 
 class Encoder:
@@ -80,7 +81,8 @@ class Encoder:
             faults = [
                 Fault(f"{value!r} is not one of the model's {len(codes)} categories", tensor.name, row)
                 for row, (value, code) in enumerate(zip(values, encoded, strict=True))
-                if code != code and value == value  # NaN alone differs from itself
+                # NaN alone differs from itself; it is a missing value, as null is.
+                if code != code and value == value and value is not None
             ]
             if faults:
                 raise invalid(*faults[:MAX_FAULTS])

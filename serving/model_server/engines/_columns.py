@@ -2,6 +2,7 @@
 
 A pipeline says which of its columns are texts: an encoder keeps the categories that it was fitted with, an
 imputer the value that it fills in, a vectorizer its vocabulary. What no part names is taken for a number.
+The parts that see a column first also say whether a text may be missing, and how that is marked.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ __all__ = ["Columns", "columns_of"]
 # Parts that hold the estimator which sees the columns, in the order in which they are looked at.
 _INNER = ("best_estimator_", "regressor_", "estimator_", "_preprocessor")
 _OUTPUT = {"name": "predictions", "datatype": "FP64", "shape": [-1]}
+_REFUSED = object()
 _INNER_LISTS = ("estimators_", "calibrated_classifiers_")
 
 
@@ -30,6 +32,10 @@ class Known:
 
     datatype: str
     examples: tuple[str, ...] = ()
+
+
+# What a column of texts has where a text is missing: None, NaN or pandas.NA, as the estimator was fitted.
+Missing = Mapping[Any, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,17 +63,28 @@ def columns_of(estimator: Any) -> Columns:
     dropped = _dropped(estimator, named)
     names = [name for name in (named or [f"x{i}" for i in range(width)]) if name not in dropped]
     found = [known.get(name if named else index, Known("FP64")) for index, name in enumerate(names)]
+    missing = dict(_missing(estimator, named or tuple(range(width))))
+    if not named:
+        missing = {f"x{index}": marker for index, marker in missing.items()}
     tensors = tuple(
-        Tensor(name, one.datatype, (-1,), examples=one.examples)
+        Tensor(
+            name,
+            one.datatype,
+            (-1,),
+            examples=one.examples,
+            nullable=one.datatype == "BYTES" and name in missing,
+        )
         for name, one in zip(names, found, strict=True)
     )
-    return Columns(tensors, _named_columns if named else _object_matrix)
+    return Columns(tensors, _named_columns(missing) if named else _object_matrix(missing))
 
 
 def assemble_for(tensors: Sequence[Tensor], estimator: Any) -> Callable[[Tensors], Any]:
     """How the inputs of a signature.json become the estimator's argument."""
     if len(tensors) > 1:
-        return _named_columns
+        named = tuple(str(name) for name in getattr(estimator, "feature_names_in_", ()))
+        markers = {tensor.name: np.nan for tensor in tensors if tensor.nullable}
+        return _named_columns(markers | dict(_missing(estimator, named)))
     return _frame(tensors[0]) if _selects_by_name(estimator) else _matrix
 
 
@@ -83,14 +100,40 @@ def _frame(tensor: Tensor) -> Callable[[Tensors], Any]:
     return lambda inputs: pandas.DataFrame(inputs[tensor.name], columns=columns, copy=False)
 
 
-def _named_columns(inputs: Tensors) -> Any:
+def _named_columns(missing: Missing) -> Callable[[Tensors], Any]:
     import pandas
 
-    return pandas.DataFrame({name: array.reshape(len(array)) for name, array in inputs.items()})
+    def assemble(inputs: Tensors) -> Any:
+        columns: dict[str, Any] = {}
+        for name, array in inputs.items():
+            column = array.reshape(len(array))
+            texts = _with_markers(column, missing[name]) if name in missing else None
+            # Of objects, or pandas would make one kind of missing value of all.
+            columns[name] = column if texts is None else pandas.Series(texts, dtype=object)
+        return pandas.DataFrame(columns)
+
+    return assemble
 
 
-def _object_matrix(inputs: Tensors) -> Any:
-    return np.stack([array.astype(object) for array in inputs.values()], axis=1)
+def _object_matrix(missing: Missing) -> Callable[[Tensors], Any]:
+    def assemble(inputs: Tensors) -> Any:
+        columns = []
+        for name, array in inputs.items():
+            column = array.astype(object)
+            texts = _with_markers(column, missing[name]) if name in missing else None
+            columns.append(column if texts is None else texts)
+        return np.stack(columns, axis=1)
+
+    return assemble
+
+
+def _with_markers(column: np.ndarray[Any, Any], marker: Any) -> np.ndarray[Any, Any] | None:
+    """The column with the estimator's own mark for what is missing; None where nothing is."""
+    if column.dtype != object or None not in (values := column.tolist()):
+        return None
+    texts = np.empty(len(values), dtype=object)
+    texts[:] = [marker if value is None else value for value in values]
+    return texts
 
 
 def _width(estimator: Any) -> int:
@@ -141,6 +184,51 @@ def _first(columns: Sequence[Any], parts: Iterator[Any]) -> Iterator[tuple[Any, 
             if before is None or len(known.examples) > len(before.examples):
                 found[column] = known
     yield from found.items()
+
+
+def _missing(part: Any, columns: Sequence[Any]) -> Iterator[tuple[Any, Any]]:
+    """(column, its mark for a missing text) for the columns of which every part that sees them takes one."""
+    if part is None or isinstance(part, str):
+        return
+    if hasattr(part, "transformers_"):  # ColumnTransformer
+        used = [
+            (inner, _chosen(columns, chosen))
+            for _, inner, chosen in part.transformers_
+            if not (isinstance(inner, str) and inner == "drop")
+        ]
+        yield from _agreed(used)
+    elif hasattr(part, "steps"):  # Pipeline: the first that does anything
+        steps = [step for _, step in part.steps if step is not None and not isinstance(step, str)]
+        yield from _missing(steps[0] if steps else None, columns)
+    elif hasattr(part, "transformer_list"):  # FeatureUnion
+        yield from _agreed([(inner, columns) for _, inner in part.transformer_list])
+    elif hasattr(part, "categories_") and len(part.categories_) == len(columns):
+        lenient = getattr(part, "handle_unknown", "error") != "error"
+        for column, categories in zip(columns, part.categories_, strict=True):
+            values = np.asarray(categories, dtype=object).tolist()
+            markers = [value for value in values if value is None or isinstance(value, float)]
+            if markers or lenient:
+                yield column, markers[0] if markers else np.nan
+    elif hasattr(part, "statistics_") and len(part.statistics_) == len(columns):  # SimpleImputer
+        marker = part.missing_values
+        if not isinstance(marker, str | int):
+            for column in columns:
+                yield column, marker
+    else:
+        yield from _missing(next(_inner(part), None), columns)
+
+
+def _agreed(parts: Sequence[tuple[Any, Sequence[Any]]]) -> Iterator[tuple[Any, Any]]:
+    """What every part that sees a column says of it."""
+    said: dict[Any, list[Any]] = {}
+    for inner, columns in parts:
+        markers = dict(_missing(inner, columns))
+        for column in columns:
+            said.setdefault(column, []).append(markers.get(column, _REFUSED))
+    for column, each in said.items():
+        # NaN equals nothing, so marks are told apart by how they are written.
+        if _REFUSED not in each and len({repr(marker) for marker in each}) == 1:
+            yield column, each[0]
 
 
 def _steps_that_see_columns(steps: Sequence[tuple[str, Any]]) -> Iterator[Any]:

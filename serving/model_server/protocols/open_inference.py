@@ -47,7 +47,9 @@ def server_metadata() -> dict[str, Any]:
 def model_metadata(engine: Engine, name: str) -> dict[str, Any]:
     def tensor(item: Tensor) -> dict[str, Any]:
         body: dict[str, Any] = {"name": item.name, "datatype": item.datatype, "shape": list(item.shape)}
-        return body | ({"parameters": {"columns": list(item.columns)}} if item.columns else {})
+        known = {"columns": list(item.columns), "classes": list(engine.signature.classes_of(item))}
+        parameters = {name: values for name, values in known.items() if values}
+        return body | ({"parameters": parameters} if parameters else {})
 
     return {
         "name": name,

@@ -2,7 +2,8 @@
 
     for version in 2.1.4 3.0.5 3.1.3; do
         uv run --no-project --python 3.11 --with xgboost-cpu==$version --with numpy==2.4.6 \
-            --with scipy==1.17.1 --with pandas==2.3.3 python tests/serving/engines/older_models/make_xgboost.py
+            --with scipy==1.17.1 --with pandas==2.3.3 \
+            python tests/serving/engines/older_models/make_xgboost.py
     done
 """
 
