@@ -43,10 +43,11 @@ class Credentials(_Message):
 
 
 class Unemulated(_Message):
-    """A resource that the control plane accepted and that nothing here acts upon."""
+    """A resource that was accepted and that nothing here acts upon, or `what` of it."""
 
     type: str  # "AWS::WAFv2::WebACL"
     logical_id: str
+    what: str = ""  # "targets of type lambda"; empty: nothing of it
 
 
 class Stack(_Message):

@@ -52,6 +52,10 @@ class Runtime:
         """The APIs that it serves on ports of this machine, for `status`."""
         return ()
 
+    def unemulated(self) -> Sequence[tuple[str, str]]:
+        """What is accepted and not acted upon, for `status`: a resource's physical id, and what about it."""
+        return ()
+
     async def answer(self, request: Request, service: str) -> Response | None:  # noqa: ARG002
         """Answer an AWS API call in the control plane's place; None where the control plane answers it.
 

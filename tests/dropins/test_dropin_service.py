@@ -36,3 +36,12 @@ def test_its_patch_refuses_what_moto_accepts(found: dict[str, Any]) -> None:
 
 def test_its_route_is_answered_by_the_accounts_server(found: dict[str, Any]) -> None:
     assert found["route"] == {"account": "123456789012", "refused": 1}
+
+
+def test_its_snapshot_is_read_and_its_runtime_says_what_runs(found: dict[str, Any]) -> None:
+    assert found["workloads"] == [["sqs-queue", found["name"], "good", "stable"]]
+    assert found["in_part"] == [["AWS::SQS::Queue", "Queue", "its delay of 9 s"]]
+
+
+def test_its_runtime_answers_a_call_in_the_control_planes_place(found: dict[str, Any]) -> None:
+    assert found["moved"] == "task-1"

@@ -27,7 +27,7 @@ from modelstacks.cloud.services.lambda_.runtime import Functions
 from modelstacks.cloud.snapshot import Account
 from modelstacks.cloud.workloads.faults import Traffic
 
-BALANCER = LoadBalancer("arn:lb", "lb", "lb.example", "internet-facing", "application", "", (), (), 60)
+BALANCER = LoadBalancer("arn:lb", "lb", "lb.example", "internet-facing", "application", (), (), 60)
 GET = Integration("HTTP_PROXY", "GET", "http://lb.example/ping", "", "", "arn:lb", {}, 29000, False, "", "")
 PING = Method("GET", "NONE", False, None, (), {}, GET)
 API = RestApi("a1", "api", (), {}, None, (Resource("r", "/ping", {"GET": PING}),), {
@@ -35,7 +35,7 @@ API = RestApi("a1", "api", (), {}, None, (Resource("r", "/ping", {"GET": PING}),
 })  # fmt: skip
 ACCOUNT = Account(
     ApiGatewaySnapshot(apis=(API,)),
-    ElbSnapshot({"arn:lb": BALANCER}, {"arn:lb:80": Listener("arn:lb:80", "arn:lb", 80, "HTTP", ())}),
+    ElbSnapshot({"arn:lb": BALANCER}, {"arn:lb:80": Listener("arn:lb", 80, "HTTP", ())}),
 )
 
 
@@ -43,7 +43,7 @@ class Broken:
     """Load balancers with a defect."""
 
     async def serve(self, listener: Listener, request: Request) -> Response:
-        raise KeyError(f"secret of {listener.arn} at {request.path}")
+        raise KeyError(f"secret of {listener.load_balancer_arn}:{listener.port} at {request.path}")
 
 
 def test_a_defect_of_ours_is_an_internal_error_whose_cause_is_in_the_log_alone(caplog: Any) -> None:

@@ -9,16 +9,16 @@ from modelstacks.cloud.services.apigateway.snapshot import Integration
 from modelstacks.cloud.services.elbv2.snapshot import ElbSnapshot, Listener, LoadBalancer
 from modelstacks.cloud.snapshot import Account
 
-BALANCER = LoadBalancer("arn:lb", "lb", "Internal-1.elb.example", "internal", "application", "", (), (), 60)
-OTHER = LoadBalancer("arn:other", "other", "other.elb.example", "internal", "application", "", (), (), 60)
+BALANCER = LoadBalancer("arn:lb", "lb", "Internal-1.elb.example", "internal", "application", (), (), 60)
+OTHER = LoadBalancer("arn:other", "other", "other.elb.example", "internal", "application", (), (), 60)
 ACCOUNT = Account(
     ElbSnapshot(
         {"arn:lb": BALANCER, "arn:other": OTHER},
         {
-            "arn:other:80": Listener("arn:other:80", "arn:other", 80, "HTTP", ()),
-            "arn:lb:80": Listener("arn:lb:80", "arn:lb", 80, "HTTP", ()),
-            "arn:lb:8081": Listener("arn:lb:8081", "arn:lb", 8081, "HTTP", ()),
-            "arn:lb:443": Listener("arn:lb:443", "arn:lb", 443, "HTTPS", ()),
+            "arn:other:80": Listener("arn:other", 80, "HTTP", ()),
+            "arn:lb:80": Listener("arn:lb", 80, "HTTP", ()),
+            "arn:lb:8081": Listener("arn:lb", 8081, "HTTP", ()),
+            "arn:lb:443": Listener("arn:lb", 443, "HTTPS", ()),
         },
     )
 )
@@ -42,4 +42,4 @@ ACCOUNT = Account(
 def test_the_port_of_the_uri_chooses_the_listener(uri: str, target: str, found: str | None) -> None:
     integration = Integration("HTTP_PROXY", "GET", uri, "VPC_LINK", "link", target, {}, 29000, False, "", "")
     listener = listener_of(ACCOUNT, integration)
-    assert (listener.arn if listener else None) == found
+    assert (f"{listener.load_balancer_arn}:{listener.port}" if listener else None) == found

@@ -13,7 +13,7 @@ from modelstacks.cloud.services.elbv2.snapshot import ListenerRule
 
 
 def rule(*conditions: dict[str, Any], transforms: tuple[dict[str, Any], ...] = ()) -> ListenerRule:
-    return ListenerRule("arn", 1, conditions, (), transforms)
+    return ListenerRule(1, conditions, (), transforms)
 
 
 def path(*patterns: str) -> dict[str, Any]:
@@ -46,7 +46,7 @@ def test_every_condition_has_to_hold_and_the_default_rule_has_none() -> None:
     request = Request("GET", "/live/x")
     method = {"Field": "http-request-method", "HttpRequestMethodConfig": {"Values": ["POST"]}}
     assert not applies(rule(path("/live/*"), method), request)
-    assert applies(ListenerRule("arn", None, (), (), ()), request)
+    assert applies(ListenerRule(None, (), (), ()), request)
 
 
 @pytest.mark.parametrize(

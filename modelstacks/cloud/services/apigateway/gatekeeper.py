@@ -127,9 +127,9 @@ class Gatekeeper:
             raise GatewayError(429, "TooManyRequestsException", "Too Many Requests", reason)
         for plan in plans:
             if not self._meter.within_rate(plan.throttle, *who, plan.id, key):
-                reason = f"usage plan {plan.id} allows the key no more requests in this second"
+                reason = f"usage plan {plan.name} allows the key no more requests in this second"
                 raise GatewayError(429, "TooManyRequestsException", "Too Many Requests", reason)
         for plan in plans:
             if not self._meter.within_quota(plan, key):
-                reason = f"usage plan {plan.id} allows the key no more requests in its period"
+                reason = f"usage plan {plan.name} allows the key no more requests in its period"
                 raise GatewayError(429, "LimitExceededException", "Limit Exceeded", reason)

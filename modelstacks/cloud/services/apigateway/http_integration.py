@@ -8,7 +8,7 @@ from modelstacks.cloud import api
 from modelstacks.cloud.context import Context
 from modelstacks.cloud.host.wire import Headers, Request, Response, without
 from modelstacks.cloud.network import security_groups
-from modelstacks.cloud.services.apigateway.call import BODY_LIMIT, Call
+from modelstacks.cloud.services.apigateway.call import BODY_LIMIT, Call, payload
 from modelstacks.cloud.services.apigateway.gateway_responses import broken, timed_out
 from modelstacks.cloud.services.apigateway.snapshot import Integration
 from modelstacks.cloud.services.apigatewayv2.snapshot import ApiGatewayV2Snapshot
@@ -107,6 +107,7 @@ def _outgoing(call: Call, integration: Integration, settings: api.Settings) -> R
     """What API Gateway sends to an HTTP integration."""
     parts = urlsplit(integration.uri)
     path = parts.path or "/"
+    body, _ = payload(call, integration)
     extra: Headers = []
     query = [call.request.query] if call.request.query else []
     for name, source in integration.parameters.items():
@@ -135,7 +136,7 @@ def _outgoing(call: Call, integration: Integration, settings: api.Settings) -> R
         ("X-Forwarded-Port", "443"),
         ("X-Amzn-Trace-Id", call.trace),
         ("x-amzn-apigateway-api-id", call.api.id),
-        ("Content-Length", str(len(call.request.body))),  # API Gateway sends one with a GET too
+        ("Content-Length", str(len(body))),  # API Gateway sends one with a GET too
     ]
     method = call.request.method if integration.http_method == "ANY" else integration.http_method
-    return Request(method, path, "&".join(query), headers, call.request.body, call.request.client)
+    return Request(method, path, "&".join(query), headers, body, call.request.client)

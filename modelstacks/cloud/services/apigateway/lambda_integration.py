@@ -13,16 +13,19 @@ from urllib.parse import parse_qsl, unquote
 from modelstacks.cloud.context import Context
 from modelstacks.cloud.host.wire import Headers, Response, first, without
 from modelstacks.cloud.network import Refused, policies
-from modelstacks.cloud.services.apigateway.call import JSON, Call, is_binary
+from modelstacks.cloud.services.apigateway.call import JSON, Call, is_binary, payload
 from modelstacks.cloud.services.apigateway.gateway_responses import GatewayError, broken
 from modelstacks.cloud.services.apigateway.http_integration import REMAPPED
 from modelstacks.cloud.services.apigateway.snapshot import Integration
+from modelstacks.cloud.services.iam.snapshot import IamSnapshot
 from modelstacks.cloud.services.lambda_.outcome import Throttled
 from modelstacks.cloud.services.lambda_.runtime import Functions
-from modelstacks.cloud.services.lambda_.snapshot import LambdaSnapshot
+from modelstacks.cloud.services.lambda_.snapshot import Function, LambdaSnapshot
+from modelstacks.cloud.snapshot import Account
 
 __all__ = ["function_of", "through_lambda"]
 
+GATEWAY = "apigateway.amazonaws.com"
 LAMBDA_LIMIT = 6 * 1024 * 1024 + 100
 FUNCTION_URI = re.compile(
     r"arn:[\w-]+:apigateway:[\w-]+:lambda:path/[\d-]+/functions/(.+)/(?:response-streaming-)?invocations"
@@ -40,30 +43,22 @@ def function_of(integration: Integration) -> str | None:
     return found[1].split(":function:")[-1].partition(":")[0] if found else None
 
 
-async def through_lambda(context: Context, functions: Functions, call: Call, name: str) -> Response:
+async def through_lambda(
+    context: Context, functions: Functions, call: Call, integration: Integration, name: str
+) -> Response:
     """Invoke a function with the proxy event, and read its answer. Raises GatewayError."""
     account = context.account
     function = account[LambdaSnapshot].functions.get(name)
     if function is None:
         raise broken(f"lambda {name} does not exist")
-    source = call.arn(account).replace(
-        f"/{call.request.method}/", f"/{call.method.http_method.replace('ANY', '*')}/"
-    )
-    conditions = {"aws:SourceArn": source, "aws:SourceAccount": account.id}
-    permission = policies.Call("lambda:InvokeFunction", function.arn, conditions)
-    gateway = policies.service_principal("apigateway.amazonaws.com")
-    allowed = function.policy is not None and (
-        policies.evaluate([function.policy], permission, gateway).decision is policies.Decision.ALLOW
-    )
-    if not allowed:
-        reason = f"no resource policy of lambda {name} lets apigateway.amazonaws.com invoke it from {source}"
-        context.refuse(Refused(f"api {call.api.name} -> lambda {name}", reason))
-        raise broken(reason)
-    payload = json.dumps(_event(call, account.id)).encode()
-    if len(payload) > LAMBDA_LIMIT:
-        reason = f"the event has {len(payload)} bytes, Lambda takes {LAMBDA_LIMIT}"
+    if refused := _refused(account, call, integration, function):
+        context.refuse(refused)
+        raise broken(refused.reason)
+    event = json.dumps(_event(call, integration, account.id)).encode()
+    if len(event) > LAMBDA_LIMIT:
+        reason = f"the event has {len(event)} bytes, Lambda takes {LAMBDA_LIMIT}"
         raise GatewayError(413, "RequestTooLargeException", "Request Too Long", reason)
-    outcome = await functions.invoke(name, payload, call.trace)
+    outcome = await functions.invoke(name, event, call.trace)
     if outcome.throttled:
         raise broken(
             f"lambda {name} is throttled: {CONCURRENCY[outcome.throttled]} is used up",
@@ -78,6 +73,29 @@ async def through_lambda(context: Context, functions: Functions, call: Call, nam
     return _proxy_answer(call, outcome.payload)
 
 
+def _refused(account: Account, call: Call, integration: Integration, function: Function) -> Refused | None:
+    """Why API Gateway may not invoke a function: with the integration's role, or by the function's policy."""
+    hop = f"api {call.api.name} -> lambda {function.name}"
+    source = call.arn(account).replace(
+        f"/{call.request.method}/", f"/{call.method.http_method.replace('ANY', '*')}/"
+    )
+    conditions = {"aws:SourceArn": source, "aws:SourceAccount": account.id}
+    permission = policies.Call("lambda:InvokeFunction", function.arn, conditions)
+    if integration.credentials:
+        role = account[IamSnapshot].roles.get(integration.credentials)
+        if role is None:  # arn:aws:iam::*:user/* asks for the caller's own credentials
+            return Refused(hop, f"the integration's credentials {integration.credentials} are no role's")
+        trusted = policies.trusts(role, GATEWAY, source=source)
+        return trusted or policies.authorize(role, permission, account=account.id)
+    principal = policies.service_principal(GATEWAY)
+    if function.policy is not None and (
+        policies.evaluate([function.policy], permission, principal).decision is policies.Decision.ALLOW
+    ):
+        return None
+    why = f"no resource policy of lambda {function.name} lets {GATEWAY} invoke it from {source}"
+    return Refused(hop, why)
+
+
 def _function_error(payload: bytes) -> str:
     """What a function's error says, without its stack."""
     try:
@@ -87,7 +105,7 @@ def _function_error(payload: bytes) -> str:
         return "it returned an error that Lambda's runtime does not write"
 
 
-def _event(call: Call, account: str) -> dict[str, Any]:
+def _event(call: Call, integration: Integration, account: str) -> dict[str, Any]:
     """The Lambda proxy event, payload version 1.0."""
     request = call.request
     headers = [
@@ -98,8 +116,8 @@ def _event(call: Call, account: str) -> dict[str, Any]:
         ("X-Forwarded-Port", "443"),
     ]
     query = parse_qsl(request.query, keep_blank_values=True)
-    binary = bool(request.body) and is_binary(call.api, request.header("content-type") or "")
-    body = base64.b64encode(request.body).decode() if binary else request.body.decode("utf-8", "replace")
+    content, binary = payload(call, integration)
+    body = base64.b64encode(content).decode() if binary else content.decode("utf-8", "replace")
     now = datetime.now(UTC)
     return {
         "resource": call.resource.path,

@@ -218,7 +218,7 @@ class ApiGateways(Runtime):
                     return await through_load_balancer(self._context, self._balancers, call, integration)
                 name = function_of(integration)
                 if integration.type == "AWS_PROXY" and name is not None:
-                    return await through_lambda(self._context, self._functions, call, name)
+                    return await through_lambda(self._context, self._functions, call, integration, name)
         except TimeoutError as error:
             raise timed_out(f"the integration did not answer within {integration.timeout_ms} ms") from error
         raise GatewayError(

@@ -14,7 +14,6 @@ __all__ = ["ApiGatewayV2Snapshot", "VpcLink"]
 
 @dataclass(frozen=True, slots=True)
 class VpcLink:
-    id: str
     name: str
     subnet_ids: tuple[str, ...]
     security_group_ids: tuple[str, ...]
@@ -36,7 +35,6 @@ class ApiGatewayV2Snapshot(Snapshot):
 def _vpc_links(clients: Clients) -> dict[str, VpcLink]:
     return {
         link["VpcLinkId"]: VpcLink(
-            link["VpcLinkId"],
             link["Name"],
             tuple(link.get("SubnetIds", [])),
             tuple(link.get("SecurityGroupIds", [])),

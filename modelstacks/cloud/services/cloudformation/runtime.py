@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+from collections.abc import Iterator
 from typing import Any
 
 from modelstacks.cloud import api
@@ -53,10 +54,19 @@ class Stacks(Runtime):
                 name=one.name,
                 status=one.status,
                 outputs=dict(one.outputs),
-                unemulated=tuple(self._unemulated.get(one.name, ())),
+                unemulated=(*self._unemulated.get(one.name, ()), *self._in_part(one.name)),
             )
             for one in self._context.account[CloudFormationSnapshot].stacks
         )
+
+    def _in_part(self, stack: str) -> Iterator[api.Unemulated]:
+        """What the runtimes say of the stack's resources."""
+        members = self._context.account[CloudFormationSnapshot].members
+        for one in self._runtimes:
+            for physical_id, what in one.unemulated():
+                member = members.get(physical_id)
+                if member is not None and member.stack == stack:
+                    yield api.Unemulated(type=member.type, logical_id=member.logical_id, what=what)
 
 
 class CustomResources(Runtime):

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from modelstacks.cloud.clients import Clients
 from modelstacks.cloud.snapshot import Snapshot, each
 
-__all__ = ["CloudFormationSnapshot", "StackRecord"]
+__all__ = ["CloudFormationSnapshot", "StackMember", "StackRecord"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,12 +18,21 @@ class StackRecord:
     outputs: Mapping[str, str]
 
 
+@dataclass(frozen=True, slots=True)
+class StackMember:
+    """A resource of a stack."""
+
+    stack: str
+    logical_id: str
+    type: str
+
+
 @dataclass(frozen=True)
 class CloudFormationSnapshot(Snapshot):
     """The stacks of the account."""
 
     stacks: tuple[StackRecord, ...] = ()
-    owners: Mapping[str, str] = field(default_factory=dict)  # physical id -> stack name
+    members: Mapping[str, StackMember] = field(default_factory=dict)  # by physical id
 
     @classmethod
     def read(cls, clients: Clients) -> CloudFormationSnapshot:
@@ -32,7 +41,7 @@ class CloudFormationSnapshot(Snapshot):
 
     def owner(self, *physical_ids: str) -> str | None:
         """The stack that made a resource, looked up by any of its names."""
-        return next((self.owners[one] for one in physical_ids if one in self.owners), None)
+        return next((self.members[one].stack for one in physical_ids if one in self.members), None)
 
     def unfinished(self, *physical_ids: str) -> bool:
         """Whether the stack that a resource belongs to is still being created or updated."""
@@ -40,7 +49,7 @@ class CloudFormationSnapshot(Snapshot):
         return any(one.name == stack and one.status.endswith("_IN_PROGRESS") for one in self.stacks)
 
 
-def _stacks(clients: Clients) -> tuple[tuple[StackRecord, ...], dict[str, str]]:
+def _stacks(clients: Clients) -> tuple[tuple[StackRecord, ...], dict[str, StackMember]]:
     found = [
         stack
         for stack in clients.pages("cloudformation", "describe_stacks", "Stacks")
@@ -56,13 +65,17 @@ def _stacks(clients: Clients) -> tuple[tuple[StackRecord, ...], dict[str, str]]:
     )
     client = clients.client("cloudformation")
 
-    def members(record: StackRecord) -> dict[str, str]:
+    def members(record: StackRecord) -> dict[str, StackMember]:
         resources = client.describe_stack_resources(StackName=record.name)["StackResources"]
         return {
-            item["PhysicalResourceId"]: record.name for item in resources if item.get("PhysicalResourceId")
+            item["PhysicalResourceId"]: StackMember(
+                record.name, item["LogicalResourceId"], item["ResourceType"]
+            )
+            for item in resources
+            if item.get("PhysicalResourceId")
         }
 
-    owners: dict[str, str] = {}
+    found_members: dict[str, StackMember] = {}
     for part in each(members, records):
-        owners |= part
-    return records, owners
+        found_members |= part
+    return records, found_members

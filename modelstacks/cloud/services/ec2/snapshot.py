@@ -38,9 +38,7 @@ class Rule:
 
 @dataclass(frozen=True, slots=True)
 class SecurityGroup:
-    id: str
     name: str
-    vpc_id: str
     ingress: tuple[Rule, ...]
     egress: tuple[Rule, ...]
 
@@ -172,9 +170,7 @@ def _port(value: object, default: int) -> int:
 def _security_groups(clients: Clients) -> dict[str, SecurityGroup]:
     return {
         group["GroupId"]: SecurityGroup(
-            group["GroupId"],
             group["GroupName"],
-            group.get("VpcId", ""),
             _rules(group.get("IpPermissions", [])),
             _rules(group.get("IpPermissionsEgress", [])),
         )

@@ -26,6 +26,7 @@ from modelstacks.cloud.runtime import Runtime, Runtimes
 from modelstacks.cloud.services.ec2.snapshot import Ec2Snapshot, NetworkInterface
 from modelstacks.cloud.services.elbv2 import desync
 from modelstacks.cloud.services.elbv2.answers import forwarded_headers, matches, page
+from modelstacks.cloud.services.elbv2.kinds import out_of_zone, unemulated, unemulated_targets, unusable
 from modelstacks.cloud.services.elbv2.rules import applies, forwarded_to, redirect, transformed
 from modelstacks.cloud.services.elbv2.snapshot import (
     ElbSnapshot,
@@ -195,14 +196,17 @@ class LoadBalancers(Runtime):
             raise _UnhealthyError(text, lasting=answer.status < 500)
 
     def _refused_way(self, group: TargetGroup, target: Target, port: int) -> Refused | None:
-        """The first load balancer in front of a target group that cannot reach the target."""
+        """Why the target group cannot have the target, or which load balancer in front cannot reach it."""
         account = self._context.account
+        if why := unusable(account[Ec2Snapshot], group, target.interface):
+            return Refused(f"target group {group.name} -> {target.interface.what}", why, "network")
         for listener in account[ElbSnapshot].listeners.values():
             if any(group.arn in forwarded_to(rule) for rule in listener.rules):
                 balancer = account[ElbSnapshot].load_balancers[listener.load_balancer_arn]
-                if refused := security_groups.connect(
-                    account, self._interface(balancer), target.interface, port
-                ):
+                source = self._interface(balancer)
+                if why := out_of_zone(account[Ec2Snapshot], source, target.interface):
+                    return Refused(f"{source.what} -> {target.interface.what}", why, "network")
+                if refused := security_groups.connect(account, source, target.interface, port):
                     return refused
         return None
 
@@ -211,6 +215,13 @@ class LoadBalancers(Runtime):
             f"load balancer {balancer.name}", balancer.subnet_ids, balancer.security_group_ids, index=1
         )
 
+    def unemulated(self) -> list[tuple[str, str]]:
+        """Load balancers and target groups of kinds that nothing here acts as."""
+        found = self._context.account[ElbSnapshot]
+        gaps = {arn: unemulated(one) for arn, one in found.load_balancers.items()}
+        gaps |= {arn: unemulated_targets(one) for arn, one in found.target_groups.items()}
+        return [(arn, what) for arn, what in gaps.items() if what]
+
     # --- requests ---------------------------------------------------------------------------------
 
     async def serve(self, listener: Listener, request: Request) -> Response:
@@ -218,6 +229,9 @@ class LoadBalancers(Runtime):
         balancer = self._context.account[ElbSnapshot].load_balancers[listener.load_balancer_arn]
         hop = f"load balancer {balancer.name}"
         with self._context.traffic.passing(hop) as counter:
+            if why := unemulated(balancer):
+                counter.errors += 1
+                return page(501, "Not Implemented", f"the embedded cloud does not emulate {why}")
             if why := desync.refusal(balancer.desync_mode, request):
                 self._context.refuse(Refused(hop, why))
                 return page(400, "Bad Request", why)

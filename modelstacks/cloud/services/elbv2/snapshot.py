@@ -15,7 +15,6 @@ __all__ = ["ElbSnapshot", "Listener", "ListenerRule", "LoadBalancer", "TargetGro
 
 @dataclass(frozen=True, slots=True)
 class ListenerRule:
-    arn: str
     priority: int | None  # None for the default rule
     conditions: tuple[Mapping[str, Any], ...]
     actions: tuple[Mapping[str, Any], ...]
@@ -24,7 +23,6 @@ class ListenerRule:
 
 @dataclass(frozen=True, slots=True)
 class Listener:
-    arn: str
     load_balancer_arn: str
     port: int
     protocol: str
@@ -37,8 +35,7 @@ class LoadBalancer:
     name: str
     dns_name: str
     scheme: str
-    type: str
-    vpc_id: str
+    type: str  # application | network | gateway
     subnet_ids: tuple[str, ...]
     security_group_ids: tuple[str, ...]
     idle_timeout: float  # seconds
@@ -52,9 +49,8 @@ class TargetGroup:
     arn: str
     name: str
     protocol: str
-    port: int
     vpc_id: str
-    target_type: str
+    target_type: str  # ip | instance | lambda | alb
     health_path: str
     health_port: str  # "traffic-port" or a number
     health_interval: float
@@ -92,7 +88,7 @@ def _attributes(client: Any, operation: str, **parameters: str) -> dict[str, str
 def _load_balancers(clients: Clients) -> tuple[dict[str, LoadBalancer], dict[str, Listener]]:
     elb = clients.client("elbv2")
 
-    def balancer(item: Mapping[str, Any]) -> tuple[LoadBalancer, list[Listener]]:
+    def balancer(item: Mapping[str, Any]) -> tuple[LoadBalancer, dict[str, Listener]]:
         arn = item["LoadBalancerArn"]
         attributes = _attributes(elb, "describe_load_balancer_attributes", LoadBalancerArn=arn)
         found = LoadBalancer(
@@ -101,19 +97,17 @@ def _load_balancers(clients: Clients) -> tuple[dict[str, LoadBalancer], dict[str
             dns_name=item["DNSName"],
             scheme=item["Scheme"],
             type=item["Type"],
-            vpc_id=item["VpcId"],
             subnet_ids=tuple(zone["SubnetId"] for zone in item.get("AvailabilityZones", [])),
             security_group_ids=tuple(item.get("SecurityGroups", [])),
             idle_timeout=float(attributes.get("idle_timeout.timeout_seconds", 60)),
             desync_mode=attributes.get("routing.http.desync_mitigation_mode", "defensive"),
         )
         listeners = clients.pages("elbv2", "describe_listeners", "Listeners", LoadBalancerArn=arn)
-        return found, [listener(one) for one in listeners]
+        return found, {one["ListenerArn"]: listener(one) for one in listeners}
 
     def listener(item: Mapping[str, Any]) -> Listener:
         rules = [
             ListenerRule(
-                arn=rule["RuleArn"],
                 priority=None if rule["Priority"] == "default" else int(rule["Priority"]),
                 conditions=tuple(rule.get("Conditions", [])),
                 actions=tuple(rule.get("Actions", [])),
@@ -122,7 +116,6 @@ def _load_balancers(clients: Clients) -> tuple[dict[str, LoadBalancer], dict[str
             for rule in clients.pages("elbv2", "describe_rules", "Rules", ListenerArn=item["ListenerArn"])
         ]
         return Listener(
-            arn=item["ListenerArn"],
             load_balancer_arn=item["LoadBalancerArn"],
             port=int(item["Port"]),
             protocol=item["Protocol"],
@@ -132,8 +125,8 @@ def _load_balancers(clients: Clients) -> tuple[dict[str, LoadBalancer], dict[str
         )
 
     balancers = clients.pages("elbv2", "describe_load_balancers", "LoadBalancers")
-    pairs: list[tuple[LoadBalancer, list[Listener]]] = each(balancer, balancers)
-    return {one.arn: one for one, _ in pairs}, {one.arn: one for _, many in pairs for one in many}
+    pairs: list[tuple[LoadBalancer, dict[str, Listener]]] = each(balancer, balancers)
+    return {one.arn: one for one, _ in pairs}, {arn: one for _, many in pairs for arn, one in many.items()}
 
 
 def _target_groups(clients: Clients) -> dict[str, TargetGroup]:
@@ -146,7 +139,6 @@ def _target_groups(clients: Clients) -> dict[str, TargetGroup]:
             arn=arn,
             name=item["TargetGroupName"],
             protocol=item.get("Protocol", "HTTP"),
-            port=int(item.get("Port") or 80),
             vpc_id=item.get("VpcId", ""),
             target_type=item.get("TargetType", "instance"),
             health_path=item.get("HealthCheckPath") or "/",

@@ -15,7 +15,6 @@ __all__ = ["Bucket", "S3Snapshot"]
 
 @dataclass(frozen=True, slots=True)
 class Bucket:
-    name: str
     policy: Policy | None
 
 
@@ -37,6 +36,7 @@ def _buckets(clients: Clients) -> dict[str, Bucket]:
     def bucket(item: Mapping[str, Any]) -> Bucket:
         name = item["Name"]
         found = unless_absent(lambda: s3.get_bucket_policy(Bucket=name)["Policy"])
-        return Bucket(name, policy_of(f"the policy of bucket {name}", found))
+        return Bucket(policy_of(f"the policy of bucket {name}", found))
 
-    return {item.name: item for item in each(bucket, s3.list_buckets()["Buckets"])}
+    found = s3.list_buckets()["Buckets"]
+    return {item["Name"]: one for item, one in zip(found, each(bucket, found), strict=True)}

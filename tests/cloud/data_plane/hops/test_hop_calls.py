@@ -74,7 +74,7 @@ def world(*actions: str, bucket: Policy | None = None) -> Account:
     policy = Policy("policy model of role Task", {"Statement": [statement]})
     return Account(
         IamSnapshot({ROLE: Role("Task", ROLE, Policy("trust", {}), (policy,))}),
-        S3Snapshot({"b": Bucket("b", bucket)}),
+        S3Snapshot({"b": Bucket(bucket)}),
     )
 
 

@@ -37,10 +37,8 @@ NETWORK = Ec2Snapshot(
     subnets={"subnet-a": Subnet("subnet-a", "vpc-1", "10.0.0.0/24", "us-east-1a")},
     route_tables=(RouteTable("rtb-1", "vpc-1", frozenset({"subnet-a"}), True, ()),),
     security_groups={
-        "sg-caller": SecurityGroup("sg-caller", "caller", "vpc-1", (), EVERYTHING),
-        "sg-endpoint": SecurityGroup(
-            "sg-endpoint", "endpoint", "vpc-1", (Rule("tcp", 443, 443, group_ids=("sg-caller",)),), ()
-        ),
+        "sg-caller": SecurityGroup("caller", (), EVERYTHING),
+        "sg-endpoint": SecurityGroup("endpoint", (Rule("tcp", 443, 443, group_ids=("sg-caller",)),), ()),
     },
     vpc_endpoints=(INTERFACE, GATEWAY),
     prefix_lists={"pl-s3": S3},
@@ -78,7 +76,7 @@ def test_private_dns_switched_off_is_no_route() -> None:
 def test_the_endpoints_security_group_must_admit_the_caller() -> None:
     groups = {
         **NETWORK.security_groups,
-        "sg-endpoint": SecurityGroup("sg-endpoint", "endpoint", "vpc-1", (), ()),
+        "sg-endpoint": SecurityGroup("endpoint", (), ()),
     }
     assert (
         "sg-endpoint (endpoint) of endpoint vpce-1 (sagemaker.runtime) has no ingress rule for tcp 443"

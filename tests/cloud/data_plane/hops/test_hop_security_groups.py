@@ -22,8 +22,8 @@ TASK = NetworkInterface("service churn", ("subnet-a",), ("sg-task",), index=5)
 
 def account(egress: tuple[Rule, ...], ingress: tuple[Rule, ...]) -> Account:
     groups = {
-        "sg-lb": SecurityGroup("sg-lb", "balancer", "vpc-1", (), egress),
-        "sg-task": SecurityGroup("sg-task", "tasks", "vpc-1", ingress, ()),
+        "sg-lb": SecurityGroup("balancer", (), egress),
+        "sg-task": SecurityGroup("tasks", ingress, ()),
     }
     return Account(Ec2Snapshot(groups, SUBNETS))
 
