@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 
-# Until the model is there (worker.settle): what imports make is no garbage, and a supervisor makes none.
+# Until the model is loaded (worker.settle): imports create no garbage, and neither does the supervisor.
 gc.disable()
 
 # ruff: noqa: E402
@@ -25,7 +25,7 @@ OUT_OF_MEMORY = 12  # ENOMEM: an exit code of its own, since the model may be fi
 
 def main(arguments: list[str] | None = None) -> int:
     arguments = sys.argv[1:] if arguments is None else arguments
-    if arguments == ["serve"]:  # as every container starts, sooner for not importing the parser
+    if arguments == ["serve"]:  # every container starts so: without the time to import the parser
         return _serve()
     import argparse
 
@@ -53,7 +53,7 @@ def _serve() -> int:
 
 
 def _lacked_memory(error: BaseException | None) -> bool:
-    """Whether a MemoryError is among what led to an error."""
+    """Whether a MemoryError is among the causes of an error."""
     while error is not None:
         if isinstance(error, MemoryError):
             return True

@@ -127,14 +127,16 @@ class Application:
                     self._methods.setdefault(path, []).append(verb)
 
     def _find(self, request: Request) -> tuple[Handler, int]:
-        """A path with a query, an escape or a host before it; or the reason why there is none."""
+        """Finds the handler of a path with a query, an escape or a host before it; raises 404, 405 or 503."""
         target = request.target.decode("latin-1")
-        if not target.startswith("/"):  # absolute form, as a proxy is asked
+        if not target.startswith("/"):  # absolute form, as sent to a proxy
             _, _, rest = target.partition("://")
             target = "/" + rest.partition("/")[2]
         target = target.partition("?")[0]
         path = unquote(target)
-        if "%2f" in target.lower():  # a slash within a name: an API that allows a route by its path saw none
+        if (
+            "%2f" in target.lower()
+        ):  # an escaped slash: the API in front, which allows routes by path, does not see it
             raise ProblemError(404, f"there is no {target}; /openapi.json names every route")
         found = self._routes.get(request.method + quote(path).encode())
         if found is not None:
@@ -157,7 +159,7 @@ class Application:
         request.respond(200, JSON, b'{"ready":true}')
 
     def publish(self) -> None:
-        """Gauges that would cost every request something: written when asked for, and each second."""
+        """Writes the gauges that are too costly to update with every request."""
         values = self._counters.values
         if self.server is not None:
             values[metrics.IN_FLIGHT] = self.server.in_flight
@@ -172,7 +174,7 @@ class Application:
 
 
 def _openapi(document: dict[str, Any], request: Request) -> None:
-    """The API's description, with its address where the API in front says what it is."""
+    """Answers with the API's description, with its address where the API in front names it."""
     address = public_address(request)
     servers = {"servers": [{"url": address}]} if address else {}
     request.respond(200, JSON, dumps(document | servers))

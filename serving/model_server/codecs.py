@@ -57,7 +57,7 @@ def load_json(body: bytes) -> Any:
 
 
 def holds_booleans(body: bytes) -> bool:
-    """Whether a JSON body may hold true or false; a text that holds these letters counts too."""
+    """Whether a JSON body may hold true or false; a text with these letters counts, too."""
     return b"true" in body or b"false" in body
 
 
@@ -242,7 +242,7 @@ def npy_array(body: bytes) -> Array:
 
 
 def _check_characters(codes: Array) -> None:
-    """numpy takes any four bytes for a character; Python and all that reads text from it do not."""
+    """Refuses code points that numpy accepts and Python does not."""
     wrong = (codes > 0x10FFFF) | ((codes >= 0xD800) & (codes <= 0xDFFF))
     if wrong.any():
         raise malformed(f"the npy array holds {int(codes[wrong][0]):#x}, which is no character")
@@ -254,7 +254,7 @@ def _npy_header(header: bytes) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
     read = np.lib.format.read_array_header_1_0 if header[6] == 1 else np.lib.format.read_array_header_2_0
     try:
         shape, fortran, dtype = read(file)
-    except Exception:  # whatever a made-up header can raise, in words that are numpy's own
+    except Exception:  # a made-up header can raise anything; numpy's own words are not for callers
         raise malformed("the npy header cannot be read") from None
     if dtype.hasobject or dtype.names or dtype.kind not in "biufU" or not dtype.itemsize:
         raise ProblemError(415, f"an npy array of {dtype} is not taken; allowed: numbers, booleans, strings")
@@ -353,7 +353,7 @@ def write_json(entries: Entries, outputs: Tensors) -> bytes:
 
 
 def row_texts(entries: Entries) -> list[bytes] | None:
-    """Each entry as JSON, written in one call; None where the text could not be taken apart again."""
+    """Each entry as JSON, written in one call; None where the text cannot be split again."""
     if not isinstance(entries, np.ndarray) or entries.dtype.kind not in "biuf" or 0 in entries.shape:
         return None
     if entries.ndim == 1:

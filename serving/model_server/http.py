@@ -62,7 +62,7 @@ class Application(Protocol):
 
 
 class Server:
-    """What a worker's connections share: limits, counters, the clock, the way out."""
+    """What a worker's connections share: limits, counters, the clock, draining."""
 
     def __init__(self, application: Application, settings: Settings, counters: metrics.WorkerMetrics) -> None:
         self.application = application
@@ -75,7 +75,7 @@ class Server:
         self.max_held = MAX_HELD_BODIES * settings.max_body_bytes
         self.streams: set[Stream] = set()  # answers that are being sent in chunks
         self.max_answer = settings.max_answer_bytes or inf
-        self.draining = False  # /ping says so; all else goes on
+        self.draining = False  # /ping answers 503; everything else is still answered
         self.closing = False  # each connection's next answer is its last
         self.last_request = 0.0
         self.heads: dict[bytes, KnownHead] = {}
@@ -83,7 +83,7 @@ class Server:
         self.tick()
 
     def tick(self) -> None:
-        """Once a second: the Date header, and connections that have been silent for too long."""
+        """Renews the Date header and closes silent connections; called once a second."""
         self.now = time()
         self.starts.clear()
         for connection in list(self.connections):
@@ -179,7 +179,7 @@ class Connection(asyncio.Protocol):
         if self._stream is not None:
             self._stream.lost()
             self._stream = None
-        # The parser and this object hold each other: what they hold would wait for the collector.
+        # The parser and this object refer to each other: only the garbage collector would free them.
         self._waiting.clear()
         self._body.clear()
         self._current = self._reading = self._parser = None
@@ -191,7 +191,7 @@ class Connection(asyncio.Protocol):
             end = data.find(b"\r\n\r\n") + 4
             head = data[:end]
             identity = IDENTITY.search(head)
-            if identity is not None:  # known or not, by the rest
+            if identity is not None:  # it is left out of the look-up
                 head = head[: identity.start()] + head[identity.end() :]
             known = self.server.heads.get(head)
             if known is not None and len(data) - end == known.length:
@@ -210,7 +210,7 @@ class Connection(asyncio.Protocol):
                 self._parser.feed_data(rest)
                 break
             except httptools.HttpParserUpgrade as upgrade:
-                # An offer, which the answer in HTTP/1.1 declines: what follows are requests as before.
+                # An answer in HTTP/1.1 declines the upgrade: what follows are requests as before.
                 self._parser = httptools.HttpRequestParser(self)
                 rest = rest[upgrade.args[0] :]
             except httptools.HttpParserError as error:
@@ -241,7 +241,7 @@ class Connection(asyncio.Protocol):
         self._go_on()
 
     def expire(self) -> None:
-        """The deadline has passed: for a request to arrive whole, or for the next one to begin."""
+        """Ends a connection whose deadline has passed: no request, or no complete one, arrived."""
         if self._reading is not None and not self._failed:
             limit = self.server.settings.read_timeout_seconds
             self._break(ProblemError(408, f"the request did not arrive within {limit:g} s", close=True))
@@ -257,7 +257,7 @@ class Connection(asyncio.Protocol):
 
     @property
     def unsent(self) -> bool:
-        """Whether the client has yet to read what it was answered."""
+        """Whether a part of an answer is not sent yet."""
         return bool(self._transport.get_write_buffer_size())
 
     def close_if_idle(self) -> None:
@@ -285,7 +285,7 @@ class Connection(asyncio.Protocol):
     def on_header(self, name: bytes, value: bytes) -> None:
         self._silent = 0
         if self._reading is not None:
-            if self._in_head:  # a trailer is counted and not believed
+            if self._in_head:  # a trailer counts as header bytes and is otherwise ignored
                 key = name.lower()
                 if key == b"host" and key in self._reading.headers:
                     self._break(ProblemError(400, "the request has two Host headers", close=True))
@@ -354,7 +354,7 @@ class Connection(asyncio.Protocol):
         self._admit(request)
 
     def _remember(self, request: Request) -> None:
-        """The next request with the same head, byte for byte but for its id, need not be parsed again."""
+        """Caches a parsed head by its exact bytes without its id, for later requests with the same head."""
         head, self._head = self._head, b""
         heads = self.server.heads
         headers = {name: value for name, value in request.headers.items() if name not in IDENTITIES}
@@ -396,7 +396,7 @@ class Connection(asyncio.Protocol):
     # Large bodies
 
     def _hold(self, request: Request, size: int) -> bool:
-        """Counts a body against what all connections together may hold; False: there is no room for it."""
+        """Counts a body against what all connections together may hold; False where that is exceeded."""
         server = self.server
         if server.held + size - request.held > server.max_held:
             server.values[metrics.REJECTED] += 1
@@ -432,7 +432,7 @@ class Connection(asyncio.Protocol):
             self.server.application(request)
 
     def _go_on(self) -> None:
-        """The next request in line; a loop and not a recursion, since most answers come at once."""
+        """Starts the next requests; a loop and not a recursion, since most answers come at once."""
         if self._answering:
             return
         self._answering = True
@@ -484,7 +484,7 @@ class Connection(asyncio.Protocol):
         server.in_flight -= 1
         if request.held:
             self._let_go(request)
-        # On the way out, a connection closes after the last request that it had already sent.
+        # While the server drains, a connection closes after the last request that was already received.
         keep_alive = request.keep_alive and not (server.closing and not self._waiting)
         parts = [
             server.starts.get((status, content_type)) or server.start(status, content_type),
@@ -512,8 +512,8 @@ class Connection(asyncio.Protocol):
             if request.problem is None:
                 self._transport.close()
             else:
-                # The client may still be sending. To close now would reset the connection, and with it the
-                # answer: the rest is read and thrown away for a moment.
+                # The client may still be sending. Closing now would reset the connection and lose the
+                # answer: the rest is read and discarded for a moment.
                 self._transport.write_eof()
                 self._transport.resume_reading()
                 self.deadline = server.now + LINGER_SECONDS
@@ -538,7 +538,7 @@ class Connection(asyncio.Protocol):
         return True
 
     def detach(self, stream: Stream) -> None:
-        """The stream has no more to say."""
+        """The stream has ended."""
         if self._stream is stream:
             self._stream = None
 
@@ -606,7 +606,7 @@ class Connection(asyncio.Protocol):
         self._break(problem)
 
     def _break(self, problem: ProblemError) -> None:
-        """Answers a request that was not read to its end, in its turn, and closes."""
+        """Answers a request that was not read completely, in its turn, and closes."""
         request = self._reading or Request(self)
         self._reading = None
         self._failed = True
@@ -625,7 +625,7 @@ def _header_too_long() -> ProblemError:
 
 
 def _tunnel_header(request: Request, extra: bytes) -> bytes:
-    """What the tunnel carries back: SageMaker forwards no header but this one."""
+    """The header that carries attributes back through SageMaker, which forwards no other header."""
     attributes = b"request-id=" + request.id
     for line in extra.split(b"\r\n"):
         if line.startswith(b"inference-header-content-length: "):

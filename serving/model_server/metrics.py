@@ -40,7 +40,7 @@ _STATUS = {status: index for index, status in enumerate(STATUSES)}
 _FAILED = _STATUS[500]
 _PER_ROUTE = len(STATUSES) + len(SECONDS) + 2  # statuses, buckets with the last open, sum
 
-# Where things are in a slot.
+# Offsets in a slot.
 _ROUTES_END = len(PATHS) * _PER_ROUTE
 _BATCH = _ROUTES_END  # buckets with the last open, sum of rows, batches
 _BATCH_SUM = _BATCH + len(SIZES) + 1
@@ -74,7 +74,7 @@ OUTCOMES = {
     STREAM_CUT: "cut",
     STREAM_FAILED: "failed",
 }
-# What is so only while a worker lives.
+# Values that are valid only while the worker runs.
 GAUGES = (READY, CONNECTIONS, IN_FLIGHT, QUEUE_DEPTH, DEBT, FREE_AT, BEAT, CALL_SINCE)
 
 

@@ -1,4 +1,4 @@
-"""The model's files: as SageMaker lays them, or fetched from S3 by version, checked, then unpacked."""
+"""The model's files: put there by SageMaker, or fetched from S3 by version, checked and unpacked."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Fetch(Protocol):
 
 
 def prepare(settings: Settings, fetch: Fetch | None = None) -> Path:
-    """The folder that holds the model. ModelRefusedError where there is none, or not the one meant."""
+    """The folder that holds the model. ModelRefusedError where it cannot be fetched or is another one."""
     directory = settings.model_dir
     source = f"{settings.model_uri} {settings.model_sha256}"
     there, before = _fetched(directory)
@@ -79,7 +79,7 @@ def prepare(settings: Settings, fetch: Fetch | None = None) -> Path:
 
 
 def _fetched(directory: Path) -> tuple[str, set[str]]:
-    """The source of the model in the folder and the names that its fetch put there; nothing where none."""
+    """The source of the model in the folder, and the names that its fetch created; empty without a marker."""
     try:
         found = json.loads((directory / MARKER).read_text(encoding="utf-8"))
         return str(found["source"]), set(found["names"])
@@ -88,7 +88,7 @@ def _fetched(directory: Path) -> tuple[str, set[str]]:
 
 
 def _mark(directory: Path, source: str, names: set[str]) -> None:
-    """Whole or not at all: a marker that is cut short would forget what to remove."""
+    """Writes the marker atomically: a truncated one would lose the names to remove."""
     text = json.dumps({"source": source, "names": sorted(names)})
     new = directory / f"{MARKER}.new"
     new.write_text(text, encoding="utf-8")
@@ -103,12 +103,12 @@ def _remove(path: Path) -> None:
 
 
 def unpack(archive: Path, directory: Path) -> None:
-    """A tar.gz into a new folder: plain files and folders, none of them outside it."""
+    """Unpacks a tar.gz into a new folder: plain files and folders only, none of them outside it."""
     directory.mkdir()
     try:
         with gzip.open(archive) as plain, tarfile.open(fileobj=plain, mode="r:") as tar:
             _extract(tar, directory)
-            while plain.read(CHUNK):  # to the very end, where a file that was cut short shows itself
+            while plain.read(CHUNK):  # to the end, where a truncated file is detected
                 pass
     except (tarfile.TarError, zlib.error, OSError, EOFError, ValueError) as error:
         raise ModelRefusedError(f"the model's archive cannot be unpacked: {error}") from error
@@ -117,7 +117,7 @@ def unpack(archive: Path, directory: Path) -> None:
 
 
 def _extract(tar: tarfile.TarFile, directory: Path) -> None:
-    """Plain files and folders only. Without tarfile's own filters, which Python 3.11.0 to 3.11.3 lack."""
+    """Extracts plain files and folders without tarfile's filters, which Python 3.11.0 to 3.11.3 lack."""
     for member in tar:
         name = PurePosixPath(member.name)
         if name.is_absolute() or ".." in name.parts:

@@ -8,16 +8,16 @@ from http import HTTPStatus
 from typing import Any
 
 MAX_TEXT = 1000
-# RFC 9110's names, which Python has since 3.13.
+# RFC 9110's names, which Python has from 3.13 on.
 _TITLES = {413: "Content Too Large", 414: "URI Too Long", 422: "Unprocessable Content"}
 
 
 class ModelRefusedError(Exception):
-    """The model or the settings cannot be served. The message is one clear line, the last one in the log."""
+    """The model or the settings cannot be served. The message is one line, the last one of the log."""
 
 
 class SignatureNeededError(ModelRefusedError):
-    """The model does not say what its columns hold; a signature.json can.
+    """The model does not describe its columns; a signature.json can.
 
     Args:
         reason: what went wrong without one.
@@ -73,7 +73,7 @@ class ProblemError(Exception):
 
 
 def _short(text: str | None) -> str | None:
-    """Answers quote what was sent, which may be megabytes long, or hold half of a surrogate pair."""
+    """Shortens what an answer quotes: it may be megabytes long, or hold half of a surrogate pair."""
     if text is None:
         return None
     text = text.encode("utf-8", "replace").decode()
@@ -91,7 +91,7 @@ def too_large(limit: int) -> ProblemError:
 
 
 def answer_too_large(size: int, limit: float) -> ProblemError:
-    """422: what answers the request is larger than the services in front carry."""
+    """422: the answer is larger than the services in front can carry."""
     what = f"the answer has {size} bytes; allowed: at most {limit:.0f}; send fewer rows at once"
     return ProblemError(422, what)
 

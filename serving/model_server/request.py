@@ -1,4 +1,4 @@
-"""A request, whole; its id; and the head that it shares with others."""
+"""A complete request, its id, and the parsed head that it shares with others."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class RequestParts(NamedTuple):
 
 
 class Request:
-    """One request, whole. Header names are lower case."""
+    """One complete request. Header names are lower case."""
 
     __slots__ = (
         "attributes",
@@ -59,11 +59,11 @@ class Request:
         self.connection = connection
         self.known: KnownHead | None = None
         self.method = b""
-        self.target = b""  # as it was sent
+        self.target = b""  # as sent
         self.path = ""
         self.headers: dict[bytes, bytes] = {}
         self.body = b""
-        self.held = 0  # bytes of a large body that the server has promised to hold
+        self.held = 0  # bytes of a large body that the server has counted
         self.id = b""
         self.route = OTHER
         self.started = 0.0
@@ -142,16 +142,16 @@ def given_id(headers: dict[bytes, bytes]) -> bytes:
     return root[1] if root is not None else b""
 
 
-# Printable, of a sensible length, and nothing that ends a value: it goes into headers and logs.
+# An id goes into headers and logs: printable, at most 128 characters, and nothing that ends a value.
 _ID = rb'[^\x00-\x20\x7f-\xff;,"\\]{1,128}'
 _ROOT = re.compile(rb"(?:^|; *)Root=(" + _ID + rb")(?:$| *;)")
 valid_id = re.compile(_ID).fullmatch
 
 
 class KnownHead:
-    """A request's head as it was parsed once, and what the application made of it.
+    """A parsed request head with its handler, cached by its exact bytes.
 
-    The headers are shared by all requests that repeat it; an id that one has for itself is its `Request.id`.
+    All requests that repeat the head share its headers; each has its own `Request.id`.
     """
 
     __slots__ = ("handler", "headers", "length", "method", "negotiated", "route", "target")
@@ -169,7 +169,7 @@ IDENTITY = re.compile(
     rb"\r\n([Xx]-(?:[Aa]mzn-[Tt]race-[Ii]d|[Rr]equest-[Ii]d)): ([\x21-\x7e]{1,256})(?=\r\n[^ \t])"
 )
 IDENTITIES = frozenset((b"x-amzn-trace-id", b"x-request-id"))
-# Heads with these mean more than one request and its body.
+# Heads with these headers are never cached: they mean more than one request and its body.
 UNLIKE = frozenset((b"transfer-encoding", b"expect", b"upgrade", b"connection"))
 MAX_KNOWN_HEADS = 256
 MAX_KNOWN_HEAD = 2048

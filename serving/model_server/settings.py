@@ -101,7 +101,7 @@ LOG_LEVELS = ("debug", "info", "warning", "error")
 
 
 def settings_from_environment(environment: Mapping[str, str]) -> Settings:
-    """Reads MODEL_SERVER_*. An unknown name is refused, so that a typing error is not a silent default."""
+    """Reads MODEL_SERVER_*. An unknown name is refused, so that a misspelled one is not ignored."""
     known = {PREFIX + field.name.upper(): field for field in fields(Settings)}
     unknown = sorted(name for name in environment if name.startswith(PREFIX) and name not in known)
     if unknown:

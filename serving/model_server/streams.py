@@ -44,7 +44,7 @@ class Stream:
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
-        """Begins to send. What the iterator holds is let go at once where the client is gone."""
+        """Begins to send. The iterator is closed at once where the client is gone."""
         self._server.streams.add(self)
         if not self._connection.attach(self._request, self):
             self._outcome = metrics.STREAM_GONE
@@ -94,7 +94,7 @@ class Stream:
                 async with asyncio.timeout(left) as timer:
                     await self._send()
         except asyncio.CancelledError:
-            pass  # by `_stop`, which has told the client what there is to tell
+            pass  # by `_stop`: the client is gone, or was sent the reason
         except BaseException as error:
             self._fail(_too_late() if isinstance(error, TimeoutError) and timer.expired() else error)
         finally:

@@ -63,7 +63,7 @@ def run(
 
 
 def keep_memory() -> None:
-    """Freed memory, up to 32 MiB of it, stays with the process.
+    """Keeps up to 32 MiB of freed memory in the process.
 
     glibc gives back half a megabyte at once, and the kernel has to make it anew, page by page, for the next
     large body: half of such a request's time. Other C libraries have no mallopt, or ignore it.
@@ -84,7 +84,7 @@ def offer_to_oom_killer() -> None:
 
 
 def settle() -> None:
-    """What is there now stays: the collector need not look at it again, nor run after every few requests."""
+    """Excludes existing objects from garbage collection, and makes collections rare."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(100_000, 20, 100)
@@ -269,7 +269,7 @@ class Worker:
             pid=os.getpid(),
         )
 
-    # The way out
+    # Draining
 
     async def _drain(self) -> None:
         """/ping says 503; what was sent is answered; then the connections close."""
@@ -280,10 +280,10 @@ class Worker:
         started = perf_counter()
         deadline = started + settings.drain_seconds
         event(logging.INFO, "draining", in_flight=server.in_flight, connections=len(server.connections))
-        # The port stays open until no one asks any more, for at most a fifth of the time; not where another
+        # The port stays open while requests arrive, for at most a fifth of the time; not where another
         # supervisor may be waiting for it.
         announced = started + (0.0 if self._orphaned else min(settings.drain_seconds / 5, 5.0))
-        # Polled, both loops: an event for what ends them would cost every request something.
+        # Both loops poll: an event for what ends them would cost every request time.
         while (now := perf_counter()) < announced:
             if now - max(server.last_request, started) >= QUIET_SECONDS:
                 break
@@ -292,8 +292,8 @@ class Worker:
         self._accepting(on=False)
         self._accept_backlog()
         self._listener.close()
-        # From here each answer is its connection's last. One with nothing under way is closed only after a
-        # moment: its client may just be sending.
+        # From here on each connection closes after its answer. One without a request is closed only after a
+        # moment: its client may be sending one.
         server.closing = True
         closed = perf_counter() + min(QUIET_SECONDS, settings.drain_seconds / 5)
         while (now := perf_counter()) < deadline:
@@ -320,7 +320,7 @@ class Worker:
         event(logging.INFO, "stopped", pid=os.getpid())
 
     async def _cut_streams(self) -> None:
-        """Ends the streams for which there is no more time, and lets what they hold go."""
+        """Ends the streams for which no time is left, and closes their iterators."""
         streams = list(self._server.streams)
         for stream in streams:
             stream.cut(ProblemError(503, "the server stops, and the answer is not complete"))
@@ -328,7 +328,7 @@ class Worker:
             await asyncio.wait([stream.task for stream in streams], timeout=CUT_SECONDS)
 
     def _accept_backlog(self) -> None:
-        """Connections that the kernel has made already would be reset when the port closes."""
+        """Accepts what the kernel has queued: closing the port would reset these connections."""
         for _ in range(1024):
             before = len(self._tasks)
             self._accept_one()

@@ -285,7 +285,7 @@ def _sliced(columns: Sequence[Any], chosen: slice) -> Sequence[Any]:
 
 
 def _is_vectorizer(part: Any) -> bool:
-    """Whether a part takes texts: CountVectorizer and its kin, which read `input` as content."""
+    """Whether a part takes texts: CountVectorizer and similar ones, which read `input` as content."""
     return hasattr(part, "build_analyzer") and getattr(part, "input", "") == "content"
 
 

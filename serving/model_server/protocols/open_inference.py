@@ -214,7 +214,7 @@ class Infer:
 
 
 def _split(request: Request, content: bytes) -> tuple[bytes, memoryview]:
-    """The JSON part of a body and the tensors' bytes behind it."""
+    """The JSON part of a body and the tensors' bytes after it."""
     text = request.headers.get(b"inference-header-content-length")
     if text is None:
         media = request.header(b"content-type").partition(";")[0].strip().lower()

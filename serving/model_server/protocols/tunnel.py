@@ -18,9 +18,13 @@ from model_server.routes import ROUTES
 
 HEADER = b"x-amzn-sagemaker-custom-attributes"
 ROUTE = b"modelstacks-route"
-# Headers that SageMaker does not forward.
-CARRIED = (b"inference-header-content-length", b"content-encoding", b"x-api-domain", b"x-api-path")
-# SageMaker wants a body of every invocation: whether the caller sent none.
+# Headers that SageMaker does not forward: those of a body, and those that the API sets for its routes.
+CARRIED = (
+    b"inference-header-content-length",
+    b"content-encoding",
+    *(name.encode() for route in ROUTES for name in route.context or {}),
+)
+# Whether the caller sent no body: SageMaker requires one of every invocation.
 EMPTY = b"modelstacks-body"
 METHODS = (b"GET", b"POST")
 PRIVATE = frozenset(path.encode() for route in ROUTES if not route.public for path in route.paths(""))
@@ -31,7 +35,7 @@ def _path(target: bytes) -> bytes:
 
 
 def open_tunnel(request: Request) -> bool:
-    """Makes the request what it is in truth. False for no tunnel: callers may use the header as they like."""
+    """Replaces the request by the one that it carries. False where the header is the caller's own."""
     parts = (part.strip().partition(b"=") for part in request.headers[HEADER].split(b";"))
     attributes = {key.strip().lower(): value.strip() for key, _, value in parts}
     if ROUTE not in attributes:
