@@ -96,7 +96,9 @@ def test_every_route_of_the_contract_travels_by_name(invoke: Any, route: Route) 
     assert answer["statusCode"] == 200
     [request] = runtime.requests
     assert request["EndpointName"] == "churn-managed"
-    assert request["CustomAttributes"].split(";")[0] == f"modelstacks-route={route.method} {path}"
+    first, *others = request["CustomAttributes"].split(";")
+    assert first == f"modelstacks-route={route.method} {path}"
+    assert {name for name, _ in route.context} <= {other.partition("=")[0] for other in others}
 
 
 def test_a_body_arrives_byte_for_byte_with_its_content_type_and_accept(invoke: Any) -> None:
