@@ -10,29 +10,41 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Protocol
 from urllib.parse import urlsplit
 
 from modelstacks.adapters.sandbox import Policy, interpreter_paths, package_paths
-from modelstacks.cloud.context import Context
-from modelstacks.cloud.daemon.state import disk_fault
+from modelstacks.cloud.daemon.state import StateDirectory, disk_fault
+from modelstacks.cloud.host.pool import Pool
 from modelstacks.cloud.host.replicas import (
     REPLICA_LIMITS,
     ImageEnvironment,
+    Registry,
     Replica,
     command_of,
     free_port,
     log_path,
 )
+from modelstacks.cloud.workloads.faults import Faults
 
-__all__ = ["DEFAULT_MODEL_DIR", "run_container"]
+__all__ = ["DEFAULT_MODEL_DIR", "Machine", "run_container"]
 
 DEFAULT_PORT = 8080
 DEFAULT_MODEL_DIR = "/opt/ml/model"
 POISON = "poisoned by an injected fault"
 
 
+class Machine(Protocol):
+    """What a container is run with."""
+
+    state: StateDirectory
+    registry: Registry
+    pool: Pool
+    faults: Faults
+
+
 async def run_container(
-    context: Context,
+    machine: Machine,
     *,
     kind: str,
     workload: str,
@@ -59,8 +71,8 @@ async def run_container(
         port=free_port(),
         container_port=_listens_on(image, environment),
     )
-    replica.log = log_path(context.state.logs, log_group, replica.log_stream)
-    files = context.state.work / "replicas" / replica.id
+    replica.log = log_path(machine.state.logs, log_group, replica.log_stream)
+    files = machine.state.work / "replicas" / replica.id
     named = (variables.get("MODEL_SERVER_MODEL_DIR") for variables in (environment, image.env))
     inside = next(filter(None, named), DEFAULT_MODEL_DIR)
     model = model_directory or files / inside.lstrip("/")
@@ -71,7 +83,7 @@ async def run_container(
         raise disk_fault(error, files) from error
 
     def ended(one: Replica) -> None:
-        context.pool.forget(one.port or 0)
+        machine.pool.forget(one.port or 0)
         shutil.rmtree(files, ignore_errors=True)
         on_end(one)
 
@@ -83,7 +95,7 @@ async def run_container(
     }
     if "SAGEMAKER_BIND_TO_PORT" in variables:
         variables["SAGEMAKER_BIND_TO_PORT"] = str(replica.port)
-    if context.faults.poisoned(workload):
+    if machine.faults.poisoned(workload):
         entrypoint, arguments = ("sh", "-c"), (f"echo {POISON} >&2; exit 1",)
     command = command_of(
         image,
@@ -101,7 +113,7 @@ async def run_container(
             limits=REPLICA_LIMITS,
         ),
     )
-    await context.registry.start(replica, command, ended)
+    await machine.registry.start(replica, command, ended)
     return replica
 
 

@@ -15,10 +15,11 @@ import psutil
 import pytest
 from support.sandboxes import MECHANISMS, environment, sandbox
 
-from modelstacks.cloud.context import Context
 from modelstacks.cloud.daemon.state import MARKER, StateDirectory
 from modelstacks.cloud.host.containers import run_container
+from modelstacks.cloud.host.pool import Pool
 from modelstacks.cloud.host.replicas import Registry, Replica
+from modelstacks.cloud.workloads.faults import Faults
 
 #: Tries what a hostile model would, and writes what came of it to its log.
 PROBE = """
@@ -83,11 +84,21 @@ class Image:
 
 
 @dataclass
+class Computer:
+    """A machine with a registry and nothing else of a cloud."""
+
+    state: StateDirectory
+    registry: Registry
+    pool: Pool = field(default_factory=Pool)
+    faults: Faults = field(default_factory=Faults)
+
+
+@dataclass
 class Bench:
     """A project's state folder with a registry in one kind of sandbox, and nothing else of a cloud."""
 
     folder: Path
-    context: Context
+    machine: Computer
 
     def image(self, source: str) -> Image:
         root = self.folder / "image"
@@ -101,7 +112,7 @@ class Bench:
         """A replica, and an event that is set when it has ended."""
         ended = asyncio.Event()
         replica = await run_container(
-            self.context,
+            self.machine,
             kind="ecs-task",
             workload="churn",
             image=image,
@@ -128,15 +139,8 @@ def bench(kind: str, tmp_path: Path) -> Bench:
     state.prepare()
     state.state_file.write_text('{"token": "secret"}')
     registry = Registry(state.logs, lambda: None, sandbox(kind))
-    context = Context(
-        state=state,
-        account=None,  # type: ignore[arg-type]
-        images=lambda _: None,  # type: ignore[arg-type,return-value]
-        registry=registry,
-        changed=lambda: None,
-        control_plane=tmp_path / "control-plane.sock",
-    )
-    return Bench(tmp_path, context)
+    machine = Computer(state, registry)
+    return Bench(tmp_path, machine)
 
 
 def wait(work: Callable[[], Awaitable[Any]]) -> Any:
@@ -154,13 +158,13 @@ async def said(replica: Replica, text: str) -> None:
 def test_a_replica_sees_and_reaches_its_own_only(
     bench: Bench, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    home = bench.context.state.project
+    home = bench.machine.state.project
     monkeypatch.setenv("HOME", str(home))
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "hush")
     monkeypatch.setenv(MARKER, str(home / ".modelstacks"))
-    (other := bench.context.state.work / "replicas/other").mkdir(parents=True)
+    (other := bench.machine.state.work / "replicas/other").mkdir(parents=True)
     (other / "model.bin").write_text("another model")
-    (model := bench.context.state.work / "models/mine").mkdir(parents=True)
+    (model := bench.machine.state.work / "models/mine").mkdir(parents=True)
     (model / "weights").write_text("weights")
     image = bench.image(PROBE)
 
@@ -196,7 +200,7 @@ def test_a_replica_sees_and_reaches_its_own_only(
 def test_a_replica_is_told_to_stop_and_may_finish(bench: Bench) -> None:
     async def stop() -> Replica:
         replica, _ = await bench.start(bench.image(GRACEFUL))
-        await said(replica, "ready")
+        await said(replica, "ready\n")
         await replica.stop(30)
         return replica
 
@@ -269,7 +273,7 @@ def test_a_crashed_daemon_leaves_a_mark_on_what_it_started(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """So that `down` finds the processes that state.json does not name yet."""
-    state = bench.context.state
+    state = bench.machine.state
     monkeypatch.setenv(MARKER, str(state.root))
     state.forget()
 
