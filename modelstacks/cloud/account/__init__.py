@@ -6,7 +6,6 @@ In the server's process:
     additions.py     what a service's patches.py declares
     patching.py      how a patch runs before or after one of moto's actions
     channel.py       announcements to the data plane, and its reports
-    permissions.py   may a service use a role or a key?
     credentials.py   access keys as IAM and STS made them
 
 In the daemon's process:

@@ -124,3 +124,26 @@ def test_a_function_that_refuses_or_does_not_answer_fails_the_stack(
     cloud.client("cloudformation").delete_stack(StackName=stack)
     assert "ROLLBACK" in made["StackStatus"]
     assert any(reason in one for one in said), said
+
+
+def test_a_function_that_cannot_run_here_fails_its_stack(cloud: Any) -> None:
+    trust = {"Effect": "Allow", "Action": "sts:AssumeRole", "Principal": {"Service": "lambda.amazonaws.com"}}
+    properties = {
+        "Runtime": "nodejs22.x",
+        "Handler": "index.handler",
+        "Role": {"Fn::GetAtt": ["Role", "Arn"]},
+        "Code": {"ZipFile": "exports.handler = async () => 1"},
+    }
+    document = {"Version": "2012-10-17", "Statement": [trust]}
+    template = {
+        "Resources": {
+            "Role": {"Type": "AWS::IAM::Role", "Properties": {"AssumeRolePolicyDocument": document}},
+            "Function": {"Type": "AWS::Lambda::Function", "Properties": properties},
+        }
+    }
+    cloudformation = cloud.client("cloudformation")
+    cloudformation.create_stack(StackName="script", TemplateBody=json.dumps(template))
+    cloud.until(lambda: cloud.status("script") == "ROLLBACK_COMPLETE")
+    (said,) = [one for one in reasons(cloud, "script") if "did not stabilize" in one]
+    cloudformation.delete_stack(StackName="script")
+    assert "nodejs22.x" in said

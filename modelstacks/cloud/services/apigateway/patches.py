@@ -14,7 +14,7 @@ from moto.iam.models import iam_backends
 
 from modelstacks.cloud.account.additions import Additions
 from modelstacks.cloud.account.patching import afterwards, beforehand
-from modelstacks.cloud.account.permissions import denied_to_role, denied_to_service
+from modelstacks.cloud.services.iam.permissions import denied_to_role, denied_to_service
 
 #: PutIntegration's members that moto drops.
 _KEPT = ("connectionId", "integrationTarget", "responseTransferMode")

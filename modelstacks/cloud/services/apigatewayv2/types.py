@@ -8,6 +8,7 @@ from modelstacks.cloud.cloudformation.resource import (
     Properties,
     Provisioned,
     Request,
+    ResourceError,
     ResourceType,
     ignoring,
     provides,
@@ -16,7 +17,7 @@ from modelstacks.cloud.cloudformation.resource import (
 
 @provides("AWS::ApiGatewayV2::VpcLink")
 class VpcLink(ResourceType):
-    """A VPC link: subnets and security groups, which are fixed once it is made."""
+    """A VPC link: subnets and security groups, which are fixed. It is stable once it is AVAILABLE."""
 
     immutable: ClassVar = frozenset({"SubnetIds", "SecurityGroupIds"})
 
@@ -28,6 +29,17 @@ class VpcLink(ResourceType):
         request.client("apigatewayv2").update_vpc_link(
             VpcLinkId=current.physical_id, Name=request.properties["Name"]
         )
+        return current
+
+    def stabilised(self, request: Request, current: Provisioned) -> Provisioned | None:
+        link = request.client("apigatewayv2").get_vpc_link(VpcLinkId=current.physical_id)
+        if link["VpcLinkStatus"] == "PENDING":
+            return None
+        if link["VpcLinkStatus"] == "FAILED":
+            raise ResourceError(
+                f"Failed to stabilize Vpc Link with id {current.physical_id} "
+                f"Status Message {link.get('VpcLinkStatusMessage', '')}"
+            )
         return current
 
     def delete(self, request: Request, current: Provisioned) -> None:

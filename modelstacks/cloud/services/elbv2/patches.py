@@ -1,4 +1,7 @@
-"""Elastic Load Balancing v2: rules that remember their transforms; subnets, attributes and health checks."""
+"""Elastic Load Balancing v2: states of load balancers, transforms, subnets, attributes, health checks.
+
+A load balancer is provisioning until the data plane reports that it has it.
+"""
 
 from __future__ import annotations
 
@@ -8,9 +11,11 @@ from collections.abc import Iterator
 from typing import Any
 
 from moto.elbv2.exceptions import ELBClientError
+from moto.elbv2.models import FakeLoadBalancer, elbv2_backends
 from moto.elbv2.responses import ELBV2Response
 
 from modelstacks.cloud.account.additions import Additions
+from modelstacks.cloud.account.channel import CHANNEL, Report
 from modelstacks.cloud.account.patching import afterwards, beforehand
 
 #: A load balancer takes a subnet with at least this many free addresses.
@@ -41,6 +46,15 @@ _HEALTH_CHECK = {
 def _install() -> None:
     """Change moto's load balancers."""
     _keep_transforms()
+    activate = FakeLoadBalancer.activate
+
+    def activate_alone(self: FakeLoadBalancer) -> None:
+        if not CHANNEL.attached:
+            activate(self)
+
+    # moto activates each load balancer that is described.
+    FakeLoadBalancer.activate = activate_alone
+    FakeLoadBalancer.load_balancer_state = property(_state)
 
     @beforehand(ELBV2Response, "create_load_balancer")
     def check_subnets(self: Any) -> None:
@@ -69,6 +83,21 @@ def _install() -> None:
         if group is not None:
             interval, timeout = group.health_check_interval_seconds, group.health_check_timeout_seconds
             _check_health_check(self, interval=interval or 30, timeout=timeout or 5)
+
+
+def _state(balancer: FakeLoadBalancer) -> dict[str, str]:
+    reason = getattr(balancer, "state_reason", "")
+    return {"Code": balancer.state, **({"Reason": reason} if reason else {})}
+
+
+def _hear(account: str, report: Report) -> None:
+    """Take over the data plane's report on a load balancer that is being provisioned."""
+    balancers = elbv2_backends[account][report.arn.split(":")[3]].load_balancers
+    balancer = balancers.get(report.arn)
+    if balancer is None or balancer.state != "provisioning" or report.state == "starting":
+        return
+    balancer.state = "failed" if report.state == "failed" else "active"
+    balancer.state_reason = report.reason
 
 
 def _keep_transforms() -> None:
@@ -178,4 +207,4 @@ def _check_health_check(response: Any, *, interval: int, timeout: int) -> None:
         raise ELBClientError("ValidationError", "Health check interval must be greater than the timeout.")
 
 
-ADDITIONS = Additions(install=_install)
+ADDITIONS = Additions(install=_install, hears={"load-balancer": _hear})

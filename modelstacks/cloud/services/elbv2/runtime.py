@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from modelstacks.cloud.account.channel import Report
 from modelstacks.cloud.clock import SPEEDUP
 from modelstacks.cloud.context import Context
 from modelstacks.cloud.host.replicas import Replica
@@ -81,6 +82,11 @@ class LoadBalancers(Runtime):
         self._absences: dict[
             tuple[str, str], str
         ] = {}  # (target group, who would fill it) -> why it is empty
+
+    async def reconcile(self) -> None:
+        """Report the load balancers: they are ready as soon as they are known."""
+        for arn in self._context.account[ElbSnapshot].load_balancers:
+            self._context.report(Report("load-balancer", arn, arn, "stable"))
 
     # --- targets ----------------------------------------------------------------------------------
 

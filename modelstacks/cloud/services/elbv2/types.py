@@ -8,6 +8,7 @@ from modelstacks.cloud.cloudformation.resource import (
     Properties,
     Provisioned,
     Request,
+    ResourceError,
     ResourceType,
     ignoring,
     provides,
@@ -25,7 +26,7 @@ def _attributes(properties: Properties, key: str) -> list[dict[str, str]]:
 
 @provides("AWS::ElasticLoadBalancingV2::LoadBalancer")
 class LoadBalancer(ResourceType):
-    """A load balancer, its attributes included."""
+    """A load balancer, its attributes included. It is stable once it is active."""
 
     immutable: ClassVar = frozenset({"Name", "Scheme", "Type"})
 
@@ -60,6 +61,17 @@ class LoadBalancer(ResourceType):
         if attributes := _attributes(after, "LoadBalancerAttributes"):
             client.modify_load_balancer_attributes(LoadBalancerArn=arn, Attributes=attributes)
         _retag(client, arn, before, after)
+        return current
+
+    def stabilised(self, request: Request, current: Provisioned) -> Provisioned | None:
+        found = request.client(_SERVICE).describe_load_balancers(LoadBalancerArns=[current.physical_id])
+        state = found["LoadBalancers"][0]["State"]
+        if state["Code"] == "provisioning":
+            return None
+        if state["Code"] == "failed":
+            raise ResourceError(
+                f"ElasticLoadBalancerV2 LoadBalancer did not stabilize. {state.get('Reason', '')}".rstrip()
+            )
         return current
 
     def delete(self, request: Request, current: Provisioned) -> None:

@@ -156,6 +156,15 @@ class _Function:
         make = lambda: Environments(self._context, self._runtimes, self._packages, function)  # noqa: E731
         await self._workload.follow(goal, make, again=True)
         await self._workload.prepared()
+        self._tell()
+
+    def _tell(self) -> None:
+        """Report whether the newest version can be invoked: Lambda and CloudFormation wait for it."""
+        workload, function = self._workload, self._function
+        if workload.state != "starting":
+            reason = workload.reason or ""
+            report = Report("lambda-function", function.arn, function.revision, workload.state, reason=reason)
+            self._context.report(report)
 
     async def close(self) -> None:
         """End its environments."""
@@ -186,13 +195,9 @@ class _Function:
         self._context.changed()
 
     def report(self, outcome: workloads.Outcome) -> None:
-        """Report to the account whether the newest version is active."""
-        if outcome.state == "starting":
-            return
-        function = self._function
-        self._context.report(
-            Report("lambda-function", function.arn, function.revision, outcome.state, reason=outcome.reason)
-        )
+        """The function's state is reported, and not the outcome: an update may change no environment."""
+        del outcome
+        self._tell()
 
     def bounds(self, group: str) -> Bounds | None:
         """Its concurrency scales it: an environment starts for each invocation that finds none idle."""

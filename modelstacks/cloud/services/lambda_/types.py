@@ -11,6 +11,7 @@ from modelstacks.cloud.cloudformation.resource import (
     Properties,
     Provisioned,
     Request,
+    ResourceError,
     ResourceType,
     ignoring,
     provides,
@@ -42,7 +43,7 @@ def _code(request: Request) -> dict[str, Any]:
 
 @provides("AWS::Lambda::Function")
 class Function(ResourceType):
-    """A function: code, configuration, reserved concurrency. Ref is its name."""
+    """A function: code, configuration, reserved concurrency. Stable once it is Active. Ref is its name."""
 
     immutable: ClassVar = frozenset({"FunctionName", "PackageType"})
     _apart: ClassVar = (
@@ -90,6 +91,19 @@ class Function(ResourceType):
         if after.get("ReservedConcurrentExecutions") != before.get("ReservedConcurrentExecutions"):
             client.delete_function_concurrency(FunctionName=name)
             self._reserve(request, name)
+        return current
+
+    def stabilised(self, request: Request, current: Provisioned) -> Provisioned | None:
+        name = current.physical_id
+        found = request.client("lambda").get_function_configuration(FunctionName=name)
+        for status in ("State", "LastUpdateStatus"):
+            if found.get(status) in ("Pending", "InProgress"):
+                return None
+            if found.get(status) == "Failed":
+                raise ResourceError(
+                    f"Resource of type '{request.type_name}' with identifier '{name}' did not stabilize. "
+                    f"Status Reason is {found[f'{status}Reason']} (HandlerErrorCode: NotStabilized)"
+                )
         return current
 
     def delete(self, request: Request, current: Provisioned) -> None:

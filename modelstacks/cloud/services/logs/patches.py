@@ -10,7 +10,7 @@ from moto.logs.responses import LogsResponse
 
 from modelstacks.cloud.account.additions import Additions
 from modelstacks.cloud.account.patching import beforehand
-from modelstacks.cloud.account.permissions import denied_to_service
+from modelstacks.cloud.services.iam.permissions import denied_to_service
 
 #: What the user guide ("Encrypt log data in CloudWatch Logs using KMS") has a key's policy allow.
 _ACTIONS = ("kms:Encrypt", "kms:Decrypt", "kms:ReEncryptFrom", "kms:GenerateDataKey", "kms:DescribeKey")

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError
-from support.control_plane import Account, role
+from support.control_plane import NETWORK, Account, role
 from support.templates import code
 
 from modelstacks.cloud.services.lambda_.runtimes import lambda_runtimes
@@ -118,3 +118,24 @@ def test_no_runtime_is_created_after_the_day_on_which_aws_blocked_it(account: Ac
     assert {"python3.7", "nodejs14.x", "python3.6"} <= blocked
     assert created
     assert not created & blocked
+
+
+def test_a_role_that_lambda_may_not_assume_is_refused(account: Account) -> None:
+    resources = function() | {"FunctionRole": role("ec2.amazonaws.com")}
+    reason = account.refuse("wrong-role", resources)["Function"]
+    assert reason.startswith("The role defined for the function cannot be assumed by Lambda.")
+    ids = account.create("right-role", function() | {"Other": role("ec2.amazonaws.com")})
+    other = account.client("iam").get_role(RoleName=ids["Other"])["Role"]["Arn"]
+    with pytest.raises(ClientError, match="cannot be assumed by Lambda"):
+        account.client("lambda").update_function_configuration(FunctionName=ids["Function"], Role=other)
+
+
+def test_a_function_in_a_network_needs_a_role_that_may_make_network_interfaces(account: Account) -> None:
+    wires = {"SubnetIds": [{"Ref": "Subnet"}], "SecurityGroupIds": [{"Ref": "Group"}]}
+    resources = NETWORK | function(VpcConfig=wires)
+    reason = account.refuse("unwired", resources)["Function"]
+    assert reason.startswith(
+        "The provided execution role does not have permissions to call CreateNetworkInterface on EC2"
+    )
+    interfaces = {"Effect": "Allow", "Action": "ec2:*NetworkInterface*", "Resource": "*"}
+    account.create("wired", resources | {"FunctionRole": role("lambda.amazonaws.com", interfaces)})

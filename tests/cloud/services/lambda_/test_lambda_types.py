@@ -21,8 +21,9 @@ def function(account: Account) -> dict[str, Any]:
     s3 = account.client("s3")
     s3.create_bucket(Bucket="code", CreateBucketConfiguration={"LocationConstraint": "eu-west-1"})
     s3.put_object(Bucket="code", Key="asset.zip", Body=packed.getvalue())
+    interfaces = {"Effect": "Allow", "Action": "ec2:*NetworkInterface*", "Resource": "*"}
     return NETWORK | {
-        "Role": role("lambda.amazonaws.com"),
+        "Role": role("lambda.amazonaws.com", interfaces),
         "Function": {
             "Type": "AWS::Lambda::Function",
             "Properties": {

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
+from fnmatch import fnmatchcase
 from typing import Any
 
-__all__ = ["denied_to_role", "denied_to_service"]
+__all__ = ["denied_to_role", "denied_to_service", "mentions"]
 
 
 def denied_to_service(
@@ -26,6 +27,20 @@ def denied_to_role(
     """Those of the actions that a role's own policies do not allow on a resource."""
     given = list(documents)
     return [action for action in actions if not _allowed(given, action, resource, {}, "")]
+
+
+def mentions(document: str | Mapping[str, Any], action: str) -> bool:
+    """Whether a policy allows the action on something, under some condition."""
+    return any(
+        fnmatchcase(action.lower(), pattern.lower())
+        for statement in _listed(_parsed(document)["Statement"])
+        if statement["Effect"] == "Allow"
+        for pattern in _listed(statement.get("Action", []))
+    )
+
+
+def _listed(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
 
 
 def _allowed(
