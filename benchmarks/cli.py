@@ -10,6 +10,7 @@ With --against, the same commands of another checkout run in the same rounds, an
 from __future__ import annotations
 
 import argparse
+import os
 import subprocess
 import sys
 import time
@@ -19,6 +20,8 @@ from statistics import median
 ROOT = Path(__file__).resolve().parents[1]
 SPEC = "deployments/churn.yaml"
 AIMS_MS = {"modelstacks --help": 250, "modelstacks validate": 300}
+#: An installation has compiled modules.
+COMPILED = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
 OURS = ("modelstacks --help", "modelstacks validate", "modelstacks plan")
 COMMANDS = {
     "python -c pass": ["-c", "pass"],
@@ -43,27 +46,48 @@ def main() -> int:
         runs |= {f"{name}, other": (options.against.resolve(), COMMANDS[name]) for name in OURS}
     times = measure(runs, options.rounds)
     print(f"medians of {options.rounds} rounds, after one that warms the page cache\n")
-    print("| | ms | fastest | aim |\n|---|---:|---:|---:|")
-    for name, measured in times.items():
-        print(f"| `{name}` | {median(measured):.0f} | {min(measured):.0f} | {AIMS_MS.get(name, '')} |")
+    print("| | ms | fastest | CPU ms | aim |\n|---|---:|---:|---:|---:|")
+    for name, (clock, cpu) in times.items():
+        print(
+            f"| `{name}` | {median(clock):.0f} | {min(clock):.0f} | {median(cpu):.0f} | {AIMS_MS.get(name, '')} |"
+        )
     if options.against:
-        print("\n| | median, this / other | fastest, this / other |\n|---|---:|---:|")
+        print("\n| this / other | median | fastest | CPU median | CPU least |\n|---|---:|---:|---:|---:|")
         for name in OURS:
             this, other = times[name], times[f"{name}, other"]
-            print(f"| `{name}` | {median(this) / median(other):.2f} | {min(this) / min(other):.2f} |")
+            ratios = [
+                f"{summary(mine) / summary(its):.2f}"
+                for mine, its in zip(this, other, strict=True)
+                for summary in (median, min)
+            ]
+            print(f"| `{name}` | {' | '.join(ratios)} |")
     return 0
 
 
-def measure(runs: dict[str, tuple[Path, list[str]]], rounds: int) -> dict[str, list[float]]:
-    """Milliseconds of each command in each round but the first."""
-    times: dict[str, list[float]] = {name: [] for name in runs}
-    for _ in range(rounds + 1):
+def measure(
+    runs: dict[str, tuple[Path, list[str]]], rounds: int
+) -> dict[str, tuple[list[float], list[float]]]:
+    """Milliseconds on the clock and of the CPU, of each command in each round but the first."""
+    times: dict[str, tuple[list[float], list[float]]] = {name: ([], []) for name in runs}
+    for number in range(rounds + 1):
         for name, (folder, arguments) in runs.items():
-            # `python -m` imports from the working directory before the installed package.
-            started = time.perf_counter()
-            subprocess.run([sys.executable, *arguments], cwd=folder, capture_output=True, check=True)
-            times[name].append((time.perf_counter() - started) * 1000)
-    return {name: measured[1:] for name, measured in times.items()}
+            clock, cpu = run_once(folder, arguments)
+            if number:
+                times[name][0].append(clock)
+                times[name][1].append(cpu)
+    return times
+
+
+def run_once(folder: Path, arguments: list[str]) -> tuple[float, float]:
+    """Start Python in a checkout; `-m` imports from there before the installed package."""
+    started = time.perf_counter()
+    process = subprocess.Popen(
+        [sys.executable, *arguments], cwd=folder, env=COMPILED, stdout=subprocess.DEVNULL
+    )
+    _, status, used = os.wait4(process.pid, 0)
+    assert status == 0, arguments
+    process.returncode = status
+    return (time.perf_counter() - started) * 1000, (used.ru_utime + used.ru_stime) * 1000
 
 
 if __name__ == "__main__":

@@ -53,6 +53,11 @@ class Command:
     examples: tuple[str, ...] = ()
     passes_on: bool = False
 
+    @property
+    def summary(self) -> str:
+        """The first line of the function's docstring, for the list of commands."""
+        return (self.run.__doc__ or "").strip().partition("\n")[0]
+
 
 def command_names() -> list[str]:
     """Return the names of all commands, in the order of the files' names."""
@@ -88,7 +93,7 @@ class CommandGroup(TyperGroup):
         width = max(len(name) for name, _ in listed)
         for section in Section:
             rows = [
-                (name.ljust(width), _built(name).get_short_help_str(formatter.width - width - 6))
+                (name.ljust(width), command.summary)
                 for name, command in listed
                 if command.section is section and section is not Section.HIDDEN
             ]
