@@ -48,9 +48,8 @@ def main() -> int:
     print(f"medians of {options.rounds} rounds, after one that warms the page cache\n")
     print("| | ms | fastest | CPU ms | aim |\n|---|---:|---:|---:|---:|")
     for name, (clock, cpu) in times.items():
-        print(
-            f"| `{name}` | {median(clock):.0f} | {min(clock):.0f} | {median(cpu):.0f} | {AIMS_MS.get(name, '')} |"
-        )
+        aim = AIMS_MS.get(name, "")
+        print(f"| `{name}` | {median(clock):.0f} | {min(clock):.0f} | {median(cpu):.0f} | {aim} |")
     if options.against:
         print("\n| this / other | median | fastest | CPU median | CPU least |\n|---|---:|---:|---:|---:|")
         for name in OURS:

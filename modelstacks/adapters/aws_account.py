@@ -1,4 +1,4 @@
-"""The caller's own AWS account, as far as the commands read it: stacks and their outputs, API keys.
+"""Reads an AWS account for the commands: stacks and their outputs, resources, API keys.
 
 Everything here is a read. Credentials, profile and region come from the caller's usual AWS configuration.
 """
@@ -69,11 +69,11 @@ class AwsAccount:
         self._region, self._keys = region, keys
 
     def account_id(self) -> str:
-        """The account that the credentials belong to."""
+        """Return the id of the account that the credentials belong to."""
         return str(self._call("sts", "get_caller_identity")["Account"])
 
     def region(self) -> str:
-        """The region that is read. Raises EnvironmentFault where none is configured."""
+        """Return the region. Raises EnvironmentFault if none is configured."""
         import boto3
 
         found = self._region or boto3.Session().region_name
@@ -82,12 +82,12 @@ class AwsAccount:
         return str(found)
 
     def bootstrap_version(self) -> int | None:
-        """The version of the CDK's bootstrap resources; None where there are none."""
+        """Return the version of the CDK's bootstrap resources, or None without them."""
         found = self._unless_missing("ssm", "get_parameter", Name="/cdk-bootstrap/hnb659fds/version")
         return None if found is None else int(found["Parameter"]["Value"])
 
     def has_role(self, name: str) -> bool:
-        """Whether an IAM role exists."""
+        """Return whether an IAM role exists."""
         return self._unless_missing("iam", "get_role", RoleName=name) is not None
 
     def _unless_missing(self, service: str, operation: str, **arguments: object) -> dict[str, Any] | None:
@@ -101,7 +101,7 @@ class AwsAccount:
             raise _fault(service, operation, error) from None
 
     def signer(self) -> Signer:
-        """Signs requests with the caller's credentials. Raises EnvironmentFault where there are none."""
+        """Return what signs requests with the caller's credentials. Raises EnvironmentFault without them."""
         import boto3
 
         session = boto3.Session(region_name=self._region)
@@ -112,7 +112,7 @@ class AwsAccount:
         return Signer(keys.access_key, keys.secret_key, session.region_name, keys.token)
 
     def facts(self, stack: str) -> dict[str, Any]:
-        """What the account says of a stack's resources, by logical id; a refusal is kept as its answer."""
+        """Describe a stack's resources, by logical id; a refusal is recorded in place of a description."""
         listed = self._call("cloudformation", "describe_stack_resources", StackName=stack)["StackResources"]
         found: dict[str, Any] = {}
         for resource in listed:
@@ -134,18 +134,18 @@ class AwsAccount:
         return answer
 
     def stacks(self, names: Sequence[str]) -> list[str]:
-        """Those of the stacks that exist. Raises EnvironmentFault where CloudFormation cannot be asked."""
+        """Return those of the stacks that exist. Raises EnvironmentFault if AWS cannot be asked."""
         return [name for name in names if self._stack(name) is not None]
 
     def outputs(self, stack: str) -> Mapping[str, str] | None:
-        """The outputs of a stack, or None where there is no such stack."""
+        """Return the outputs of a stack, or None if there is no such stack."""
         found = self._stack(stack)
         if found is None:
             return None
         return {one["OutputKey"]: one["OutputValue"] for one in found.get("Outputs", [])}
 
     def leftovers(self, stack: str) -> list[Leftover]:
-        """What deleting a deployed stack will leave in the account; empty where there is no such stack."""
+        """List what deleting a deployed stack leaves in the account; empty if there is no such stack."""
         if self._stack(stack) is None:
             return []
         body = self._call("cloudformation", "get_template", StackName=stack)["TemplateBody"]
@@ -154,7 +154,7 @@ class AwsAccount:
         return leftovers(json.loads(body) if isinstance(body, str) else body, names)
 
     def api_key(self, key_id: str) -> str:
-        """The value of an API key."""
+        """Return the value of an API key."""
         answer = self._call("apigateway", "get_api_key", apiKey=key_id, includeValue=True)
         return str(answer["value"])
 
@@ -179,7 +179,7 @@ class AwsAccount:
             raise _fault(service, operation, error) from None
 
     def _ask(self, service: str, operation: str, **arguments: object) -> dict[str, Any]:
-        """One call. Raises ClientError for AWS's refusal, EnvironmentFault where nothing could be asked."""
+        """Call AWS. Raises ClientError if AWS refuses, EnvironmentFault if it cannot be reached."""
         import boto3
         from botocore.config import Config
         from botocore.exceptions import BotoCoreError

@@ -26,7 +26,7 @@ _CONSEQUENCE = re.compile(r"cancelled|The following resource\(s\) failed", re.IG
 
 @dataclass(frozen=True, slots=True)
 class ResourceEvent:
-    """What CloudFormation did to one resource. `done` of `total` are finished, where the CLI counts them."""
+    """One event of a resource. `done` of `total` resources are finished, if the CLI counts them."""
 
     stack: str
     status: str  # CREATE_IN_PROGRESS, UPDATE_COMPLETE ...
@@ -38,7 +38,7 @@ class ResourceEvent:
 
     @property
     def failed(self) -> bool:
-        """Whether this is a failure of its own, not the consequence of another."""
+        """Whether this failure is not the consequence of another one."""
         return self.status.endswith("_FAILED") and not _CONSEQUENCE.search(self.reason)
 
     def __str__(self) -> str:
@@ -48,7 +48,7 @@ class ResourceEvent:
 
 
 def resource_event(line: str) -> ResourceEvent | None:
-    """The event that a line of `--progress events` tells of, or None for any other line."""
+    """Return the event in a line of `--progress events`, or None for any other line."""
     found = _EVENT.match(line)
     if not found:
         return None
@@ -65,7 +65,7 @@ def resource_event(line: str) -> ResourceEvent | None:
 
 
 def failure(what: str, code: int, failures: Sequence[str], lines: Sequence[str]) -> ModelstacksError:
-    """CloudFormation's reason where there is one, else the CLI's own last words."""
+    """Return an error with CloudFormation's reason, else with the CLI's last lines."""
     if failures:
         return DeploymentFailed(f"{what} failed: {failures[0]}")
     said = [line.strip() for line in lines if line.strip() and not resource_event(line)]

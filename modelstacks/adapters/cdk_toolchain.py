@@ -34,9 +34,9 @@ _ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 
 @dataclass(frozen=True, slots=True)
 class EmulatedAccount:
-    """An account of the embedded cloud, and whose credentials to use there.
+    """An account of the embedded cloud, and the credentials to use there.
 
-    The access key has to be this emulator's alone: SDKs and the CDK CLI remember accounts by it.
+    The access key must be unique to this emulator: SDKs and the CDK CLI cache accounts by it.
     """
 
     endpoint: str  # http://localhost:PORT
@@ -46,7 +46,7 @@ class EmulatedAccount:
     region: str = "us-east-1"
 
     def environment(self, *, docker: Path, images: Path, cdk_home: Path) -> dict[str, str]:
-        """What tells the CDK CLI, or any AWS SDK, to work on this account."""
+        """Return the variables that direct the CDK CLI, or any AWS SDK, to this account."""
         return {
             "AWS_ENDPOINT_URL": self.endpoint,
             "AWS_ENDPOINT_URL_S3": self.endpoint,
@@ -55,7 +55,7 @@ class EmulatedAccount:
             "AWS_REGION": self.region,
             "AWS_DEFAULT_REGION": self.region,
             "AWS_EC2_METADATA_DISABLED": "true",
-            # The user's own profiles and credentials are of no account here; a broken file must not matter.
+            # The user's own profiles and credentials are not used, so a broken file must not matter.
             "AWS_CONFIG_FILE": os.devnull,
             "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
             **without_proxy(os.environ),
@@ -70,10 +70,10 @@ class CdkToolchain:
     """The CDK CLI of one project.
 
     Args:
-        project: the folder of cdk.json and node_modules.
-        state: the project's .modelstacks; the CLI's caches lie there.
+        project: the folder of cdk.json.
+        state: the project's .modelstacks, which has the CLI's caches.
         docker: the program that builds images for the embedded cloud.
-        images: where that program keeps them.
+        images: where that program stores them.
     """
 
     project: Path
@@ -110,7 +110,7 @@ class CdkToolchain:
         return stack_names(output)
 
     def bootstrap(self, account: EmulatedAccount, note: Callable[[str], None]) -> None:
-        """Make the bucket, repository and roles that deployments go through."""
+        """Create the bucket, repository and roles that deployments use."""
         words = ["bootstrap", f"aws://{account.account}/{account.region}"]
         self.state.mkdir(parents=True, exist_ok=True)
         environment = self._surroundings() | self.environment(account)
@@ -146,7 +146,7 @@ class CdkToolchain:
         self._run_there("cdk destroy", [*words, "--progress", "events"], account, note, on_event)
 
     def diff(self, assembly: Path, account: EmulatedAccount, note: Callable[[str], None]) -> str:
-        """What a deploy of the assembly would change, in the CLI's own words."""
+        """Return what a deploy of the assembly would change, as the CLI prints it."""
         words = ["diff", "--app", str(assembly), "--method", "template"]
         return "\n".join(self._run_there("cdk diff", words, account, note))
 
@@ -163,12 +163,12 @@ class CdkToolchain:
         return subprocess.run(command, cwd=self.project, env=environment, check=False).returncode
 
     def environment(self, account: EmulatedAccount) -> dict[str, str]:
-        """What a person exports to work on the embedded account with plain `cdk` or `aws`."""
+        """Return what a person exports to use the embedded account with plain `cdk` or `aws`."""
         there = account.environment(docker=self.docker, images=self.images, cdk_home=self.state / "cdk")
         return {**there, **self._quiet()}
 
     def stop(self) -> None:
-        """End every program that runs; the calls that wait for them raise DeploymentFailed. For Ctrl-C."""
+        """End every running program; the calls that wait for them raise DeploymentFailed. Used on Ctrl-C."""
         self._stopped.set()
         for process in list(self._running):
             _end(process)
@@ -196,7 +196,7 @@ class CdkToolchain:
         note: Callable[[str], None],
         on_event: Callable[[ResourceEvent], None] | None = None,
     ) -> list[str]:
-        """Run the CLI to its end, telling what it says as it says it. Returns the lines."""
+        """Run the CLI, report its output while it runs, and return the lines."""
         lines: list[str] = []
         failures: list[str] = []  # the first one is what all the others follow from
         command = [str(self.node().path), str(self.cli().path), *words, "--no-color", "--no-notices"]
@@ -251,13 +251,13 @@ class CdkToolchain:
             self._running.discard(process)
 
     def _surroundings(self) -> dict[str, str]:
-        """This process's environment, less anything that says where AWS is and who calls it."""
+        """Return this process's environment without the variables that select an AWS endpoint or account."""
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "CDK_"))}
         return {**kept, **self._quiet(), "CDK_HOME": str(self.state / "cdk"), "PATH": self._path()}
 
     def _path(self) -> str:
-        """PATH, with this interpreter (for cdk.json's `python3`) and the chosen Node (for jsii) first."""
-        # The interpreter's own name, not what it links to: that is how a virtual environment is entered.
+        """Return PATH with this interpreter (cdk.json runs `python3`) and the chosen Node first."""
+        # The interpreter's own path, not the link's target: that is how a virtual environment is activated.
         return os.pathsep.join(
             [
                 str(Path(sys.executable).parent),
@@ -281,18 +281,18 @@ class CdkToolchain:
 
 
 def without_proxy(environment: Mapping[str, str]) -> dict[str, str]:
-    """The variables that keep calls to this machine from a proxy, beside what `environment` exempts."""
+    """Return the variables that exempt this machine from a proxy, in addition to the given exemptions."""
     given = environment.get("no_proxy") or environment.get("NO_PROXY") or ""
     names = dict.fromkeys([*filter(None, given.split(",")), *LOOPBACK])
     return dict.fromkeys(("NO_PROXY", "no_proxy"), ",".join(names))
 
 
 def stack_names(assembly: Path) -> tuple[str, ...]:
-    """The names of an assembly's stacks, in its manifest's order. Raises DeploymentFailed without one."""
+    """Return the names of an assembly's stacks, in manifest order. Raises DeploymentFailed without one."""
     try:
         artifacts = json.loads((assembly / "manifest.json").read_text()).get("artifacts", {})
     except (OSError, ValueError):
-        raise DeploymentFailed(f"{assembly} holds no cloud assembly") from None
+        raise DeploymentFailed(f"{assembly} contains no cloud assembly") from None
     return tuple(
         str(artifact.get("properties", {}).get("stackName", name))
         for name, artifact in artifacts.items()
@@ -301,7 +301,7 @@ def stack_names(assembly: Path) -> tuple[str, ...]:
 
 
 def _end(process: subprocess.Popen[str]) -> None:
-    """SIGTERM, then SIGKILL, for the program and all that it started; nothing where it has ended already."""
+    """Send SIGTERM, then SIGKILL, to the program and its children, unless it has ended."""
     for number in (signal.SIGTERM, signal.SIGKILL):
         if process.poll() is not None:
             return

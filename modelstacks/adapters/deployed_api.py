@@ -23,7 +23,7 @@ _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What came back. Header names are in lower case."""
+    """An HTTP answer. Header names are in lower case."""
 
     status: int
     headers: Mapping[str, str]
@@ -32,12 +32,12 @@ class Answer:
 
     @property
     def ok(self) -> bool:
-        """Whether the API did what was asked."""
+        """Whether the request succeeded."""
         return 200 <= self.status < 300
 
     @property
     def text(self) -> str:
-        """The body as text, what is not UTF-8 replaced."""
+        """The body as text, with invalid UTF-8 replaced."""
         return self.body.decode("utf-8", "replace")
 
 
@@ -51,7 +51,7 @@ class Signer:
     session_token: str | None = None
 
     def sign(self, method: str, url: str, body: bytes | None, headers: Mapping[str, str]) -> dict[str, str]:
-        """The headers with a SigV4 signature added. Names are in lower case."""
+        """Return the headers with a SigV4 signature added. Names are in lower case."""
         from botocore.auth import SigV4Auth
         from botocore.awsrequest import AWSRequest
         from botocore.credentials import Credentials
@@ -119,7 +119,7 @@ class DeployedApi:
 
 
 def _connect(url: SplitResult, timeout: float) -> http.client.HTTPConnection:
-    """Straight to this machine; to anywhere else through the proxy of the environment, if it names one."""
+    """Connect directly to this machine, and to other hosts through the environment's proxy, if any."""
     host = url.hostname or ""
     if url.scheme != "https":
         return http.client.HTTPConnection(host, url.port, timeout=timeout)

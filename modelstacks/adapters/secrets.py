@@ -12,7 +12,7 @@ __all__ = ["SecretsManager"]
 
 
 class SecretsManager:
-    """Reads secrets by name; a value is returned to the caller and goes nowhere else."""
+    """Reads secrets by name. Values are returned to the caller and not stored or logged."""
 
     @cached_property
     def _client(self) -> Any:
@@ -25,6 +25,6 @@ class SecretsManager:
             secret = self._client.get_secret_value(SecretId=name)
         if "SecretString" not in secret:
             raise EnvironmentFault(
-                f"the secret {name} holds bytes, not text", fix="store the token as a plain string"
+                f"the secret {name} contains bytes, not text", fix="store the token as a plain string"
             )
         return str(secret["SecretString"])

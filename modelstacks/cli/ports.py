@@ -1,4 +1,4 @@
-"""The real doors behind `lock` and `package`. Each imports what it needs when it is first used, not here."""
+"""Connects `lock` and `package` to the real hubs, stores and engines, each imported on first use."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ __all__ = ["image_store", "real_ports"]
 
 
 def image_store(project: Path) -> ImageStore:
-    """The project's installed serving images."""
+    """Return the store of the project's installed serving images."""
     return ImageStore(project / ".modelstacks" / "images")
 
 
 def real_ports(project: Path) -> Ports:
-    """Hub, S3, Secrets Manager, image tables, and the engines themselves to look into models."""
+    """Return the real Hub, S3, Secrets Manager, image tables, scanner and model inspector."""
     store = image_store(project)
     return Ports(
         hub=HuggingFaceHub(),

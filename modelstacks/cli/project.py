@@ -1,4 +1,4 @@
-"""Where a command works: the project's folder, and the specs in it that the user means."""
+"""Finds the project's folder, and the specs that the words on a command line name."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ DEPLOYMENTS = "deployments"
 
 
 def find_project(start: Path) -> Path:
-    """The nearest folder from `start` upwards that holds a cdk.json; `start` itself where there is none."""
+    """Return the nearest folder from `start` upwards with a cdk.json, or `start` itself if there is none."""
     start = start.resolve()
     return next((folder for folder in (start, *start.parents) if (folder / MARKER).is_file()), start)
 
 
 def require_app(project: Path) -> None:
-    """Raises UsageError where there is no CDK app to deploy."""
+    """Raise UsageError if the project has no CDK app to deploy."""
     if not (project / MARKER).is_file():
         raise UsageError(
             f"no {MARKER} here or in a folder above",
@@ -30,15 +30,15 @@ def require_app(project: Path) -> None:
 
 
 def deployment_names(project: Path) -> list[str]:
-    """The names by which the specs of deployments/ can be called, sorted."""
+    """Return the names of the specs in deployments/, sorted."""
     return sorted(path.stem for path in (project / DEPLOYMENTS).glob("*.yaml"))
 
 
 def spec_paths(project: Path, words: Sequence[str]) -> list[Path]:
-    """The specs that words on the command line mean: paths, or names in deployments/.
+    """Return the specs that words on the command line name: paths, or names in deployments/.
 
-    No word means every spec of deployments/; a folder means every spec in it.
-    Raises UsageError for a word that is neither, and where there is no spec at all.
+    Without words, every spec of deployments/; for a folder, every spec in it.
+    Raises UsageError for a word that is neither, and if there is no spec at all.
     """
     if not words:
         found = sorted((project / DEPLOYMENTS).glob("*.yaml"))
@@ -57,7 +57,8 @@ def spec_paths(project: Path, words: Sequence[str]) -> list[Path]:
                 raise UsageError(f"there is no spec (*.yaml) in the folder {word}")
             paths += inside
         elif path.exists() or path.suffix in {".yaml", ".yml"}:
-            paths.append(path)  # a missing file is reported by whoever reads it, with its name and line
+            # A missing file is reported when it is read, like any other fault of a spec.
+            paths.append(path)
         elif word in (names := deployment_names(project)):
             paths.append(project / DEPLOYMENTS / f"{word}.yaml")
         else:

@@ -1,4 +1,4 @@
-"""The embedded cloud that runs now: which of its APIs and workloads are whose deployment."""
+"""The running embedded cloud: which stacks, APIs and workloads belong to which deployment."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ ARCHITECTURES: tuple[Architecture, ...] = get_args(Architecture)
 
 @contextmanager
 def attached(context: CommandContext) -> Iterator[CloudSession]:
-    """The project's running embedded cloud. Raises EnvironmentFault where none runs."""
+    """Connect to the project's embedded cloud. Raises EnvironmentFault if none is running."""
     session = context.cloud.attach(context.project)
     if session is None:
         raise EnvironmentFault(
@@ -34,7 +34,7 @@ def attached(context: CommandContext) -> Iterator[CloudSession]:
 
 
 def deployed(status: Status) -> dict[str, list[Architecture]]:
-    """Deployment name -> the architectures that run, from the names of the stacks."""
+    """Map each deployment's name to the architectures that run, from the names of the stacks."""
     found: dict[str, list[Architecture]] = {}
     for stack in status.stacks:
         name, architecture = split(stack.name)
@@ -44,7 +44,7 @@ def deployed(status: Status) -> dict[str, list[Architecture]]:
 
 
 def split(stack_name: str) -> tuple[str, Architecture | None]:
-    """churn-self-hosted -> ("churn", "self-hosted"); a stack of somebody else has no architecture."""
+    """Split churn-self-hosted into ("churn", "self-hosted"); other stacks have no architecture."""
     for architecture in ARCHITECTURES:
         if stack_name.endswith(f"-{architecture}"):
             return stack_name.removesuffix(f"-{architecture}"), architecture
@@ -52,9 +52,9 @@ def split(stack_name: str) -> tuple[str, Architecture | None]:
 
 
 def superseded(stacks: Iterable[str], plans: Sequence[Plan]) -> list[str]:
-    """The stacks of these Plans' deployments that none of the Plans describes.
+    """Return the stacks of these Plans' deployments that none of the Plans describes.
 
-    A change of `architecture` in a spec leaves one behind: it keeps running, and in AWS it keeps costing.
+    A change of `architecture` in a spec leaves one behind, which keeps running and, in AWS, costing money.
     """
     planned = {plan.stack_name for plan in plans}
     names = {plan.name for plan in plans}
@@ -62,13 +62,13 @@ def superseded(stacks: Iterable[str], plans: Sequence[Plan]) -> list[str]:
 
 
 def destroy_command(stack: str, *, aws: bool = False) -> str:
-    """The command line that removes one stack."""
+    """Return the command line that removes one stack."""
     name, architecture = split(stack)
     return f"modelstacks destroy {name} --architecture {architecture}" + (" --aws" if aws else "")
 
 
 def stacks_of(status: Status, name: str, architecture: str | None) -> list[str]:
-    """The stacks of a deployment, self-hosted first. Raises UsageError for what does not run."""
+    """Return the stacks of a deployment, self-hosted first. Raises UsageError if it does not run."""
     running = deployed(status)
     if name not in running:
         raise UsageError(
@@ -89,7 +89,7 @@ def stacks_of(status: Status, name: str, architecture: str | None) -> list[str]:
 
 
 def api_of(status: Status, stack: str) -> Api:
-    """The REST API of a stack. Raises UsageError where its deployment has not come that far."""
+    """Return the REST API of a stack. Raises UsageError if it does not exist yet."""
     for api in status.apis:
         if api.stack == stack:
             return api

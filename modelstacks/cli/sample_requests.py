@@ -1,6 +1,6 @@
-"""Ready-to-paste requests: what a caller of a deployed API would type, with a body that its model accepts.
+"""Makes curl lines for a deployed API, with a body that its model accepts.
 
-A body that is too long for a terminal is written to a file, and curl reads it from there.
+A body that is too long for a terminal is written to a file, which curl reads.
 """
 
 from __future__ import annotations
@@ -20,11 +20,12 @@ if TYPE_CHECKING:
 __all__ = ["curl_lines", "example_body"]
 
 EXAMPLE_TEXT = "It was a pleasure."
-LONGEST_BODY = 1000  # characters of a body on a command line
+#: Characters of a body on a command line.
+LONGEST_BODY = 1000
 
 
 def example_body(signature: Signature) -> dict[str, Any]:
-    """The smallest JSON body that POST /invocations accepts: one row, of values that the model knows."""
+    """Return the smallest JSON body that POST /invocations accepts: one row of known values."""
     values = {tensor.name: _example(tensor, tensor.shape[1:]) for tensor in signature.inputs}
     if len(values) > 1:
         return {"inputs": {name: [value] for name, value in values.items()}}
@@ -52,7 +53,7 @@ def curl_lines(
     folder: Path,
     body: dict[str, Any] | None = None,
 ) -> list[str]:
-    """A prediction, the model's metadata, and its readiness, each as one shell line.
+    """Return a prediction, the model's metadata and its readiness, each as one shell line.
 
     Args:
         folder: where a body of more than LONGEST_BODY characters is written, as NAME.json.
@@ -85,7 +86,7 @@ def curl_lines(
 
 
 def _written(folder: Path, name: str, payload: str) -> str:
-    """The path of a file with the body, as a user in the project's folder would type it."""
+    """Write the body to a file and return its path, relative to the working directory if it is inside."""
     path = folder / f"{name}.json"
     try:
         folder.mkdir(parents=True, exist_ok=True)

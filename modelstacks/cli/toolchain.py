@@ -1,4 +1,4 @@
-"""The CDK CLI as the commands see it: pointed to the embedded account and the stand-in for docker."""
+"""The CDK CLI for the commands: directed to the embedded account and the stand-in for docker."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ class CdkCli:
 
 
 def by_stack(note: Event) -> Callable[[ResourceEvent], None]:
-    """Notes how far each stack is, and with which resource, whenever CloudFormation says more."""
+    """Return a callback that notes each stack's progress and current resource on every event."""
     latest: dict[str, str] = {}
 
     def tell(event: ResourceEvent) -> None:

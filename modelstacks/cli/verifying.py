@@ -100,11 +100,11 @@ def _conclude(context: CommandContext, stacks: Sequence[Found]) -> None:
     ]
     if failed:
         raise InvocationFailed(
-            f"{len(failed)} question{'s' * (len(failed) != 1)} answered wrong: {'; '.join(failed)}",
+            f"{len(failed)} check{'s' * (len(failed) != 1)} failed: {'; '.join(failed)}",
             fix="modelstacks logs NAME shows the replicas' own lines",
         )
     asked = sum(len(found.findings) for found in stacks)
-    context.terminal.say(f"{asked} questions, none answered wrong")
+    context.terminal.say(f"{asked} checks, all passed or skipped")
 
 
 def _rows(context: CommandContext, path: Path, options: Options) -> Rows | None:

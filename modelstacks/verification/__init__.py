@@ -1,4 +1,4 @@
-"""Verification: the questions that `modelstacks verify` asks of a deployed API, wherever it runs.
+"""The checks of `modelstacks verify`, which judge the answers of a deployed API wherever it runs.
 
     subject.py      what is verified: the API, its Plan, the held-out rows
     verdict.py      what a check found

@@ -1,4 +1,4 @@
-"""Verdicts as a document to keep: what was asked, what came back, of which deployment, when."""
+"""Writes verdicts as evidence: the requests, the answers, the deployment, and the time."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Finding = tuple[Check, Verdict]
 def report(
     plan: Plan, place: Mapping[str, str], findings: Sequence[Finding], facts: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """One deployment's verdicts, and what its account says of its resources, as JSON."""
+    """Return one deployment's verdicts, and its account's description of its resources, as JSON."""
     return {
         "name": plan.name,
         "architecture": plan.architecture,
@@ -46,7 +46,7 @@ def _model(model: Model) -> dict[str, str]:
 
 
 def write(path: Path, reports: Sequence[Mapping[str, Any]], accounts: Collection[str] = ()) -> None:
-    """Keep the reports. Raises EnvironmentFault where the file cannot be written.
+    """Write the reports. Raises EnvironmentFault if the file cannot be written.
 
     Of an AWS account's id only the last four digits are kept, wherever it occurs: a record may be published.
     """

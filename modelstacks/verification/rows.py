@@ -1,4 +1,4 @@
-"""Held-out rows and what the trainer predicted for them, as they are kept beside a model.
+"""Reads held-out rows and the trainer's predictions for them from beside a model.
 
 holdout.csv        a header line, then one row of numbers or texts a line; or
 holdout.json       a body of POST /invocations
@@ -25,7 +25,7 @@ EXAMPLE_TEXT = "It was a pleasure."
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """What is sent, in JSON and in CSV, and what must come back.
+    """Rows to send, in JSON and in CSV, and the expected predictions.
 
     `table` is None for rows that are not a table of cells (texts, nested tensors); `expected` is None where
     nobody recorded predictions.
@@ -39,18 +39,18 @@ class Rows:
 
     @property
     def count(self) -> int:
-        """How many rows there are."""
+        """The number of rows."""
         return len(self.body.get("instances", self.body.get("inputs", [])))
 
     def csv(self) -> bytes | None:
-        """The rows as CSV with a header line; None where they are no table."""
+        """The rows as CSV with a header line; None if they are not a table."""
         if self.table is None or self.columns is None:
             return None
         return "".join(",".join(line) + "\n" for line in (self.columns, *self.table)).encode()
 
 
 def read_rows(folder: Path | None, data: Path | None) -> Rows | None:
-    """The rows of a file that the user names, or those beside the model; None where there are none.
+    """Return the rows of a file that the user names, or those beside the model, or None.
 
     Raises UsageError for a file that cannot be read as rows.
     """
@@ -63,7 +63,7 @@ def read_rows(folder: Path | None, data: Path | None) -> Rows | None:
 
 
 def example_rows(example: dict[str, Any]) -> Rows:
-    """Rows where nobody kept any: one example, which the model accepts and nobody has predicted."""
+    """Return one example that the model accepts, for which there is no recorded prediction."""
     return Rows(example, None, None, None, "an example made from the signature")
 
 
@@ -95,14 +95,14 @@ def _cell(text: str) -> float | str:
 
 @dataclass(frozen=True, slots=True)
 class Values:
-    """The leaves of an answer, in order: its numbers, and its texts."""
+    """The numbers and the texts of an answer, each in order."""
 
     numbers: tuple[float, ...]
     texts: tuple[str, ...]
 
 
 def values(answer: Any) -> Values:
-    """The numbers and texts of a nested answer."""
+    """Collect the numbers and texts of a nested answer."""
     leaves = list(_leaves(answer))
     return Values(
         tuple(float(leaf) for leaf in leaves if isinstance(leaf, int | float)),
@@ -123,7 +123,7 @@ def _leaves(value: Any) -> Iterator[object]:
 
 
 def difference(one: Values, other: Values) -> float:
-    """The largest difference, as a multiple of the tolerance; infinite where texts or lengths differ."""
+    """Return the largest difference as a multiple of the tolerance; infinite if texts or lengths differ."""
     if one.texts != other.texts or len(one.numbers) != len(other.numbers):
         return math.inf
     pairs = zip(one.numbers, other.numbers, strict=True)

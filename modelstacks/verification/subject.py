@@ -19,7 +19,7 @@ JSON = "application/json"
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """What the checks ask.
+    """The deployment that the checks send requests to.
 
     `overload` is False where the user does not want many requests at once.
     """
@@ -35,14 +35,14 @@ class Subject:
         return self.plan.name
 
     def predict(self, body: Any = None, *, headers: Mapping[str, str] | None = None) -> Answer:
-        """POST /invocations with a JSON body; by default the rows."""
+        """Send POST /invocations with a JSON body, by default the rows."""
         payload = json.dumps(self.rows.body if body is None else body).encode()
         return self.api.send(
             "POST", "/invocations", body=payload, headers={"content-type": JSON, **(headers or {})}
         )
 
     def compare(self, question: str, found: Any, shown: Exchange) -> Verdict:
-        """Whether an answer is what the trainer predicted. Where nobody recorded that, it says so."""
+        """Compare an answer with the trainer's predictions, if they were recorded."""
         rows = self.rows
         if rows.expected is None:
             return Verdict(question, "passed", f"{rows.count} rows answered; no predictions recorded", shown)
@@ -53,7 +53,7 @@ class Subject:
     def refused(
         self, question: str, request: str, answer: Answer, allowed: tuple[int, ...], body: bytes | None = None
     ) -> Verdict:
-        """Whether a refusal has one of the statuses, and the form that every error of the API has."""
+        """Check that a refusal has one of the statuses and the form of every error of the API."""
         shown = exchange(request, answer, body)
         if answer.status not in allowed:
             wanted = " or ".join(map(str, allowed))
@@ -67,7 +67,7 @@ class Subject:
 
 
 def got(answer: Answer) -> str:
-    """The status, and whose answer it is where the load balancer answered by itself.
+    """Return the status, and whether the load balancer answered by itself.
 
     API Gateway passes such an answer on as it is: a proxy integration cannot map it (docs/contract.md).
     """
@@ -78,7 +78,7 @@ def got(answer: Answer) -> str:
 
 
 def _missing_from_problem(answer: Answer) -> list[str]:
-    """What an error lacks of the contract's form (docs/contract.md)."""
+    """Return what an error lacks of the contract's form (docs/contract.md)."""
     missing = []
     if not answer.headers.get("content-type", "").startswith("application/problem+json"):
         missing.append("content type application/problem+json")

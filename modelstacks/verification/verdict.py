@@ -1,4 +1,4 @@
-"""What a check found, in one line, and the exchange that shows it."""
+"""A check's finding in one line, and the exchange that proves it."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Exchange:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """The result of one question. `detail` names what was got, and what was expected where it failed."""
+    """The result of one check. `detail` names what was received and, if it failed, what was expected."""
 
     question: str
     state: State
@@ -43,7 +43,7 @@ class Verdict:
 
 
 def exchange(request: str, answer: Answer, body: bytes | None = None) -> Exchange:
-    """An exchange for the evidence."""
+    """Return an exchange as JSON for the evidence."""
     return Exchange(
         request=request,
         request_bytes=len(body or b""),

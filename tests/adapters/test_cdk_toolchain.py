@@ -129,7 +129,7 @@ def test_synth_passes_the_context_on_and_names_the_stacks(tmp_path: Path) -> Non
 
 
 def test_a_folder_without_an_assembly_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(DeploymentFailed, match="holds no cloud assembly"):
+    with pytest.raises(DeploymentFailed, match="contains no cloud assembly"):
         stack_names(tmp_path)
 
 

@@ -98,7 +98,7 @@ def test_a_secret_is_read_by_its_name(aws: None) -> None:
 
 def test_a_secret_of_bytes_is_refused(aws: None) -> None:
     boto3.client("secretsmanager").create_secret(Name="hub-token", SecretBinary=b"hf_secret")
-    with pytest.raises(EnvironmentFault, match="the secret hub-token holds bytes, not text"):
+    with pytest.raises(EnvironmentFault, match="the secret hub-token contains bytes, not text"):
         SecretsManager().get("hub-token")
 
 

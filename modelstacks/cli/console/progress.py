@@ -1,6 +1,6 @@
-"""The steps of a long command as they happen: redrawn in place on a terminal, plain lines anywhere else.
+"""Shows the steps of a long command: redrawn in place on a terminal, plain lines elsewhere.
 
-Steps run side by side in threads, so everything here may be called from any of them.
+Steps run side by side in threads, so everything here can be called from any thread.
 """
 
 from __future__ import annotations
@@ -24,12 +24,13 @@ if TYPE_CHECKING:
 
 __all__ = ["Progress", "Step"]
 
-PLAIN_SECONDS = 5.0  # off a terminal, a step that lasts says at most this often how far it is
+#: How often a long step reports its progress when stderr is not a terminal.
+PLAIN_SECONDS = 5.0
 
 
 @dataclass
 class Step:
-    """One thing being done."""
+    """One step of a command."""
 
     title: str
     _view: _View = field(repr=False)
@@ -40,18 +41,18 @@ class Step:
     said: float = field(default_factory=time.perf_counter)
 
     def note(self, text: str) -> None:
-        """Say how far it is."""
+        """Set the text that describes its progress."""
         if text != self.text:
             self.text = text
             self._view.changed(self)
 
     def result(self, text: str) -> None:
-        """Say what came of it; shown when the step ends."""
+        """Set the text that describes its result; shown when the step ends."""
         self.text = text
 
     @property
     def seconds(self) -> float:
-        """How long it took, or has taken until now."""
+        """Its duration, until now if it is still running."""
         return (self.ended or time.perf_counter()) - self.started
 
 
@@ -75,7 +76,7 @@ class Progress:
 
     @contextmanager
     def step(self, title: str) -> Iterator[Step]:
-        """Show a step while the block runs; it has failed where the block raises."""
+        """Show a step while the block runs; the step fails if the block raises."""
         step = Step(title, self)
         with self._lock:
             self.steps.append(step)
@@ -90,7 +91,7 @@ class Progress:
             self.changed(step)
 
     def changed(self, step: Step) -> None:
-        """Show a change. On a terminal the next frame has it anyway."""
+        """Show a change. On a terminal, the next frame shows it."""
         if self._live is not None:
             return
         now = time.perf_counter()

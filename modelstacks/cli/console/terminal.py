@@ -1,6 +1,6 @@
-"""What a user reads: data on stdout, messages on stderr, colour only on a terminal that wants it.
+"""Writes data to stdout and messages to stderr, in colour only on a terminal that allows it.
 
-rich is imported for the first table, so that `--help`, `validate` and every `--json` do without it.
+rich is imported for the first table, so that `--help`, `validate` and every `--json` do not need it.
 """
 
 from __future__ import annotations
@@ -21,16 +21,17 @@ if TYPE_CHECKING:
 __all__ = ["Terminal", "is_interactive", "one_line"]
 
 
-PIPE_WIDTH = 400  # columns; a pipe has no width, and lines that fold cannot be searched
+#: Columns of a pipe, which has no width of its own; folded lines could not be searched.
+PIPE_WIDTH = 400
 
 
 def is_interactive(stream: TextIO) -> bool:
-    """Whether a person watches this stream and lets it be redrawn."""
+    """Return whether this stream is a terminal that can be redrawn."""
     return stream.isatty() and os.environ.get("TERM") != "dumb"
 
 
 def one_line(error: BaseException) -> str:
-    """An unexpected exception in one line: its kind and the first line of what it says."""
+    """Return an unexpected exception as one line: its type and the first line of its message."""
     text = str(error).strip().splitlines()
     return f"{type(error).__name__}: {text[0]}" if text else type(error).__name__
 
@@ -45,12 +46,12 @@ class Terminal:
     # data --------------------------------------------------------------------------------------
 
     def data(self, text: str) -> None:
-        """One line, or several, of what was asked for."""
+        """Write one or several lines of the requested data to stdout."""
         self.out.write(text + "\n")
         self.out.flush()
 
     def binary(self, content: bytes) -> None:
-        """Bytes as they are; a terminal is told about them instead, since they would only confuse it."""
+        """Write bytes unchanged to stdout; on a terminal, write only their number to stderr."""
         if self.out.isatty():
             self.say(f"{len(content)} bytes of binary data; redirect stdout to keep them")
             return
@@ -59,19 +60,19 @@ class Terminal:
         self.out.flush()
 
     def json(self, value: BaseModel | dict[str, Any] | list[Any]) -> None:
-        """A report as one JSON document."""
+        """Write a report as one JSON document."""
         dump = getattr(value, "model_dump", None)
         self.data(json.dumps(dump(mode="json") if dump else value, indent=2))
 
     # messages ----------------------------------------------------------------------------------
 
     def say(self, text: str) -> None:
-        """A message beside the data."""
+        """Write a message to stderr."""
         self.err.write(text + "\n")
         self.err.flush()
 
     def error(self, error: ModelstacksError) -> None:
-        """A failure, complete: one line a fault for a spec, one line for everything else."""
+        """Write a failure: one line per fault of a spec, one line for anything else."""
         if isinstance(error, SpecInvalid):
             for fault in error.faults:
                 self.say(str(fault))
@@ -81,7 +82,7 @@ class Terminal:
             self.fault(str(error))
 
     def fault(self, text: str) -> None:
-        """One line that begins with the command's name, in red where that helps."""
+        """Write one line that begins with the command's name, in red on a terminal."""
         if is_interactive(self.err) and not os.environ.get("NO_COLOR"):
             self.say(f"\x1b[31mmodelstacks:\x1b[0m {text}")
         else:
@@ -91,16 +92,16 @@ class Terminal:
 
     @cached_property
     def console(self) -> Console:
-        """rich on stdout. Off a terminal lines are as long as they need to be: a pipe has no width."""
+        """Return rich's console on stdout; lines are not folded when it is not a terminal."""
         return _console(self.out)
 
     @cached_property
     def messages(self) -> Console:
-        """rich on stderr."""
+        """Return rich's console on stderr."""
         return _console(self.err)
 
     def table(self, columns: Sequence[str], rows: Sequence[Sequence[str]], title: str | None = None) -> None:
-        """A compact table: no frame, a header, columns as wide as their widest cell."""
+        """Write a compact table: a header, no frame, columns as wide as their widest cell."""
         from rich.box import SIMPLE_HEAD
         from rich.table import Table
         from rich.text import Text
@@ -113,7 +114,8 @@ class Terminal:
         if self.out.isatty():
             self.console.print(table)
             return
-        with self.console.capture() as drawn:  # a pipe wants no cells padded with spaces
+        # Trailing spaces are removed for a pipe.
+        with self.console.capture() as drawn:
             self.console.print(table)
         self.data("\n".join(line.rstrip() for line in drawn.get().splitlines()))
 
@@ -121,7 +123,8 @@ class Terminal:
 def _console(stream: TextIO) -> Console:
     from rich.console import Console
 
-    plain = bool(os.environ.get("NO_COLOR"))  # rich itself would keep bold and dim
+    # rich itself would keep bold and dim.
+    plain = bool(os.environ.get("NO_COLOR"))
     return Console(
         file=stream,
         highlight=False,

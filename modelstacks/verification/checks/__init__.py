@@ -1,4 +1,4 @@
-"""The questions: every module here defines one CHECK; `checks()` finds them.
+"""The checks. Every module here defines one CHECK; `checks()` finds them.
 
 A new check is a new file. Its `order` places it among the others; its `settles` says what a pass against
 AWS shows, in the words of docs/verified.md.
@@ -19,7 +19,7 @@ __all__ = ["Check", "checks"]
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """A group of questions about one aspect of a deployment."""
+    """A group of requests that test one aspect of a deployment."""
 
     name: str
     order: int
@@ -28,7 +28,7 @@ class Check:
 
 
 def checks() -> tuple[Check, ...]:
-    """Every check, in order. Raises TypeError for a module here that defines none."""
+    """Return every check, in order. Raises TypeError for a module that defines none."""
     found = []
     for module in pkgutil.iter_modules(__path__):
         check = getattr(importlib.import_module(f"{__name__}.{module.name}"), "CHECK", None)

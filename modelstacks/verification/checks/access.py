@@ -1,4 +1,4 @@
-"""Callers without the right key or signature are refused."""
+"""Checks that callers without the right key or signature are refused."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ PATH = "/v2"
 
 
 def run(subject: Subject) -> Iterator[Verdict]:
-    """Nothing at all, and something wrong."""
+    """Send no key or signature, and a wrong one."""
     api = subject.api
     nothing = api.send("GET", PATH, anonymous=True)
     what = "key" if api.api_key is not None else "signature"

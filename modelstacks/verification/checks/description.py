@@ -1,4 +1,4 @@
-"""/openapi.json describes the API as its callers reach it."""
+"""Checks that /openapi.json describes the API as its callers reach it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ PATH = "/openapi.json"
 
 
 def run(subject: Subject) -> Iterator[Verdict]:
-    """Its server is the URL that was asked, it says how to authenticate, and it lists no hidden route."""
+    """Check that it names this URL and how to authenticate, and lists no hidden route."""
     question = "the API's description"
     answer = subject.api.send("GET", PATH)
     shown = exchange(f"GET {PATH}", answer)

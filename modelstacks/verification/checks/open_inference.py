@@ -1,4 +1,4 @@
-"""The Open Inference Protocol: metadata, JSON tensors, binary tensors."""
+"""Checks the Open Inference Protocol: metadata, JSON tensors, binary tensors."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _CODES = {"FP32": "f", "FP64": "d", "INT32": "i", "INT64": "q", "UINT8": "B", "I
 
 
 def run(subject: Subject) -> Iterator[Verdict]:
-    """Metadata names the locked signature; tensors in JSON and in binary are answered alike."""
+    """Check that metadata names the locked signature, and that JSON and binary answers are equal."""
     signature = subject.plan.signature
     if signature is None:
         yield Verdict("model metadata", "skipped", "the lock has no signature of a provider's model")
@@ -72,7 +72,7 @@ def _shape(rows: list[Any]) -> list[int]:
 
 
 def _infer_json(subject: Subject, tensor: Tensor, rows: list[Any]) -> tuple[Verdict, list[Any] | None]:
-    """The verdict, and the outputs' data where there is an answer."""
+    """Return the verdict, and the outputs if there is an answer."""
     flat = [_typed(tensor, item) for item in _flat(rows)]
     given = {"name": tensor.name, "datatype": tensor.datatype, "shape": _shape(rows), "data": flat}
     body = json.dumps({"inputs": [given]}).encode()

@@ -1,4 +1,4 @@
-"""Many requests at once: each is answered right, or refused with Retry-After."""
+"""Checks that many requests at once are each answered correctly or refused with Retry-After."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ REFUSALS = (429, 503)
 
 
 def run(subject: Subject) -> Iterator[Verdict]:
-    """Send the rows many times at once and look at every answer."""
+    """Send the rows many times at once and judge every answer."""
     question = f"{REQUESTS} requests, {AT_ONCE} at once"
     if not subject.overload:
         yield Verdict(question, "skipped", "not asked for (--no-overload)")
@@ -38,7 +38,7 @@ def run(subject: Subject) -> Iterator[Verdict]:
 
 
 def _outcome(subject: Subject, right: Values) -> tuple[str, float]:
-    """What became of one request, and its seconds."""
+    """Return the outcome of one request, and its seconds."""
     try:
         answer = subject.predict()
     except InvocationFailed:

@@ -1,4 +1,4 @@
-"""The held-out rows in every content type come back as the trainer predicted them."""
+"""Checks that held-out rows in every content type are answered as the trainer predicted."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ REQUEST = "POST /invocations"
 
 
 def run(subject: Subject) -> Iterator[Verdict]:
-    """JSON, CSV where the rows are a table, and JSON in gzip."""
+    """Send JSON, CSV if the rows are a table, and gzip-compressed JSON."""
     plain = subject.predict()
     yield _compared(subject, "predictions in JSON", plain)
     yield _csv(subject, plain)
@@ -66,6 +66,6 @@ def _cells(text: str) -> Values:
 CHECK = Check(
     "predictions",
     20,
-    "bodies pass API Gateway as they are, and the deployed model answers as it did where it was trained",
+    "bodies pass API Gateway unchanged, and the deployed model answers as it did in training",
     run,
 )

@@ -1,4 +1,4 @@
-"""The routes that need no body answer 200."""
+"""Checks that the routes without a body answer 200."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ REQUEST_ID = "modelstacks-verify-1"
 
 
 def run(subject: Subject) -> Iterator[Verdict]:
-    """Every GET route of the contract; the caller's own request id comes back."""
+    """Send every GET route of the contract; the caller's request id must be returned."""
     for route in routes(subject.plan.contracts):
         if route.method != "GET":
             continue

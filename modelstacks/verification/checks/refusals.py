@@ -1,4 +1,4 @@
-"""Bad requests are refused with the status and the form that the contract gives."""
+"""Checks that bad requests are refused with the contract's status and form."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ TUNNEL = "X-Amzn-SageMaker-Custom-Attributes"
 
 
 def run(subject: Subject) -> Iterator[Verdict]:
-    """Bodies, content types, models, paths and the route tunnel."""
+    """Send bad bodies, content types, models and paths, and the route header."""
     yield _post(subject, "a body that is not JSON is refused", b"{", {"content-type": JSON}, (400,))
     yield _post(subject, "a body without rows is refused", b"{}", {"content-type": JSON}, (400, 422))
     unknown = {"content-type": "application/x-nobody-knows"}
@@ -48,7 +48,7 @@ def _too_large(subject: Subject) -> Verdict:
 
 
 def _tunnel(subject: Subject) -> Verdict:
-    """A caller's own tunnel header must not choose the route."""
+    """Check that a caller's own tunnel header does not select the route."""
     question = "a caller cannot choose another route by a header"
     answer = subject.predict(headers={TUNNEL: "modelstacks-route=GET /v2"})
     shown = exchange("POST /invocations", answer)
