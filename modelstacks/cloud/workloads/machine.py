@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import logging
+import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from typing import Literal
@@ -300,8 +302,8 @@ class Workload:
             if bounds is None or not policies:
                 continue
             units = [one.unit for one in group.healthy()]
-            counters = self._watch.counters(name, units)
-            count = self._scalers[name].look(policies, bounds, counters, self.desired[name])
+            counters = functools.partial(self._watch.counters, name, units)
+            count = self._scalers[name].look(policies, bounds, time.monotonic(), counters, self.desired[name])
             if count == self.desired[name]:
                 continue
             async with self._account:

@@ -42,8 +42,11 @@ class _Follower(Protocol):
     def quiet(self) -> bool | None:
         """Whether it agrees to scaling in; None where it has no say in that."""
 
+    def due(self, now: float) -> bool:
+        """Whether a period has passed since it looked last."""
+
     def look(self, now: float, counters: Counters, desired: int) -> int:
-        """The count that it asks for now."""
+        """The count that it asks for, at the end of a period."""
 
 
 class Scaler:
@@ -56,17 +59,29 @@ class Scaler:
         self._followers: dict[Policy, _Follower] = {}
         self._scaled_in = -math.inf
 
-    def look(self, policies: Sequence[Policy], bounds: Bounds, counters: Counters, desired: int) -> int:
-        """The count that the policies ask for, within the bounds."""
+    def look(
+        self,
+        policies: Sequence[Policy],
+        bounds: Bounds,
+        at: float,
+        counters: Callable[[], Counters],
+        desired: int,
+    ) -> int:
+        """The count that the policies ask for at a time of this machine's clock, within the bounds.
+
+        `counters` is called only at the end of a period: reading them takes a while.
+        """
         if self._seen is not None:
-            self._now += max(0.0, counters.at - self._seen) * self._pace()
-        self._seen = counters.at
+            self._now += max(0.0, at - self._seen) * self._pace()
+        self._seen = at
         known: dict[Policy, _Follower] = {}
         for policy in policies:
             if not isinstance(policy, Unknown) and not unemulated(policy):
                 known[policy] = self._followers.get(policy) or _follow(policy)
         self._followers = known
-        asked = [follower.look(self._now, counters, desired) for follower in known.values()]
+        due = [follower for follower in known.values() if follower.due(self._now)]
+        read = counters() if due else None
+        asked = [follower.look(self._now, read, desired) for follower in due if read is not None]
         if (most := max(asked, default=desired)) > desired:
             return max(desired, min(most, bounds.maximum, max(bounds.minimum, MOST_SCALED)))
         if (least := min(asked, default=desired)) < desired:
@@ -120,7 +135,7 @@ class _Tracking:
         fine = policy.metric.predefined == HIGH_RESOLUTION
         self._period = HIGH_RESOLUTION_PERIOD if fine else PERIOD
         self._before: Counters | None = None
-        self._looked = 0.0
+        self._looked = -math.inf
         self._above = 0  # periods in a row
         self._below = 0.0  # seconds in a row
         self._cooldown = _Cooldown(policy.out_cooldown)
@@ -130,14 +145,17 @@ class _Tracking:
         """Whether the metric has been low for long enough to scale in."""
         return self._below >= SECONDS_TO_SCALE_IN if self._policy.scales_in else None
 
+    def due(self, now: float) -> bool:
+        """Whether a period has passed since it looked last."""
+        return now - self._looked >= self._period
+
     def look(self, now: float, counters: Counters, desired: int) -> int:
         """The count at which the metric would meet its target, once it was above it for long enough."""
-        if self._before is None:
-            self._before, self._looked = counters, now
-        if now - self._looked < self._period or counters.at <= self._before.at:
+        before, passed = self._before, now - self._looked
+        self._before, self._looked = counters, now
+        if before is None:
             return desired
-        value = measure(self._policy.metric, Readings.between(self._before, counters))
-        passed, self._before, self._looked = now - self._looked, counters, now
+        value = measure(self._policy.metric, Readings.between(before, counters))
         target = self._policy.target
         self._above = self._above + 1 if value is not None and value > target else 0
         low = value is not None and value < target * SCALE_IN_BELOW
@@ -161,9 +179,15 @@ class _Steps:
         self._alarms = [_Watched(alarm) for alarm in policy.alarms]
         self._cooldown = _Cooldown(policy.cooldown)
 
+    def due(self, now: float) -> bool:
+        """Whether a period of one of its alarms has passed."""
+        return any(alarm.due(now) for alarm in self._alarms)
+
     def look(self, now: float, counters: Counters, desired: int) -> int:
         """The count after the step of the first alarm that is in ALARM."""
         for alarm in self._alarms:
+            if not alarm.due(now):
+                continue
             value = alarm.look(now, counters)
             if value is None:
                 continue
@@ -202,17 +226,19 @@ class _Watched:
         self._alarm = alarm
         self.threshold = alarm.threshold
         self._before: Counters | None = None
-        self._looked = 0.0
+        self._looked = -math.inf
         self._values: deque[float | None] = deque(maxlen=alarm.evaluations)
 
+    def due(self, now: float) -> bool:
+        """Whether a period has passed since it looked last."""
+        return now - self._looked >= self._alarm.period
+
     def look(self, now: float, counters: Counters) -> float | None:
-        """The latest value where a period has passed and the alarm is in ALARM."""
-        if self._before is None:
-            self._before, self._looked = counters, now
-        if now - self._looked < self._alarm.period or counters.at <= self._before.at:
+        """The value of the period that has passed, where the alarm is in ALARM."""
+        before, self._before, self._looked = self._before, counters, now
+        if before is None:
             return None
-        self._values.append(measure(self._alarm.metric, Readings.between(self._before, counters)))
-        self._before, self._looked = counters, now
+        self._values.append(measure(self._alarm.metric, Readings.between(before, counters)))
         breaching = [value for value in self._values if value is not None and self._breaches(value)]
         return breaching[-1] if len(breaching) >= self._alarm.datapoints else None
 

@@ -40,7 +40,9 @@ class Group:
         self._look()
 
     def _look(self) -> None:
-        self.desired = self._scaler.look(self.policies, self.bounds, self._counters, self.desired)
+        self.desired = self._scaler.look(
+            self.policies, self.bounds, self._counters.at, lambda: self._counters, self.desired
+        )
 
     def pass_minutes(self, minutes: int, *, load: float = 0.0, requests: int = 0) -> list[int]:
         """The desired count after each minute, in which `load` processors' worth of work is shared."""
