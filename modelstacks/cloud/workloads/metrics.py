@@ -81,7 +81,7 @@ def measure(metric: Metric, readings: Readings) -> float | None:
 def unemulated(policy: Policy) -> str:
     """What about a policy is not emulated; empty where it is followed."""
     if isinstance(policy, Unknown):
-        return f"scaling policy {policy.name}: {policy.what}"
+        return policy.what
     metrics = [policy.metric] if isinstance(policy, TargetTracking) else [one.metric for one in policy.alarms]
     if not metrics:
         return f"scaling policy {policy.name}: no alarm triggers it"

@@ -99,9 +99,8 @@ class StepScaling:
 
 @dataclass(frozen=True, slots=True)
 class Unknown:
-    """A policy of a kind that is not emulated; `what` names it."""
+    """A policy of a kind that is not emulated; `what` names kind and policy."""
 
-    name: str
     what: str
 
 

@@ -183,7 +183,10 @@ def test_a_function_has_as_many_environments_as_invocations_and_none_when_it_is_
 
 def test_a_policy_that_is_not_emulated_is_named(cloud: Any, deployed: Callable[..., None]) -> None:
     policy = TRACKING.format(target=60, metric="ECSServiceAverageMemoryUtilization")
-    deployed("lenient", "self_hosted.yaml", SERVICE, policy, Tasks="1")
+    nightly = "{ScheduledActionName: nightly, Schedule: rate(1 day), ScalableTargetAction: {MinCapacity: 1}}"
+    scheduled = f"{SERVICE}      ScheduledActions: [{nightly}]\n"
+    deployed("lenient", "self_hosted.yaml", scheduled, policy, Tasks="1")
     assert cloud.workload("lenient", "ecs-service").unemulated == (
         "scaling policy under-load: the predefined metric ECSServiceAverageMemoryUtilization",
+        "scheduled action nightly",
     )

@@ -5,7 +5,14 @@ from __future__ import annotations
 import pytest
 
 from modelstacks.cloud.workloads.metrics import measure, unemulated
-from modelstacks.cloud.workloads.policies import Metric, MetricQuery, Readings, TargetTracking
+from modelstacks.cloud.workloads.policies import (
+    Metric,
+    MetricQuery,
+    Readings,
+    StepScaling,
+    TargetTracking,
+    Unknown,
+)
 
 BUSY = Readings(period=3.0, requests=600, seconds=30.0, healthy=2, cpu=45.0)
 QUIET = Readings(period=3.0, requests=0, seconds=0.0, healthy=2)
@@ -74,6 +81,11 @@ def test_metric_math(expression: str, readings: Readings, value: float | None) -
 def test_a_policy_that_is_not_understood_says_so(metric_: Metric, reason: str) -> None:
     assert reason in unemulated(TargetTracking("policy", metric_, 8.0))
     assert measure(metric_, BUSY) is None
+
+
+def test_a_policy_of_an_unknown_kind_and_one_that_nothing_triggers_say_so() -> None:
+    assert unemulated(Unknown("scheduled action nightly")) == "scheduled action nightly"
+    assert "no alarm triggers it" in unemulated(StepScaling("steps", "ExactCapacity", (), ()))
 
 
 def test_a_policy_that_is_understood_says_nothing() -> None:

@@ -142,5 +142,5 @@ class TestStepScaling:
 
 
 def test_a_policy_that_is_not_understood_changes_nothing() -> None:
-    group = Group(Unknown("predictive", "policies of type PredictiveScaling"), desired=2)
+    group = Group(Unknown("scaling policy p of type PredictiveScaling"), desired=2)
     assert set(group.pass_minutes(40, load=9.0)) == {2}

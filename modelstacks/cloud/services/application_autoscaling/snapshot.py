@@ -53,8 +53,13 @@ class ScalingSnapshot(Snapshot):
 
     @classmethod
     def read(cls, clients: Clients) -> ScalingSnapshot:
-        """Read targets, policies, and the alarms that trigger the policies."""
-        return cls(*at_once(lambda: _scalable_targets(clients), lambda: _scaling_policies(clients)))
+        """Read targets, policies, the alarms that trigger the policies, and scheduled actions."""
+        targets, policies, actions = at_once(
+            lambda: _scalable_targets(clients),
+            lambda: _scaling_policies(clients),
+            lambda: _scheduled_actions(clients),
+        )
+        return cls(targets, policies + actions)
 
     def bounds_of(self, namespace: str, resource_id: str) -> Bounds | None:
         """A scalable target's minimum and maximum; None where nothing scales it."""
@@ -92,6 +97,18 @@ def _scaling_policies(clients: Clients) -> tuple[ScalingPolicy, ...]:
     )
 
 
+def _scheduled_actions(clients: Clients) -> tuple[ScalingPolicy, ...]:
+    """Scheduled actions, which change the bounds at a time; nothing here carries them out."""
+    return tuple(
+        ScalingPolicy(
+            item["ServiceNamespace"],
+            item["ResourceId"],
+            Unknown(f"scheduled action {item['ScheduledActionName']}"),
+        )
+        for item in _pages(clients, "describe_scheduled_actions", "ScheduledActions")
+    )
+
+
 def _policy(item: Mapping[str, Any], alarms: Iterable[Mapping[str, Any]]) -> Policy:
     name = item["PolicyName"]
     if tracking := item.get("TargetTrackingScalingPolicyConfiguration"):
@@ -113,7 +130,7 @@ def _policy(item: Mapping[str, Any], alarms: Iterable[Mapping[str, Any]]) -> Pol
             cooldown=float(steps.get("Cooldown", COOLDOWN)),
             least=int(steps.get("MinAdjustmentMagnitude") or 0),
         )
-    return Unknown(name, f"policies of type {item.get('PolicyType')}")
+    return Unknown(f"scaling policy {name} of type {item.get('PolicyType')}")
 
 
 def _tracked(tracking: Mapping[str, Any]) -> Metric:
