@@ -1,8 +1,9 @@
-"""Adaptive batching: whatever has arrived when the engine becomes free goes to it in one call.
+"""Adaptive batching: what has arrived when the engine becomes free goes to it in one call.
 
 Nothing waits for company (unless max_latency_ms asks for it). Calls that are known to be short run on the
 event loop itself, where requests that arrive in the same turn of the loop meet; longer ones run on a thread,
-and what arrives meanwhile is the next batch, if admission.py lets it wait.
+and what arrives meanwhile is the next batch, if admission.py lets it wait. The file is longer than others
+because all of it works on one queue.
 """
 
 from __future__ import annotations

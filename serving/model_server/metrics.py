@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import mmap
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from model_server.routes import ROUTES
 
@@ -136,86 +136,97 @@ class WorkerMetrics:
 
 
 def render(shared: SharedMetrics) -> bytes:
+    """Every metric in Prometheus' text form."""
+    families = [*_of_requests(shared), *_of_batches(shared), *_of_streams(shared), *_single(shared)]
     lines: list[str] = []
-
-    def family(name: str, kind: str, text: str, samples: Sequence[str]) -> None:
+    for name, kind, text, samples in families:
         lines.extend((f"# HELP {name} {text}", f"# TYPE {name} {kind}", *samples))
+    return ("\n".join(lines) + "\n").encode()
 
+
+Family = tuple[str, str, str, Sequence[str]]  # name, kind, help, samples
+
+
+def _of_requests(shared: SharedMetrics) -> Iterator[Family]:
+    name, latency = "model_server_requests_total", "model_server_request_seconds"
     requests, latencies = [], []
     for index, route in enumerate(PATHS):
         at = index * _PER_ROUTE
         for offset, status in enumerate(STATUSES):
             count = shared.sum(at + offset)
             if count:
-                requests.append(f'model_server_requests_total{{route="{route}",status="{status}"}} {count}')
+                requests.append(f'{name}{{route="{route}",status="{status}"}} {count}')
         at += len(STATUSES)
         counts = [shared.sum(at + i) for i in range(len(SECONDS) + 1)]
         if sum(counts):
             total = shared.sum(at + len(SECONDS) + 1) / NANOSECONDS
-            latencies += _histogram(
-                "model_server_request_seconds", f'route="{route}"', SECONDS, counts, total
-            )
-    family("model_server_requests_total", "counter", "Requests answered, by route and status.", requests)
-    family(
-        "model_server_request_seconds", "histogram", "From the whole request read to its answer.", latencies
-    )
+            latencies += _histogram(latency, f'route="{route}"', SECONDS, counts, total)
+    yield name, "counter", "Requests answered, by route and status.", requests
+    yield latency, "histogram", "From the whole request read to its answer.", latencies
+
+
+def _of_batches(shared: SharedMetrics) -> Iterator[Family]:
+    name = "model_server_batch_rows"
     counts = [shared.sum(_BATCH + i) for i in range(len(SIZES) + 1)]
-    family(
-        "model_server_batch_rows",
-        "histogram",
-        "Rows in one call of the engine.",
-        _histogram("model_server_batch_rows", "", SIZES, counts, shared.sum(_BATCH_SUM)),
-    )
+    samples = _histogram(name, "", SIZES, counts, shared.sum(_BATCH_SUM))
+    yield name, "histogram", "Rows in one call of the engine.", samples
+
+
+def _of_streams(shared: SharedMetrics) -> Iterator[Family]:
+    name, first = "model_server_streams_total", "model_server_first_chunk_seconds"
     streams = [
-        f'model_server_streams_total{{outcome="{outcome}"}} {count}'
+        f'{name}{{outcome="{outcome}"}} {count}'
         for offset, outcome in OUTCOMES.items()
         if (count := shared.sum(offset))
     ]
-    family("model_server_streams_total", "counter", "Streamed answers, by how they ended.", streams)
+    yield name, "counter", "Streamed answers, by how they ended.", streams
     counts = [shared.sum(_FIRST_CHUNK + i) for i in range(len(SECONDS) + 1)]
     total = shared.sum(_FIRST_CHUNK + len(SECONDS) + 1) / NANOSECONDS
-    family(
-        "model_server_first_chunk_seconds",
-        "histogram",
-        "From the whole request read to the first chunk of a streamed answer.",
-        _histogram("model_server_first_chunk_seconds", "", SECONDS, counts, total),
-    )
-    for name, kind, text, value in (
-        ("stream_chunks_total", "counter", "Chunks of streamed answers.", shared.sum(CHUNKS)),
-        ("queue_depth", "gauge", "Requests that wait for the engine.", shared.sum(QUEUE_DEPTH)),
-        ("requests_in_flight", "gauge", "Requests read and not yet answered.", shared.sum(IN_FLIGHT)),
-        ("connections", "gauge", "Open connections.", shared.sum(CONNECTIONS)),
-        ("requests_dropped_total", "counter", "Requests whose client was gone.", shared.sum(DROPPED)),
-        ("requests_rejected_total", "counter", "Requests refused for a full queue.", shared.sum(REJECTED)),
-        (
-            "requests_handed_over_total",
-            "counter",
-            "Requests that a busy worker gave to a free one.",
-            shared.sum(HANDED_OVER),
-        ),
-        (
-            "overload_debt_seconds",
-            "gauge",
-            "Engine time of refused requests beyond what bursts leave and idle moments make up for.",
-            max(shared.each(DEBT)) / NANOSECONDS,
-        ),
-        (
-            "engine_seconds_total",
-            "counter",
-            "Time in the engine.",
-            shared.sum(ENGINE_NANOSECONDS) / NANOSECONDS,
-        ),
-        (
-            "model_load_seconds",
-            "gauge",
-            "The slowest load of the model.",
-            max(shared.each(LOAD_NANOSECONDS)) / NANOSECONDS,
-        ),
-        ("workers_ready", "gauge", "Workers with a loaded model.", shared.sum(READY)),
-        ("worker_restarts_total", "counter", "Workers started again after a death.", shared.sum(RESTARTS)),
-    ):
-        family(f"model_server_{name}", kind, text, [f"model_server_{name} {value}"])
-    return ("\n".join(lines) + "\n").encode()
+    text = "From the whole request read to the first chunk of a streamed answer."
+    yield first, "histogram", text, _histogram(first, "", SECONDS, counts, total)
+
+
+# Name, kind and help of the metrics that are one number, and how the workers' numbers become one.
+_SINGLE: tuple[tuple[str, str, str, Callable[[SharedMetrics], float]], ...] = (
+    ("stream_chunks_total", "counter", "Chunks of streamed answers.", lambda s: s.sum(CHUNKS)),
+    ("queue_depth", "gauge", "Requests that wait for the engine.", lambda s: s.sum(QUEUE_DEPTH)),
+    ("requests_in_flight", "gauge", "Requests read and not yet answered.", lambda s: s.sum(IN_FLIGHT)),
+    ("connections", "gauge", "Open connections.", lambda s: s.sum(CONNECTIONS)),
+    ("requests_dropped_total", "counter", "Requests whose client was gone.", lambda s: s.sum(DROPPED)),
+    ("requests_rejected_total", "counter", "Requests refused for a full queue.", lambda s: s.sum(REJECTED)),
+    (
+        "requests_handed_over_total",
+        "counter",
+        "Requests that a busy worker gave to a free one.",
+        lambda s: s.sum(HANDED_OVER),
+    ),
+    (
+        "overload_debt_seconds",
+        "gauge",
+        "Engine time of refused requests beyond what bursts leave and idle moments make up for.",
+        lambda s: max(s.each(DEBT)) / NANOSECONDS,
+    ),
+    (
+        "engine_seconds_total",
+        "counter",
+        "Time in the engine.",
+        lambda s: s.sum(ENGINE_NANOSECONDS) / NANOSECONDS,
+    ),
+    (
+        "model_load_seconds",
+        "gauge",
+        "The slowest load of the model.",
+        lambda s: max(s.each(LOAD_NANOSECONDS)) / NANOSECONDS,
+    ),
+    ("workers_ready", "gauge", "Workers with a loaded model.", lambda s: s.sum(READY)),
+    ("worker_restarts_total", "counter", "Workers started again after a death.", lambda s: s.sum(RESTARTS)),
+)
+
+
+def _single(shared: SharedMetrics) -> Iterator[Family]:
+    for short, kind, text, value in _SINGLE:
+        name = f"model_server_{short}"
+        yield name, kind, text, [f"{name} {value(shared)}"]
 
 
 def _histogram(

@@ -1,8 +1,8 @@
 """Inputs against the signature, before they reach the engine.
 
 The common case, rows of plain numbers for one matrix, is one call of `struct`, which checks width, type and
-range while it packs. Whatever that refuses is looked at with care, for a missing value that the model allows,
-or for a fault with the row and the field it is in.
+range while it packs. What that refuses is examined value by value: for a missing value that the model allows,
+or for a fault with its row and field. The two belong together, which makes the file longer than others.
 """
 
 from __future__ import annotations

@@ -18,9 +18,9 @@ from model_server.codecs import (
     choose_answer,
     dumps,
     negotiate,
-    npy_array,
     parse_media,
 )
+from model_server.files import npy_array
 from model_server.problems import ProblemError
 from model_server.signature import Signature, Tensor
 from model_server.validation import InputReader

@@ -24,8 +24,9 @@ from typing import Any
 import numpy as np
 
 from model_server.chunks import EVENT_STREAM, Chunk, Chunks, ServerSentEvent, each
-from model_server.codecs import ENCODERS, choose_answer, dumps, load_json, npy_array, parse_media
+from model_server.codecs import ENCODERS, choose_answer, dumps, load_json, parse_media
 from model_server.engines import Engine, Tensors
+from model_server.files import npy_array
 from model_server.logs import event, log
 from model_server.metrics import STATUSES
 from model_server.problems import ModelRefusedError, ProblemError, malformed
