@@ -86,10 +86,18 @@ def task_group(
     )
 
 
-def serving_cluster(scope: Construct) -> ecs.CfnCluster:
-    """A cluster that reports its containers' metrics."""
+def serving_cluster(scope: Construct, *, capacity_providers: Sequence[str] = ()) -> ecs.CfnCluster:
+    """A cluster that reports its containers' metrics.
+
+    A service with a capacity provider strategy needs its providers here; a launch type needs none.
+    """
     insights = ecs.CfnCluster.ClusterSettingsProperty(name="containerInsights", value="enhanced")
-    return ecs.CfnCluster(scope, "Cluster", cluster_settings=[insights])
+    return ecs.CfnCluster(
+        scope,
+        "Cluster",
+        cluster_settings=[insights],
+        capacity_providers=list(capacity_providers) or None,
+    )
 
 
 def start_role(scope: Construct, *, image: ServingImage, log: logs.CfnLogGroup) -> iam.CfnRole:

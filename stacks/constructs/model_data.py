@@ -36,7 +36,7 @@ class ModelData:
 
     The asset's identity is the sha256 that the lock file holds, so the template is the same wherever the
     archive comes from, and the CDK CLI publishes it only where the bucket does not have that object yet. The
-    key never names other bytes, so it is the version too (docs/adr/0004, 0012).
+    key never names other bytes, so it is the version too (docs/adr/0004, 0015).
 
     While an update runs, and after one that failed, replicas of the old revision and of the new one start
     side by side. So a role is given each archive by a policy of its own (`grant_read`): CloudFormation adds
