@@ -12,11 +12,18 @@ import pytest
 from botocore.exceptions import ClientError
 from e2e.conftest import Cloud, Template, deploy, failed_update, template_of
 from e2e.holdout import holdout
+from mutation.edits import drop
+from mutation.run_time import MUTANTS, RunTimeMutant
 
 from modelstacks.cloud.api import KillReplica, PoisonDeploys
 
 pytestmark = pytest.mark.e2e
 
+RULE = "AWS::ElasticLoadBalancingV2::ListenerRule"
+STACKS = {"self-hosted": "wine-self-hosted", "managed": "diabetes-managed"}
+BY_ID = {mutant.id: mutant for mutant in MUTANTS}
+REFUSED = [mutant for mutant in MUTANTS if mutant.caught_by == "request"]
+FAILING = [mutant for mutant in MUTANTS if mutant.caught_by == "update"]
 ARCHITECTURE_OF_KIND = {"ecs-service": "self-hosted", "sagemaker-endpoint": "managed"}
 
 
@@ -37,71 +44,6 @@ def test_boto3_invokes_the_endpoint_directly(cloud: Cloud) -> None:
     )
     direct = json.loads(answer["Body"].read())
     assert direct == json.loads(cloud.predict("churn", "managed", held_out.body).body)
-
-
-def resources(template: Template, kind: str) -> dict[str, Template]:
-    """The resources of one CloudFormation type, by logical id."""
-    return {key: one for key, one in template["Resources"].items() if one["Type"] == kind}
-
-
-def remove(template: Template, key: str) -> None:
-    """Delete a resource that nothing refers to, and whatever waits for it by name."""
-    del template["Resources"][key]
-    for resource in template["Resources"].values():
-        if key in resource.get("DependsOn", []):
-            resource["DependsOn"].remove(key)
-
-
-def without_the_rule_from_load_balancer_to_tasks(template: Template) -> None:
-    (rule,) = [
-        key
-        for key, one in resources(template, "AWS::EC2::SecurityGroupIngress").items()
-        if one["Properties"]["Description"] == "load balancer to model servers"
-    ]
-    remove(template, rule)
-
-
-def without_the_rule_from_link_to_load_balancer(template: Template) -> None:
-    (rule,) = [
-        key
-        for key, one in resources(template, "AWS::EC2::SecurityGroupIngress").items()
-        if one["Properties"]["Description"] == "VPC link to load balancer"
-    ]
-    remove(template, rule)
-
-
-def with_a_port_that_nothing_listens_on(template: Template) -> None:
-    (service,) = resources(template, "AWS::ECS::Service").values()
-    (task,) = resources(template, "AWS::ECS::TaskDefinition").values()
-    service["Properties"]["LoadBalancers"][0]["ContainerPort"] = 8081
-    task["Properties"]["ContainerDefinitions"][0]["PortMappings"][0]["ContainerPort"] = 8081
-
-
-def without_the_rewrite_of_the_path(template: Template) -> None:
-    (rule,) = resources(template, "AWS::ElasticLoadBalancingV2::ListenerRule").values()
-    del rule["Properties"]["Transforms"]
-
-
-def without_the_interface_endpoint(template: Template) -> None:
-    (key,) = [
-        key
-        for key, one in resources(template, "AWS::EC2::VPCEndpoint").items()
-        if "sagemaker.runtime" in json.dumps(one["Properties"]["ServiceName"])
-    ]
-    remove(template, key)
-
-
-def without_the_permission_to_invoke(template: Template) -> None:
-    for role in resources(template, "AWS::IAM::Role").values():
-        for policy in role["Properties"].get("Policies", []):
-            for statement in policy["PolicyDocument"]["Statement"]:
-                if statement["Action"] == "sagemaker:InvokeEndpoint":
-                    statement["Action"] = "sagemaker:DescribeEndpoint"
-
-
-def without_apis_permission_to_call_the_function(template: Template) -> None:
-    for key in resources(template, "AWS::Lambda::Permission"):
-        remove(template, key)
 
 
 def answers_again(cloud: Cloud, stack: str) -> None:
@@ -130,52 +72,20 @@ def deployed_otherwise(cloud: Cloud, stack: str, change: Callable[[Template], No
         answers_again(cloud, stack)
 
 
-@pytest.mark.parametrize(
-    ("stack", "change", "status", "reason"),
-    [
-        (
-            "wine-self-hosted",
-            without_the_rule_from_link_to_load_balancer,
-            (503, 504),
-            "no ingress rule for tcp 80 from",
-        ),
-        (
-            "wine-self-hosted",
-            without_the_rule_from_load_balancer_to_tasks,
-            (502, 503, 504),
-            "no ingress rule for tcp 8080 from",
-        ),
-        ("diabetes-managed", without_the_interface_endpoint, (502, 503, 504), "sagemaker.runtime"),
-        ("diabetes-managed", without_the_permission_to_invoke, (502,), "sagemaker:InvokeEndpoint"),
-        (
-            "diabetes-managed",
-            without_apis_permission_to_call_the_function,
-            (500,),
-            "no resource policy of lambda",
-        ),
-    ],
-    ids=lambda value: value.__name__ if callable(value) else "",
-)
-def test_what_is_missing_in_the_template_is_named(
-    cloud: Cloud, stack: str, change: Callable[[Template], None], status: tuple[int, ...], reason: str
-) -> None:
+@pytest.mark.parametrize("mutant", REFUSED, ids=lambda mutant: mutant.id)
+def test_what_is_missing_in_the_template_is_named(cloud: Cloud, mutant: RunTimeMutant) -> None:
+    stack = STACKS[mutant.architecture]
     deployment, _, architecture = stack.partition("-")
     body = holdout(deployment).body
-    with deployed_otherwise(cloud, stack, change):
+    with deployed_otherwise(cloud, stack, mutant.change):
         answer = cloud.predict(deployment, architecture, body)
-        assert answer.status in status
-        assert reason in answer.headers["x-modelstacks-reason"]
-        assert any(reason in refusal.reason for refusal in cloud.status().refusals[-5:])
-
-
-def with_a_function_that_may_not_run(template: Template) -> None:
-    for function in resources(template, "AWS::Lambda::Function").values():
-        if "ENDPOINT_NAME" in json.dumps(function["Properties"].get("Environment", {})):
-            function["Properties"]["ReservedConcurrentExecutions"] = 0
+        assert answer.status in mutant.statuses
+        assert mutant.reason in answer.headers["x-modelstacks-reason"]
+        assert any(mutant.reason in refusal.reason for refusal in cloud.status().refusals[-5:])
 
 
 def test_a_throttled_function_is_overload(cloud: Cloud) -> None:
-    with deployed_otherwise(cloud, "diabetes-managed", with_a_function_that_may_not_run):
+    with deployed_otherwise(cloud, "diabetes-managed", BY_ID["function-is-throttled"].change):
         answer = cloud.predict("diabetes", "managed", holdout("diabetes").body)
     document = json.loads(answer.body)
     assert answer.headers["content-type"] == "application/problem+json"
@@ -187,19 +97,20 @@ def test_a_throttled_function_is_overload(cloud: Cloud) -> None:
 def test_a_path_that_keeps_the_stages_name_is_not_found(cloud: Cloud) -> None:
     body = holdout("wine").body
     sent = cloud.status().settings.stage_in_path
-    with deployed_otherwise(cloud, "wine-self-hosted", without_the_rewrite_of_the_path):
+    with deployed_otherwise(cloud, "wine-self-hosted", drop(RULE, "Properties/Transforms")):
         assert cloud.predict("wine", "self-hosted", body).status == (404 if sent else 200)
 
 
-def test_tasks_on_a_wrong_port_never_take_over(cloud: Cloud) -> None:
+@pytest.mark.parametrize("mutant", FAILING, ids=lambda mutant: mutant.id)
+def test_a_fault_that_no_replica_survives_never_takes_over(cloud: Cloud, mutant: RunTimeMutant) -> None:
     """The circuit breaker fails the update and says why, and the tasks that were there go on answering."""
-    wrong = copy.deepcopy(template_of(cloud, "wine-self-hosted"))
-    with_a_port_that_nothing_listens_on(wrong)
-    reason = failed_update(cloud, "wine-self-hosted", wrong)
+    stack = STACKS[mutant.architecture]
+    deployment, _, architecture = stack.partition("-")
+    reason = failed_update(cloud, stack, mutant.applied_to(template_of(cloud, stack)))
     assert "ECS Deployment Circuit Breaker was triggered" in reason
-    assert "8081" in reason
-    assert cloud.predict("wine", "self-hosted", holdout("wine").body).status == 200
-    assert cloud.workload("wine-self-hosted", "ecs-service").state == "stable"
+    assert mutant.reason in reason
+    assert cloud.predict(deployment, architecture, holdout(deployment).body).status == 200
+    assert cloud.workload(stack, "ecs-service").state == "stable"
 
 
 @pytest.mark.parametrize("kind", ARCHITECTURE_OF_KIND)

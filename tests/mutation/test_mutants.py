@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 import pytest
-from mutation import functional, hardening, reliability
+from mutation import functional, hardening, reliability, run_time
 from mutation.creation import violations
 from mutation.edits import Document, Mutant
 from mutation.invariants import RULES, Stack
@@ -43,7 +43,7 @@ def test_the_fault_is_caught_and_its_reason_named(mutant: Mutant, templates: dic
     assert any(mutant.reason in line for line in found), found
 
 
-@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.id)
+@pytest.mark.parametrize("mutant", [*MUTANTS, *run_time.MUTANTS], ids=lambda mutant: mutant.id)
 def test_the_fault_is_a_change(mutant: Mutant, templates: dict[str, Document]) -> None:
     template = templates[mutant.architecture]
     assert mutant.applied_to(template) != template
