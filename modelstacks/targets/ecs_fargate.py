@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 
 from modelstacks.core.errors import Invalid
 from modelstacks.core.plan import Plan
-from modelstacks.core.plan.capacity import Quota, Unit, interface_endpoints, quota, resource
+from modelstacks.core.plan.capacity import Quota, Unit, interface_endpoints, network, quota, resource
 from modelstacks.core.registry import Refusal, Target
 from modelstacks.core.spec import TargetSpec
 
@@ -77,6 +77,7 @@ def capacity(plan: Plan) -> tuple[Unit, ...]:
         resource("AWS::ElasticLoadBalancingV2::LoadBalancer", billed=True, quota=quota("load-balancers")),
         resource("AWS::ElasticLoadBalancingV2::TargetGroup", quota=quota("target-groups")),
         resource("AWS::ApiGatewayV2::VpcLink", quota=quota("vpc-links")),
+        *network(),
         *interface_endpoints(3, plan),
         # The VPC link's, the load balancer's, the tasks' and one for each endpoint.
         resource("AWS::EC2::SecurityGroup", 6, quota=quota("security-groups")),

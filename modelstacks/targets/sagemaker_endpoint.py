@@ -9,7 +9,7 @@ from pydantic import Field
 from modelstacks.core.base import text
 from modelstacks.core.contract import LAMBDA_BODY
 from modelstacks.core.plan import Plan
-from modelstacks.core.plan.capacity import Quota, Unit, interface_endpoints, quota, resource
+from modelstacks.core.plan.capacity import Quota, Unit, interface_endpoints, network, quota, resource
 from modelstacks.core.registry import Refusal, Target
 from modelstacks.core.spec import TargetSpec
 
@@ -68,6 +68,7 @@ def capacity(plan: Plan) -> tuple[Unit, ...]:
             concurrency,
             quota=quota("lambda-concurrency"),
         ),
+        *network(),
         *interface_endpoints(1, plan),
         # The instances', the function's and the VPC endpoint's.
         resource("AWS::EC2::SecurityGroup", 3, quota=quota("security-groups")),

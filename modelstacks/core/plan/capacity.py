@@ -1,6 +1,6 @@
 """The units that a deployment is billed for or that count against a quota: one list for every consumer.
 
-A target declares its own (`Target.capacity`); the API, the network and the key, which every target has, are
+A target declares its own (`Target.capacity`); those of the API and the key, which every target has, are
 declared here. tests/stacks compares the list with the resources of the template.
 
 The list describes a deployment with a network of its own. Requests, bytes and log lines are not in it: they
@@ -17,7 +17,7 @@ from importlib import resources
 from modelstacks.core.plan.plan import Plan
 from modelstacks.core.registry import targets
 
-__all__ = ["Quota", "Unit", "capacity", "interface_endpoints", "quota", "resource", "zones"]
+__all__ = ["Quota", "Unit", "capacity", "interface_endpoints", "network", "quota", "resource", "zones"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +61,7 @@ def resource(kind: str, number: int = 1, *, billed: bool = False, quota: Quota |
 
 def capacity(plan: Plan) -> tuple[Unit, ...]:
     """Everything that a plan needs: its target's units, and those of what is around every target."""
-    units = (*targets()[plan.target.target].capacity(plan), *_api(plan), *_network(), *_key())
+    units = (*targets()[plan.target.target].capacity(plan), *_api(plan), *_key())
     sums: dict[Unit, Unit] = {}
     for unit in units:
         of_its_kind = replace(unit, least=0, most=0, peak=0)
@@ -112,7 +112,8 @@ def _api(plan: Plan) -> tuple[Unit, ...]:
     return tuple(units)
 
 
-def _network() -> tuple[Unit, ...]:
+def network() -> tuple[Unit, ...]:
+    """The network of a target that runs something: a VPC with S3's endpoint and a flow log."""
     return (
         resource("AWS::EC2::VPC", quota=quota("vpcs")),
         resource("AWS::EC2::VPCEndpoint", quota=quota("gateway-endpoints")),
