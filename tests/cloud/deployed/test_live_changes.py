@@ -109,3 +109,36 @@ def test_a_function_is_changed_under_load_without_losing_an_invocation(
             enough = len(clients.answers) + 2
             cloud.until(functools.partial(clients.have_answers, enough))
     assert clients.failed == []
+
+
+def with_an_endpoint_of_its_own(template: str, endpoint: str) -> str:
+    """The template with a function that calls an endpoint of this logical id, whatever that is named."""
+    named = template.replace("GREETING: from", f"ENDPOINT: !GetAtt {endpoint}.EndpointName, GREETING: from")
+    open_to_all = named.replace('Action: "sagemaker:InvokeEndpoint", Resource: !Ref Endpoint', ANY_ENDPOINT)
+    renamed = open_to_all.replace("\n  Endpoint:\n", f"\n  {endpoint}:\n")
+    named_after_it = f'EndpointName: !Sub "${{AWS::StackName}}-{endpoint}"'
+    return renamed.replace('EndpointName: !Sub "${AWS::StackName}"', named_after_it)
+
+
+ANY_ENDPOINT = 'Action: "sagemaker:InvokeEndpoint", Resource: "*"'
+
+
+def test_a_stack_moves_to_another_endpoint_without_losing_a_request(cloud: Any, tmp_path: Path) -> None:
+    """As where an endpoint is replaced by one of another instance type under another name."""
+    template = (FIXTURES / "managed.yaml").read_text()
+    for name in ("First", "Second"):
+        (tmp_path / f"{name}.yaml").write_text(with_an_endpoint_of_its_own(template, name))
+    cloud.deploy("swap", str(tmp_path / "First.yaml"), Greeting="first")
+    clients = Clients(cloud, "swap", "/x", "invoke", 2)
+    try:
+        with clients.calling():
+            cloud.until(lambda: clients.have_answers(2))
+            cloud.deploy("swap", str(tmp_path / "Second.yaml"), Greeting="second")
+            answered = len(clients.answers)
+            cloud.until(lambda: clients.have_answers(answered + 2))
+        with cloud.http("swap") as http:
+            now = http.post("/x", content="invoke").json()["greeting"]
+    finally:
+        cloud.delete("swap")
+    assert clients.failed == []
+    assert now == "second"

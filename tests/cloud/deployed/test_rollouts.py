@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,6 +18,7 @@ from modelstacks.cloud.services.sagemaker.model_data import download
 from modelstacks.cloud.services.sagemaker.runtime import Endpoints
 from modelstacks.cloud.workloads.kind import StartFailedError
 
+FIXTURES = Path(__file__).parent / "fixtures"
 JSON = {"content-type": "application/json"}
 
 
@@ -219,6 +221,35 @@ class TestAService:
         cloud.until(lambda: cloud.status("stubborn") == "UPDATE_ROLLBACK_COMPLETE")
         cloud.delete("stubborn")
 
+    def test_runs_one_task_in_each_zone(self, rolled: Any) -> None:
+        zones = {one.zone for one in replicas(rolled, "rolled", "ecs-service")}
+        assert zones == {"us-east-1a", "us-east-1b"}
+
+    def test_goes_on_when_a_container_ends_that_is_not_essential(self, cloud: Any, tmp_path: Path) -> None:
+        helper = """
+        - Name: helper
+          Image: !Ref Image
+          Essential: false
+          Environment: [{Name: DIE_OF, Value: its work is done}]
+"""
+        template = (
+            (FIXTURES / "self_hosted.yaml").read_text().replace("\n  Service:\n", f"{helper}  Service:\n")
+        )
+        (tmp_path / "helped.yaml").write_text(template)
+        cloud.deploy("helped", str(tmp_path / "helped.yaml"))
+        try:
+            cloud.until(lambda: self.states(cloud, "helped") == ["failed", "failed", "healthy", "healthy"])
+            assert cloud.workload("helped", "ecs-service").state == "stable"
+            reasons = {one.reason for one in replicas(cloud, "helped", "ecs-service") if one.reason}
+            assert reasons == {"exited with code 3: its work is done"}
+            with cloud.http("helped") as http:
+                assert http.post("/invocations", content="{}", headers=JSON).status_code == 200
+        finally:
+            cloud.delete("helped")
+
+    def states(self, cloud: Any, stack: str) -> list[str]:
+        return sorted(one.state for one in replicas(cloud, stack, "ecs-service"))
+
     def test_with_a_strategy_that_is_not_emulated_is_refused_by_name(self, cloud: Any) -> None:
         reasons = cloud.fail("coloured", "self_hosted.yaml", Strategy="BLUE_GREEN")
         cloud.delete("coloured")
@@ -253,6 +284,30 @@ class TestAnEndpoint:
             endpoint.deploy("swapped", "managed.yaml", Greeting="another")
         assert traffic.failed == []
         assert not before & healthy(endpoint, "swapped", "sagemaker-endpoint")
+
+    def test_that_was_scaled_out_keeps_its_instances_where_an_update_retains_them(
+        self, cloud: Any, tmp_path: Path
+    ) -> None:
+        config = "EndpointConfigName: !GetAtt Config.EndpointConfigName"
+        template = (FIXTURES / "managed.yaml").read_text()
+        kept = tmp_path / "retaining.yaml"
+        kept.write_text(template.replace(config, f"{config}, RetainAllVariantProperties: true"))
+        cloud.deploy("retained", str(kept))
+        try:
+            before = healthy(cloud, "retained", "sagemaker-endpoint")
+            change = {"VariantName": "main", "DesiredInstanceCount": 3, "DesiredWeight": 1}
+            cloud.client("sagemaker").update_endpoint_weights_and_capacities(
+                EndpointName="retained", DesiredWeightsAndCapacities=[change]
+            )
+            cloud.settle()
+            cloud.until(lambda: len(healthy(cloud, "retained", "sagemaker-endpoint")) == 3)
+            assert before < healthy(cloud, "retained", "sagemaker-endpoint"), "an instance was replaced"
+            cloud.deploy("retained", str(kept), Greeting="again")
+            now = healthy(cloud, "retained", "sagemaker-endpoint")
+        finally:
+            cloud.delete("retained")
+        assert len(now) == 3
+        assert not before & now
 
     def test_whose_model_takes_too_long_to_download_fails(self, endpoint: Any) -> None:
         maker = endpoint.plane.runtimes[Endpoints]._endpoints["swapped"].workload.active.maker
