@@ -1,4 +1,4 @@
-"""Errors in the words and the format of the AWS service that a request was meant for.
+"""Errors in the wording and format of the AWS service that a request is for.
 
 https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html and each service's "Common Errors".
 """
@@ -99,7 +99,7 @@ _S3_MESSAGES = {
 
 
 def signature_refusal(request: Request, service: str, refused: Refusal) -> Response:
-    """The answer to a request whose signature does not hold. `service` is "" where it names none."""
+    """Answer a request whose signature is not valid. `service` is "" if the request names none."""
     protocol = protocol_of(request, service)
     codes = _CODES[refused.fault]
     if protocol == "s3":
@@ -113,7 +113,7 @@ def signature_refusal(request: Request, service: str, refused: Refusal) -> Respo
 
 
 def protocol_of(request: Request, service: str) -> Protocol:
-    """What the caller's SDK can read: told by what it sent, then by the service that it signed for."""
+    """The protocol that the caller's SDK reads: from its request, else from the service it signed for."""
     if request.header("smithy-protocol") == "rpc-v2-cbor":
         return "cbor"
     if request.header("x-amz-target"):
@@ -127,7 +127,7 @@ def protocol_of(request: Request, service: str) -> Protocol:
 
 
 def refusal(service: str, code: str, message: str, status: int) -> Response:
-    """An error of a service, where only its name is known. A header names the reason, as in every refusal."""
+    """Answer with an error of a service of which only the name is known; a header names the reason."""
     response = _refusal(service, code, message, status)
     if message:
         response.headers.append(("x-modelstacks-reason", " ".join(message.split())))

@@ -1,8 +1,7 @@
-"""The way to the control plane: its Unix socket, for boto3's clients and for the few questions of our own.
+"""Connections to the control plane's Unix socket, for boto3's clients and for the account's own routes.
 
 The socket is in a folder that only this user can enter. Nothing listens on a port of the machine, so no web
-page and no other user can reach moto; callers from outside go through the front door, which verifies
-signatures.
+page and no other user can reach moto; outside callers use the front door, which verifies signatures.
 """
 
 from __future__ import annotations
@@ -24,11 +23,11 @@ if TYPE_CHECKING:
 
 __all__ = ["ENDPOINT", "OPEN_PATH", "Connection", "Unemulated"]
 
-#: What the clients of the socket give as `endpoint_url`: moto reads S3's buckets from a host under localhost.
+#: The `endpoint_url` of clients of the socket: moto reads S3's bucket names from a host under localhost.
 ENDPOINT = "http://localhost"
 #: The front door passes a GET of a path below this one on without a signature: the path itself is a secret.
 OPEN_PATH = "/_modelstacks/open/"
-#: Stack operations finish before they are answered.
+#: A call that starts a stack operation is answered when the operation is over, or after some seconds.
 READ_SECONDS = 300.0
 
 
@@ -51,7 +50,7 @@ class Connection:
         self._pool = _Pool(path, maxsize=connections, timeout=urllib3.Timeout(timeout))
 
     def carry(self, client: Any) -> Any:
-        """Send a boto3 client's calls over the socket; no proxy variable has a say there. Returns it."""
+        """Send a boto3 client's calls over the socket, without any proxy, and return the client."""
         client.meta.events.register("before-send", self._send)
         return client
 
@@ -65,21 +64,21 @@ class Connection:
         )
 
     def access_key(self, access_key_id: str) -> AccessKey | None:
-        """An access key that IAM or STS made, or None where they know no such key."""
+        """Return an access key that IAM or STS made, or None for an unknown id."""
         from modelstacks.cloud.account.credentials import AccessKey
 
         found = self.ask("/_modelstacks/access-key", id=access_key_id)
         return AccessKey(**found) if found else None
 
     def ask(self, path: str, **parameters: str) -> Any:
-        """What one of the control plane's own routes answers. Raises EnvironmentFault."""
+        """Return the JSON answer of one of the account's own routes. Raises EnvironmentFault."""
         try:
             return json.loads(self.get(f"{path}?{urlencode(parameters)}"))
         except ValueError as error:
             raise _silent(error) from None
 
     def get(self, target: str) -> bytes:
-        """GET a path. Raises EnvironmentFault where nothing answers."""
+        """GET a path. Raises EnvironmentFault if nothing answers."""
         try:
             answer = self._pool.urlopen("GET", target, headers={"Host": "localhost"}, retries=False)
         except (OSError, urllib3.exceptions.HTTPError) as error:

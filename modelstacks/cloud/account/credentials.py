@@ -1,4 +1,4 @@
-"""The access keys that the account's own IAM and STS made, as moto keeps them."""
+"""The access keys that the account's own IAM and STS made, as moto stores them."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ class AccessKey:
 
 
 def find(account: str, access_key_id: str) -> AccessKey | None:
-    """The key with this id, or None: an inactive one is as good as none.
+    """Return the active key with this id, or None.
 
-    The fixed example keys that moto answers to GetSessionToken are in no table, and so they open nothing.
+    The fixed example keys that moto answers to GetSessionToken are in no table, so they give no access.
     """
     from moto.iam.models import iam_backends
     from moto.sts.models import sts_backends

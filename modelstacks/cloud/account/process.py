@@ -1,9 +1,8 @@
 """The control plane as a child process: start it, wait until it answers, stop it.
 
-The parent opens the Unix socket and hands it down; the folder that it is in keeps other users out. The child
-leads a process group of its own and dies with its parent (PR_SET_PDEATHSIG on Linux). The parent that
-PR_SET_PDEATHSIG means is the *thread* that started the child: start it from a thread that lives as long as
-the process.
+The child inherits the Unix socket from its parent; the permissions of its folder keep other users out.
+The child has its own process group and ends with its parent (PR_SET_PDEATHSIG on Linux). For PR_SET_PDEATHSIG
+the parent is the *thread* that started the child: start it from a thread that lives as long as the process.
 """
 
 from __future__ import annotations
@@ -55,7 +54,7 @@ class ControlPlane:
         return self.process.poll() is None
 
     def stop(self) -> None:
-        """SIGTERM, then SIGKILL for the whole group; waits until it is gone."""
+        """Send SIGTERM, then SIGKILL to the whole group, and wait until the child has ended."""
         self.connection.close()
         if self.alive():
             with suppress(ProcessLookupError):
@@ -65,7 +64,7 @@ class ControlPlane:
             except subprocess.TimeoutExpired:
                 os.killpg(self.pid, signal.SIGKILL)
         self.process.wait()
-        with suppress(OSError):  # gone with its folder, or another's by now
+        with suppress(OSError):  # deleted with its folder, or another server's by now
             if os.path.samestat(self.socket.stat(), self.made):
                 self.socket.unlink()
 
@@ -81,8 +80,8 @@ class ControlPlane:
 def start(folder: Path, *, log: Path, timeout: float = 150.0) -> ControlPlane:
     """Start a control plane on a Unix socket in `folder` and wait until it answers.
 
-    `folder` belongs to this user alone. `log` receives what the server has to say; what it printed last is in
-    the error when it does not start. Raises EnvironmentFault when the socket cannot be made or the server
+    Only this user may have access to `folder`. The server writes to `log`, whose last line is in
+    the error if it does not start. Raises EnvironmentFault when the socket cannot be made or the server
     does not answer within `timeout` seconds.
     """
     path = folder / _NAME
@@ -154,7 +153,7 @@ def _die_with_parent() -> None:
 
 
 def _answers(plane: ControlPlane) -> bool:
-    """Whether the child answers. It may not have read its first request within the second: ask again."""
+    """Whether the child answers within a second. A slow one is asked again."""
     asking = Connection(plane.socket, connections=1, timeout=1.0)
     try:
         return bool(asking.ask("/_modelstacks/health")["pid"] == plane.pid)

@@ -37,7 +37,7 @@ _LONGEST_POLL = 30.0  # seconds
 #: The account that moto answers for.
 ACCOUNT = "123456789012"
 
-#: What moto answers to whoever asks, without a service in front.
+#: Paths that moto answers without checking which service they belong to.
 _NOT_AWS = ("/moto-api", "/latest/meta-data/", "/latest/api/", "/favicon.ico")
 
 _Route = Callable[[Call], Answer]

@@ -251,7 +251,7 @@ def _check_token(signed: Signed, key: AccessKey, now: float) -> None:
 
 
 def _unsigned(request: Request, names: list[str]) -> list[str]:
-    """S3 wants each x-amz- header signed."""
+    """The x-amz- headers that are not signed; S3 requires a signature over each."""
     return sorted(
         {
             name.lower()
@@ -301,7 +301,7 @@ def _signature(key: bytes, signed: Signed, canonical: str) -> str:
 
 
 def _declared_payload(request: Request, signed: Signed, names: list[str]) -> str:
-    """The last line of the canonical request: what S3 is told of the body, or the body's own hash."""
+    """The last line of the canonical request: the x-amz-content-sha256 header of S3, or the body's hash."""
     if signed.scope.service != "s3":
         return hashlib.sha256(request.body).hexdigest()
     declared = request.header("x-amz-content-sha256")
@@ -319,7 +319,7 @@ def _declared_payload(request: Request, signed: Signed, names: list[str]) -> str
 
 
 def _check_payload(request: Request, signed: Signed, key: bytes, declared: str) -> None:
-    """Compare the body with what the signature, which holds, says of it."""
+    """Compare the body with the hash that was signed."""
     if signed.scope.service != "s3" or declared == UNSIGNED:
         return
     if declared == UNSIGNED_CHUNKS:

@@ -70,7 +70,7 @@ def on_failure() -> str:
 
 
 class _ResourceAnswer:
-    """One resource, in the words of DescribeStackResources."""
+    """One resource, with the attributes that DescribeStackResources answers with."""
 
     def __init__(self, stack: Stack, resource: Resource) -> None:
         self.stack_id, self.stack_name = stack.stack_id, stack.name

@@ -66,7 +66,7 @@ class Backend(CloudFormationBackend):  # type: ignore[misc]  # moto comes withou
         role_arn: Any = None,
         **more: Any,
     ) -> Stack:
-        """CreateStack. A failure is told by the stack's status and events, as AWS tells it."""
+        """CreateStack. A failure appears in the stack's status and events, as in AWS."""
         stack = self._new_stack(name, tags, role_arn)
         stack.enable_termination_protection = bool(more.get("enable_termination_protection"))
         self._create(stack, template, parameters)
@@ -84,7 +84,7 @@ class Backend(CloudFormationBackend):  # type: ignore[misc]  # moto comes withou
         return stack
 
     def delete_stack(self, name_or_stack_id: str) -> None:
-        """DeleteStack; of a stack that is not there, no error."""
+        """DeleteStack; no error for a stack that does not exist."""
         found = [stack for stack in self.stacks.values() if name_or_stack_id in (stack.name, stack.stack_id)]
         for stack in found:
             if stack.enable_termination_protection:
@@ -153,7 +153,7 @@ class Backend(CloudFormationBackend):  # type: ignore[misc]  # moto comes withou
         raise ChangeSetNotFoundError(f"ChangeSet [{change_set_name}] does not exist")
 
     def delete_change_set(self, change_set_name: str, stack_name: str | None = None) -> None:
-        """DeleteChangeSet; of one that is not there, no error."""
+        """DeleteChangeSet; no error for one that does not exist."""
         for change_set_id, change_set in list(self.change_sets.items()):
             if change_set.answers_to(change_set_name, stack_name):
                 del self.change_sets[change_set_id]
@@ -204,7 +204,7 @@ class Backend(CloudFormationBackend):  # type: ignore[misc]  # moto comes withou
             if wanted == "DELETE" and not operation.abandoned:
                 self._delete(stack, operation)
             return
-        except TemplateError as error:  # an output that cannot be had fails the stack like a resource
+        except TemplateError as error:  # an output without a value fails the stack like a resource
             stack.enter("ROLLBACK_IN_PROGRESS", str(error))
             stack.engine(operation).delete(stack.contents)
             stack.enter("ROLLBACK_COMPLETE")
@@ -228,7 +228,7 @@ class Backend(CloudFormationBackend):  # type: ignore[misc]  # moto comes withou
                 stack.settle()
             except OperationFailedError:
                 return
-            except TemplateError as error:  # an output that cannot be had: back to what was there
+            except TemplateError as error:  # an output without a value: back to the old template
                 stack.enter("UPDATE_ROLLBACK_IN_PROGRESS", str(error))
                 stack.engine(operation).update(stack.contents, *before)
                 stack.settle()

@@ -36,7 +36,7 @@ class OperationFailedError(Exception):
 class Engine:
     """Carries out one operation on one stack. `pace` decides how it waits, and whether it has to stop.
 
-    `keep_failed` leaves everything as it is where the operation fails (DisableRollback).
+    `keep_failed` leaves everything as it is after a failure (DisableRollback).
     """
 
     environment: Environment
@@ -328,7 +328,7 @@ class Engine:
         return waiting
 
     def _discard(self, resource: Resource, policy: str) -> bool:
-        """Delete one resource, unless its policy is to keep it; whether it is off the stack's hands."""
+        """Delete one resource, or keep it if its policy says so. Returns whether the stack is rid of it."""
         logical_id, physical_id, type_name = (
             resource.logical_resource_id,
             resource.physical_resource_id,

@@ -72,7 +72,7 @@ class Provisioned:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One resource of one stack, with its properties resolved: what a type is asked to make true."""
+    """The desired state of one resource of one stack, with its properties resolved."""
 
     type_name: str
     logical_id: str
@@ -146,11 +146,11 @@ class ResourceType:
         return current
 
     def stabilises_within(self, request: Request) -> float:
-        """Seconds until CloudFormation gives the resource up."""
+        """Seconds until CloudFormation stops waiting and fails the resource."""
         return LONGEST_STABILISATION
 
     def delete(self, request: Request, current: Provisioned) -> None:
-        """Delete the resource; one that is gone already is no error."""
+        """Delete the resource; it is no error if it does not exist any more."""
         raise NotImplementedError
 
 
@@ -216,7 +216,7 @@ def client(service: str, region: str) -> Any:
 
 
 def api_input(value: Any, shape: Shape, place: str) -> Any:
-    """A value in CloudFormation's spelling and types, as the API's `shape` wants it.
+    """Convert a value from CloudFormation's spelling and types to those of the API's `shape`.
 
     CloudFormation capitalises every member and lets numbers and booleans be text; the APIs do neither.
     Raises ResourceError naming the property that the shape does not know.
@@ -240,7 +240,7 @@ def api_input(value: Any, shape: Shape, place: str) -> Any:
         case "string" if isinstance(value, bool):
             return str(value).lower()
         case "string" if isinstance(value, (dict, list)):
-            return json.dumps(value)  # policies and the like: objects in a template, text in the API
+            return json.dumps(value)  # policies: objects in a template, text in the API
         case "string":
             return str(value)
         case "integer" | "long" if isinstance(value, (str, float)) and not isinstance(value, bool):
@@ -267,7 +267,7 @@ def tag_list(properties: Mapping[str, Any]) -> list[dict[str, str]]:
 
 
 class ignoring:  # noqa: N801  reads as a statement, like contextlib.suppress
-    """Suppress API errors with these codes: a deletion's "it is gone already"."""
+    """Suppress API errors with these codes, for example "not found" on a deletion."""
 
     def __init__(self, *codes: str) -> None:
         self.codes = codes
@@ -281,7 +281,7 @@ class ignoring:  # noqa: N801  reads as a statement, like contextlib.suppress
 
 @contextmanager
 def undoing(undo: Callable[[], object]) -> Iterator[None]:
-    """Undo the first step of a creation when a later one is refused: nothing half-made is left behind."""
+    """Undo the first step of a creation if a later one is refused."""
     try:
         yield
     except Exception:

@@ -161,8 +161,8 @@ def _wrong_type(error: Any) -> Iterable[str]:
 
 def _constraint(error: Any) -> Iterable[str]:
     allowed = error.validator_value
-    told = ", ".join(map(str, allowed)) if isinstance(allowed, list) else allowed
-    yield f"failed validation constraint for keyword [{error.validator}] (allowed: {told})"
+    stated = ", ".join(map(str, allowed)) if isinstance(allowed, list) else allowed
+    yield f"failed validation constraint for keyword [{error.validator}] (allowed: {stated})"
 
 
 def _one_of(error: Any) -> Iterable[str]:

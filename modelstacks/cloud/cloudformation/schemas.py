@@ -167,7 +167,7 @@ class Validated(ResourceType):
         return self.inner.stabilised(request, current)
 
     def stabilises_within(self, request: Request) -> float:
-        """Seconds until CloudFormation gives the resource up."""
+        """Seconds until CloudFormation stops waiting and fails the resource."""
         return self.inner.stabilises_within(request)
 
     def delete(self, request: Request, current: Provisioned) -> None:

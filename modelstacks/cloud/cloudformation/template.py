@@ -1,7 +1,7 @@
 """CloudFormation templates: parsing, intrinsic functions, conditions, and the order of creation. Pure.
 
-What a template can refer to (parameters, pseudo parameters, resources, exports) is handed in as a `Scope`;
-nothing here knows how a resource is made.
+What a template can refer to (parameters, pseudo parameters, resources, exports) is passed in as a `Scope`;
+this module does not know how a resource is created.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ NO_VALUE = object()
 
 
 class TemplateError(Exception):
-    """The template itself is at fault; the message is worded as CloudFormation words it."""
+    """The template is invalid; the message has CloudFormation's wording."""
 
 
 class Scope(Protocol):
@@ -179,7 +179,7 @@ def condition_holds(condition: Any, scope: Scope) -> bool:
 
 
 def resolve(value: Any, scope: Scope) -> Any:
-    """A value with every intrinsic function and dynamic reference replaced by what it stands for."""
+    """Return a value with every intrinsic function and dynamic reference replaced by its result."""
     if isinstance(value, list):
         return [item for item in (resolve(item, scope) for item in value) if item is not NO_VALUE]
     if isinstance(value, str):

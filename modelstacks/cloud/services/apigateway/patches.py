@@ -39,7 +39,7 @@ def _install() -> None:
     to_json = Integration.to_json
 
     def complete(self: Integration) -> dict[str, Any]:
-        # An integration that is not told otherwise is given 29 s and a namespace of its own, as AWS does.
+        # AWS's defaults of an integration: 29 s and a cache namespace of its own.
         return {"timeoutInMillis": 29_000} | {
             k: v for k, v in {**to_json(self), **getattr(self, "kept", {})}.items() if v is not None
         }

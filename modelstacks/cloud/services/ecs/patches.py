@@ -1,4 +1,4 @@
-"""ECS: services that remember their settings, Fargate's limits, deployments that the data plane carries out.
+"""ECS: the settings of services, Fargate's limits, deployments that the data plane carries out.
 
 A deployment is IN_PROGRESS until the data plane reports on it. One that fails is rolled back where the data
 plane says so: the last completed one becomes the primary one again, under a new id.
@@ -21,7 +21,7 @@ from modelstacks.cloud.account.channel import CHANNEL, Report
 from modelstacks.cloud.account.patching import afterwards, beforehand
 from modelstacks.cloud.services.ecs.sizes import is_fargate_size
 
-#: What CreateService and UpdateService are told of, and DescribeServices should say.
+#: Parameters of CreateService and UpdateService that DescribeServices returns.
 _KEPT = (
     "availabilityZoneRebalancing",
     "capacityProviderStrategy",
@@ -152,7 +152,7 @@ def _begin(service: Any, deployment: dict[str, Any]) -> None:
 
 
 def _supersede(service: Any) -> None:
-    """A new primary deployment; the last completed one stays beside it until the new one is completed."""
+    """A new primary deployment; the last completed one is kept until the new one is completed."""
     before = [one for one in service.deployments if one["rolloutState"] == "COMPLETED"]
     fresh = service.deployments[0] | {
         "id": f"ecs-svc/{secrets.randbelow(10**19):019}",
@@ -191,7 +191,7 @@ def _keep(response: Any, service: Any) -> None:
 
 
 def _check_fargate(task: dict[str, Any]) -> None:
-    """What RegisterTaskDefinition refuses of a task that is to run on Fargate."""
+    """Raise what RegisterTaskDefinition raises for a task that Fargate cannot run."""
     if task.get("networkMode") != "awsvpc":
         raise EcsClientException("Fargate only supports network mode \u2018awsvpc\u2019.")
     for name in ("cpu", "memory"):

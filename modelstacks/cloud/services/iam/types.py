@@ -123,7 +123,7 @@ class Policy(ResourceType):
 
 @provides("AWS::IAM::ManagedPolicy")
 class ManagedPolicy(ResourceType):
-    """A policy of one's own that can be attached. Ref is its ARN."""
+    """A customer-managed policy. Ref is its ARN."""
 
     immutable: ClassVar = frozenset({"ManagedPolicyName", "Path", "Description"})
 

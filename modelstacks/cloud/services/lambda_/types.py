@@ -74,7 +74,7 @@ class Function(ResourceType):
         if after["Code"] != before["Code"] or after.get("Architectures") != before.get("Architectures"):
             client.update_function_code(FunctionName=name, **_code(request), **request.only("Architectures"))
         unchangeable = (*self._apart, "Architectures", "CodeSigningConfigArn", "PackageType")
-        # What the new template no longer says goes back to its default, which the API must be told.
+        # A property that the new template leaves out returns to its default, which the API has to receive.
         defaults: Properties = {
             "Environment": {"Variables": {}},
             "Timeout": 3,

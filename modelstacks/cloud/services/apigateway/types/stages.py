@@ -19,7 +19,7 @@ from modelstacks.cloud.services.apigateway.types._calls import GONE, SERVICE, re
 
 @provides("AWS::ApiGateway::Deployment")
 class Deployment(ResourceType):
-    """A snapshot of the API. moto serves the API as it is, so an old deployment shows today's methods."""
+    """A snapshot of the API. moto keeps no snapshot: its old deployments show the current methods."""
 
     immutable: ClassVar = frozenset({"RestApiId"})
 

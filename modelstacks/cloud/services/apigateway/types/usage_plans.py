@@ -23,7 +23,7 @@ class ApiKey(ResourceType):
 
     def create(self, request: Request) -> Provisioned:
         name = request.properties.get("Name") or request.generated_name()
-        # CloudFormation's default is a disabled key; the CDK always says which it wants.
+        # CloudFormation's default is a disabled key; the CDK always sets the property.
         enabled = request.properties.get("Enabled", False) in (True, "true")
         key_id = request.call(
             SERVICE,

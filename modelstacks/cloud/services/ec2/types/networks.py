@@ -197,7 +197,7 @@ class VpcGatewayAttachment(ResourceType):
 
 @provides("AWS::EC2::EIP")
 class ElasticIp(Tagged):
-    """An address of one's own. Ref is the address."""
+    """An Elastic IP address. Ref is the address."""
 
     def create(self, request: Request) -> Provisioned:
         answer = request.client("ec2").allocate_address(

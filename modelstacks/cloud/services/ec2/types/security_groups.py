@@ -132,7 +132,7 @@ class _Rule(ResourceType):
     def update(self, request: Request, current: Provisioned, before: Properties) -> Provisioned | None:
         if {**before, "Description": None} != {**request.properties, "Description": None}:
             return None
-        # Said anew rather than described anew: moto's call for that does not reach rules between groups.
+        # The rule is replaced: moto's call that changes a description does not find rules between groups.
         group, ec2 = self._group(request), request.client("ec2")
         getattr(ec2, f"revoke_security_group_{self.direction}")(
             GroupId=group, IpPermissions=[_permission(before)]
