@@ -1,10 +1,10 @@
-"""Nine faults on each architecture, under load, counted by a client that checks every answer.
+"""Ten faults on each architecture, under load, counted by a client that checks every answer.
 
-    python -m benchmarks.faults [--architecture managed] [--only NAME ...] [--against REVISION]
+    python -m benchmarks.faults [--json FILE] [--architecture managed] [--only NAME ...] [--against REVISION]
 
 A script on two replicas answers a steady open loop; the fault happens; the loop goes on until the platform
-has recovered. Nothing is sent twice. A request counts as refused where it was told to try again (429 and 503
-with Retry-After: it never ran), as wrong where a 200 is not the right answer, as lost in every other case.
+has recovered. Nothing is sent twice. A request counts as refused if it was answered with 429 or 503 and
+Retry-After (it never ran), as wrong if a 200 is not the right answer, and as lost in every other case.
 """
 
 from __future__ import annotations
@@ -12,14 +12,16 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import json
 import re
 import signal
 import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import psutil
 
@@ -62,6 +64,16 @@ def kill_replica(deployment: Deployment, architecture: str) -> str:
 def kill_worker(deployment: Deployment, architecture: str) -> str:
     _, processes = _processes(deployment, architecture)
     processes[1].send_signal(signal.SIGKILL)
+    return ""
+
+
+def stop_worker(deployment: Deployment, architecture: str) -> str:
+    """For good: the supervisor replaces it. In the end it is continued, if it is still there."""
+    _, processes = _processes(deployment, architecture)
+    processes[1].send_signal(signal.SIGSTOP)
+    time.sleep(STOPPED)
+    with contextlib.suppress(psutil.NoSuchProcess):
+        processes[1].send_signal(signal.SIGCONT)
     return ""
 
 
@@ -148,6 +160,7 @@ FAULTS: dict[str, dict[str, Fault]] = {
         "kill -9 of a replica": kill_replica,
         "kill -9 of a worker": kill_worker,
         "kill -9 of a supervisor": kill_supervisor,
+        "SIGSTOP of a worker": stop_worker,
         "SIGSTOP of a replica": stop_replica,
         "latency of 0.5 s": add_latency,
         "health checks fail": fail_health_checks,
@@ -159,6 +172,7 @@ FAULTS: dict[str, dict[str, Fault]] = {
         "kill -9 of a replica": kill_replica,
         "kill -9 of a worker": kill_worker,
         "kill -9 of a supervisor": kill_supervisor,
+        "SIGSTOP of a worker": stop_worker,
         "SIGSTOP of a replica": stop_replica,
         "latency of 0.5 s": add_latency,
         "health checks fail": fail_health_checks,
@@ -178,20 +192,48 @@ class Outcome:
     answers: list[Answer]
     recovered: float | None  # seconds until every replica was healthy again
 
-    def row(self, name: str) -> list[str]:
-        """A row of the table."""
+    def figures(self, name: str) -> Figures:
+        """What the answers come to."""
         right = [one for one in self.answers if one.right]
         refused = [one for one in self.answers if one.status in (429, 503) and one.retry_after]
         wrong = [one for one in self.answers if one.status == 200 and not one.right]
         lost = [one for one in self.answers if not one.right and one not in refused and one not in wrong]
         kinds = Counter("no answer" if one.status == 0 else str(one.status) for one in lost)
-        return [
+        return Figures(
             name,
-            *(str(len(kind)) for kind in (self.answers, right)),
-            str(sum(one.seconds > LATE for one in right)),
-            *(str(len(kind)) for kind in (refused, lost, wrong)),
-            ", ".join(f"{count} x {kind}" for kind, count in sorted(kinds.items())) or "-",
-            f"{self.recovered:.0f}" if self.recovered is not None else f"not within {LONGEST:.0f}",
+            len(self.answers),
+            len(right),
+            sum(one.seconds > LATE for one in right),
+            len(refused),
+            len(lost),
+            len(wrong),
+            dict(sorted(kinds.items())),
+            self.recovered,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """One fault's row."""
+
+    fault: str
+    requests: int
+    right: int
+    late: int
+    refused: int
+    lost: int
+    wrong: int
+    lost_as: dict[str, int]
+    recovered_after_seconds: float | None
+
+    def cells(self) -> list[str]:
+        """A row of the table."""
+        after = self.recovered_after_seconds
+        return [
+            self.fault,
+            *map(str, (self.requests, self.right, self.late, self.refused, self.lost, self.wrong)),
+            ", ".join(f"{count} x {kind}" for kind, count in self.lost_as.items()) or "-",
+            f"{after:.0f}" if after is not None else f"not within {LONGEST:.0f}",
         ]
 
 
@@ -230,29 +272,39 @@ def _recover(deployment: Deployment, architecture: str, victim: str, began: floa
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
+    arguments = sys.argv[1:] if arguments is None else arguments
     parser = argparse.ArgumentParser(prog="python -m benchmarks.faults", description=__doc__.splitlines()[0])
     parser.add_argument("--architecture", choices=ARCHITECTURES, action="append")
     parser.add_argument("--only", nargs="+", help="faults whose name contains so")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures as JSON, too")
     parser.add_argument("--against", default="", metavar="REVISION", help="measure another commit, too")
     options = parser.parse_args(arguments)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # what was started is stopped then, too
-    command = " ".join(["python -m benchmarks.faults", *(sys.argv[1:] if arguments is None else arguments)])
+    command = " ".join(["python -m benchmarks.faults", *arguments])
     print(f"`{command}` on {machine()}\n")
-    wrong = 0
+    tables: list[dict[str, Any]] = []
     for revision in ("", options.against) if options.against else ("",):
         with deployed(CALL_SECONDS, workers=2, revision=revision) as deployment:
             for architecture in options.architecture or ARCHITECTURES:
-                rows = []
-                for seed, (name, fault) in enumerate(FAULTS[architecture].items()):
-                    if options.only and not any(word in name for word in options.only):
-                        continue
-                    outcome = asyncio.run(measure(deployment, architecture, fault, seed))
-                    rows.append(outcome.row(name))
-                    wrong += int(rows[-1][HEADER.index("wrong")])
-                    sys.stderr.write(f"{architecture}: {' | '.join(rows[-1])}\n")
+                rows = inflict(deployment, architecture, options.only or [""])
                 print(f"**{architecture}{f', {revision}' if revision else ''}**\n")
-                print(markdown(HEADER, rows), flush=True)
-    return 1 if wrong else 0
+                print(markdown(HEADER, [row.cells() for row in rows]), flush=True)
+                faults = [asdict(row) for row in rows]
+                tables.append({"architecture": architecture, "revision": revision or None, "rows": faults})
+    if options.json:
+        document = {"command": command, "machine": machine(), "tables": tables}
+        options.json.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
+    return 1 if any(row["wrong"] for table in tables for row in table["rows"]) else 0
+
+
+def inflict(deployment: Deployment, architecture: str, words: Sequence[str]) -> list[Figures]:
+    """One after another, the faults whose name contains one of the words."""
+    rows = []
+    for seed, (name, fault) in enumerate(FAULTS[architecture].items()):
+        if any(word in name for word in words):
+            rows.append(asyncio.run(measure(deployment, architecture, fault, seed)).figures(name))
+            sys.stderr.write(f"{architecture}: {' | '.join(rows[-1].cells())}\n")
+    return rows
 
 
 if __name__ == "__main__":
