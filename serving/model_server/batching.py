@@ -101,8 +101,6 @@ class Batcher:
         )
         self._patience, self._clock = patience, clock
         self._siblings, self._shared = siblings, False
-        # Whether a request that arrives now has to wait: one attribute to look at for each request.
-        self.crowded = False
         # So many may wait without a closer look: calls on the loop end before their number makes a delay.
         self._inline_places = max_queue if engine.batches else min(max_queue, INLINE_PLACES)
         self._places = self._inline_places
@@ -122,13 +120,14 @@ class Batcher:
         """Queues a job, or runs it at once where it is `lone`: no other connection could send it company."""
         waiting = self._queue
         if self._busy or len(waiting) >= self._places:
+            if self._siblings is not None and job.move(self.pass_on):
+                return
             self._admit(job)
         elif lone and not (waiting or self._scheduled or self._max_latency):
             self._process([job], job.rows)
             return
         waiting.append(job)
         if self._places == 1:
-            self.crowded = True
             self._announce()
         if self._timer is not None and sum([waiting.rows for waiting in self._queue]) >= self._max_rows:
             self._timer.cancel()
@@ -144,8 +143,8 @@ class Batcher:
             self._again()
 
     def pass_on(self, request: Request) -> bool:
-        """Whether a sibling has taken a request that would have to wait here. Asked before it is read."""
-        if self._siblings is None:
+        """Whether a sibling has taken a request that would have to wait here."""
+        if self._siblings is None or not (self._busy or self._queue):
             return False
         now = self._clock()
         wait = self._wait(now)
@@ -224,15 +223,13 @@ class Batcher:
         self._counted = -1
         if self._seconds[size.bit_length()] <= INLINE_SECONDS and jobs[0].call is None:
             self._places = self._inline_places
-            self.crowded = False
             self._answer(jobs, rows, size, *self._predict_jobs(jobs))
             if self._queue:
                 self._again()
         else:
             now = self._clock()
             self._admission.settle(now, busy=False)
-            self._busy = self.crowded = True
-            self._places = 1
+            self._busy, self._places = True, 1
             self._free_at = now + self._times.estimate(size)
             self._call = self._times.estimate(max([self.size_of(job.inputs, job.rows) for job in jobs]))
             self._counters.values[metrics.CALL_SINCE] = int(now * metrics.NANOSECONDS)
@@ -352,7 +349,6 @@ class Batcher:
         self._shed(now)
         self._admission.waited(self._wait_of_next(now), now, self._call)
         self.relieve()
-        self.crowded = bool(self._queue)
         if self._queue and not self._scheduled:
             self._run()
         elif not self._queue:

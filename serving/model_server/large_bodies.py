@@ -35,7 +35,12 @@ class LargeBodies:
         self._waiting, self._max_queue = 0, max_queue
 
     def submit(self, request: Request, read: Callable[[], RequestJob]) -> None:
-        """The request joins the engine's queue once `read`, on the thread, has made a job of it."""
+        """The request joins the engine's queue once `read`, on the thread, has made a job of it.
+
+        A sibling that is free may take it before.
+        """
+        if self._batcher.pass_on(request):
+            return
         if self._waiting >= self._max_queue:
             raise overloaded(self._waiting, self._counters)
         self._batcher.require_room()

@@ -39,7 +39,9 @@ class Room:
     """A batcher, as far as bodies that are not read need one."""
 
     refuses: ProblemError | None = None
-    crowded = False
+
+    def pass_on(self, request: Request) -> bool:
+        return False
 
     def require_room(self) -> None:
         if self.refuses is not None:

@@ -48,8 +48,6 @@ class Invocations:
         self._texts: list[bytes] | None = None
 
     def __call__(self, request: Request) -> None:
-        if self._batcher.crowded and self._batcher.pass_on(request):
-            return
         known = request.known
         if known is not None and known.negotiated is not None:
             negotiated, render, encoded = known.negotiated
@@ -114,8 +112,6 @@ class StreamedInvocations:
         if not any(parse_media(media).type == EVENT_STREAM for media in accepted):
             self._whole(request)
             return
-        if self._model.batcher.crowded and self._model.batcher.pass_on(request):
-            return
         negotiated = negotiate(request.header(b"content-type"), "")
         read = partial(self._read, request, negotiated)
         if is_encoded(request) or negotiated.unpacks or len(request.body) >= LARGE_BODY:
@@ -145,8 +141,6 @@ class RawInvocations:
         self._engine, self._batcher, self._max_body = engine, batcher, max_body
 
     def __call__(self, request: Request) -> None:
-        if self._batcher.crowded and self._batcher.pass_on(request):
-            return
         encoded = is_encoded(request)
         content_type = request.header(b"content-type") or "application/json"
         accept = request.header(b"accept") or "*/*"

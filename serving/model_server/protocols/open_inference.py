@@ -77,8 +77,6 @@ class Infer:
         self._outputs = {tensor.name: tensor for tensor in engine.signature.outputs}
 
     def __call__(self, request: Request) -> None:
-        if self._batcher.crowded and self._batcher.pass_on(request):
-            return
         encoded = is_encoded(request)
         if encoded or len(request.body) >= LARGE_BODY:
             self._large_bodies.submit(request, partial(self._read, request, encoded=encoded))
