@@ -373,3 +373,22 @@ class TestDownDuringADeploy:
         assert ran.code == 4
         assert "the embedded cloud was stopped while stacks were being deployed" in ran.err
         assert "keeps running" not in ran.err
+
+
+def test_demo_needs_the_example(cli, project: Path) -> None:
+    (project / "deployments" / "churn.yaml").unlink()
+    ran = cli("demo", "--once")
+    assert (
+        ran.code,
+        "the demo deploys deployments/churn.yaml, which this project does not have" in ran.err,
+    ) == (
+        2,
+        True,
+    )
+
+
+def test_demo_needs_the_held_out_rows(cli, cloud) -> None:
+    cloud.current = both()
+    ran = cli("demo", "--once")
+    assert ran.code == 4
+    assert "model_artifacts/churn-xgboost has no held-out rows with predictions" in ran.err

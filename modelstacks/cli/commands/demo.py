@@ -15,15 +15,15 @@ import typer
 from typer import Option
 
 from modelstacks.cli.command import Command, Section
-from modelstacks.core.errors import EnvironmentFault, InvocationFailed
+from modelstacks.core.errors import EnvironmentFault, InvocationFailed, UsageError, relative
 
 if TYPE_CHECKING:
     from modelstacks.adapters.deployed_api import Answer
     from modelstacks.cli.context import CommandContext
     from modelstacks.cli.deploying import Deployment, Running
 
+#: The example of a project from `modelstacks new`, and of a checkout.
 SPEC = "deployments/churn.yaml"
-MODEL = "model_artifacts/churn-xgboost"
 REPEATS = 20
 #: Of float32 probabilities that were printed and parsed again.
 TOLERANCE = 1e-5
@@ -70,13 +70,22 @@ def demo(
 
 def _held_out(context: CommandContext) -> tuple[list[list[float]], Sequence[float]]:
     """Return the held-out rows (n x features), and the trainer's predictions of them, flattened."""
+    from modelstacks.core.spec.validation import read_spec
     from modelstacks.verification.rows import read_rows, values
 
-    rows = read_rows(context.project / MODEL, None)
+    spec = context.project / SPEC
+    if not spec.is_file():
+        raise UsageError(
+            f"the demo deploys {SPEC}, which this project does not have",
+            got=str(context.project),
+            fix="run it in a project that `modelstacks new` wrote, or `modelstacks up` a spec of your own",
+        )
+    model = context.project / str(getattr(read_spec(spec).model, "path", ""))
+    rows = read_rows(model, None)
     if rows is None or rows.expected is None:
         raise EnvironmentFault(
-            f"{MODEL} has no held-out rows with predictions",
-            fix="git checkout model_artifacts, or train them again: python model_artifacts/train.py",
+            f"{relative(model)} has no held-out rows with predictions",
+            fix="restore holdout.csv and predictions.json there",
         )
     return rows.body["instances"], values(rows.expected).numbers
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from e2e.conftest import REPOSITORY
+from support.command_line import ROOT
 
 #: These download packages, which tests do not; tests of the wheel perform the first from a local folder.
 INSTALLATIONS = ("pip install -r requirements.txt", "modelstacks setup")
@@ -18,10 +18,10 @@ INSTALLATIONS = ("pip install -r requirements.txt", "modelstacks setup")
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("own") / "shop"
-    images = REPOSITORY / ".modelstacks" / "images"
+    images = ROOT / ".modelstacks" / "images"
     images.mkdir(parents=True, exist_ok=True)
     run(f"modelstacks new {folder} --no-lock", folder.parent)
-    (folder / "node_modules").symlink_to(REPOSITORY / "node_modules")
+    (folder / "node_modules").symlink_to(ROOT / "node_modules")
     (folder / ".modelstacks").mkdir()
     (folder / ".modelstacks" / "images").symlink_to(images)
     run("modelstacks lock", folder)
