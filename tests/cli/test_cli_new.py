@@ -1,4 +1,4 @@
-"""new: a project of the user's own, complete or not there at all. Its workflow runs in test_new_project.py."""
+"""new: a project of the user's own, complete or not there at all (its workflow: test_new_project.py)."""
 
 from __future__ import annotations
 
