@@ -1,7 +1,7 @@
 """The REST API in front of either architecture: the contract's routes, each a resource of its own.
 
-What stands behind a route is the backend's word (`integrate`); everything that a caller notices is here, so
-that it is the same whichever architecture answers.
+The backend decides what answers a route (`integrate`). Everything that a caller notices is here, so it is the
+same whichever architecture answers.
 """
 
 from __future__ import annotations
