@@ -32,7 +32,7 @@ from modelstacks.core.errors import EnvironmentFault, UsageError
 
 __all__ = ["ImageEnvironment", "ImageStore", "serving_python"]
 
-#: Accounts whose registries hold AWS's own images: there is nothing to build them from.
+# Accounts whose registries hold AWS's own images: there is nothing to build them from.
 _AWS_IMAGE = re.compile(
     r"^(?:public\.ecr\.aws/|(?:763104351884|683313688378|246618743249|007439368137)\.dkr\.ecr\.)"
 )
@@ -149,41 +149,11 @@ class ImageStore:
         """
         shutil.rmtree(image, ignore_errors=True)
         prefix = image / recipe.installation.prefix.lstrip("/")
-        environment = {
-            **{name: os.environ[name] for name in _PASSED_ON if name in os.environ},
-            "PYTHON": sys.executable,
-            "PYTHONDONTWRITEBYTECODE": "",
-            **_uv(),
-            **recipe.installation.environment,
-        }
-        try:
-            prefix.mkdir(parents=True)
-            done = subprocess.run(
-                ["sh", recipe.installation.script, str(prefix), *recipe.installation.arguments],
-                cwd=context,
-                env=environment,
-                stdin=subprocess.DEVNULL,
-                capture_output=True,
-                text=True,
-                timeout=_INSTALL_SECONDS,
-                check=False,
-            )
-        except (OSError, subprocess.TimeoutExpired) as error:
-            raise EnvironmentFault(f"the serving image cannot be installed: {error}") from None
+        done = _run(context, recipe, prefix)
         if done.returncode:
-            said = (done.stderr.strip() or done.stdout.strip()).splitlines()[-3:]
-            full = shutil.disk_usage(image).free < _FULL_BYTES
+            fault = self._failed(recipe, done, shutil.disk_usage(image).free)
             shutil.rmtree(image, ignore_errors=True)
-            if full:
-                raise EnvironmentFault(
-                    f"the disk is full: the serving image cannot be installed in {self.root}",
-                    fix="free a GiB, then run the command again",
-                )
-            raise EnvironmentFault(
-                f"{recipe.installation.script} {' '.join(recipe.installation.arguments)} "
-                f"ended with exit code {done.returncode}",
-                got=" / ".join(said) or "no message",
-            )
+            raise fault
         here = str(prefix)
         env = {name: value.replace(recipe.installation.prefix, here) for name, value in recipe.env.items()}
         facts = {
@@ -195,6 +165,20 @@ class ImageStore:
             "user": recipe.user,
         }
         self._write(image / "image.json", facts)
+
+    def _failed(self, recipe: Recipe, done: subprocess.CompletedProcess[str], free: int) -> EnvironmentFault:
+        """Why the script did not install the image: the end of its output, or a full disk."""
+        if free < _FULL_BYTES:
+            return EnvironmentFault(
+                f"the disk is full: the serving image cannot be installed in {self.root}",
+                fix="free a GiB, then run the command again",
+            )
+        said = (done.stderr.strip() or done.stdout.strip()).splitlines()[-3:]
+        return EnvironmentFault(
+            f"{recipe.installation.script} {' '.join(recipe.installation.arguments)} "
+            f"ended with exit code {done.returncode}",
+            got=" / ".join(said) or "no message",
+        )
 
     def _read_tags(self) -> dict[str, str]:
         return self._read_names(self._tags)
@@ -226,7 +210,7 @@ class ImageStore:
             raise EnvironmentFault(f"{self.root} cannot be written to: {error.strerror}") from None
 
 
-#: What an installation may see of this process's environment: where to find packages, and how to reach them.
+# What an installation may see of this process's environment: where to find packages, and how to reach them.
 _PASSED_ON = (
     "PATH",
     "HOME",
@@ -269,6 +253,31 @@ def serving_python(store: ImageStore, serving: Path, arguments: Mapping[str, str
     `modelstacks lock` inspects models with it.
     """
     return store.build(serving, arguments).python
+
+
+def _run(context: Path, recipe: Recipe, prefix: Path) -> subprocess.CompletedProcess[str]:
+    """Run the script that the Dockerfile runs, in an environment of its own."""
+    environment = {
+        **{name: os.environ[name] for name in _PASSED_ON if name in os.environ},
+        "PYTHON": sys.executable,
+        "PYTHONDONTWRITEBYTECODE": "",
+        **_uv(),
+        **recipe.installation.environment,
+    }
+    try:
+        prefix.mkdir(parents=True)
+        return subprocess.run(
+            ["sh", recipe.installation.script, str(prefix), *recipe.installation.arguments],
+            cwd=context,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=_INSTALL_SECONDS,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise EnvironmentFault(f"the serving image cannot be installed: {error}") from None
 
 
 def _uv() -> dict[str, str]:

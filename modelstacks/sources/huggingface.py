@@ -159,29 +159,50 @@ def _choose(spec: HuggingFace, found: HubModel) -> tuple[Weights | None, dict[st
         if file.path.startswith("/") or "\\" in file.path or {"", ".", ".."} & set(file.path.split("/")):
             raise UsageError(f"model.id: {found.id} lists a file whose path is not safe", got=repr(file.path))
     files = {file.path: file for file in found.files}
-    paths = list(files)
     if spec.include:
-        for pattern in spec.include:
-            if not any(fnmatchcase(path, pattern) for path in paths):
-                raise UsageError(
-                    f'model.include: nothing in {found.id} matches "{pattern}"', got=_some(paths)
-                )
-        taken = {path for path in paths if any(fnmatchcase(path, pattern) for pattern in spec.include)}
-        form: Weights | None = (
-            None if any(path.endswith((".safetensors", ".bin")) for path in taken) else "onnx"
+        taken = _included(spec, found, files)
+        data_only = not any(path.endswith((".safetensors", ".bin")) for path in taken)
+        return "onnx" if data_only else None, {path: files[path] for path in taken}
+    form, weights = _weights(spec, found, files)
+    beside = [path for path in files if any(fnmatchcase(path, pattern) for pattern in BESIDE)]
+    chosen = {path: files[path] for path in sorted({*weights, *beside})}
+    # An export often has the tokenizer that the repository itself never had.
+    if "tokenizer.json" not in chosen:
+        for path, place in (("onnx/tokenizer.json", "tokenizer.json"), ("vocab.txt", "vocab.txt")):
+            if path in files:
+                chosen[place] = files[path]
+                break
+    if "config.json" not in chosen or not {"tokenizer.json", "vocab.txt"} & chosen.keys():
+        needed = "tokenizer.json" if "config.json" in chosen else "config.json"
+        raise UsageError(
+            f"model.id: {found.id} has no {needed}, and is not served without",
+            got=_some(files),
+            fix="load it with transformers, save_pretrained(DIR), and deploy DIR with source: artifact",
         )
-        return form, {path: files[path] for path in sorted(taken)}
+    return form, dict(sorted(chosen.items()))
+
+
+def _included(spec: HuggingFace, found: HubModel, files: Collection[str]) -> list[str]:
+    """The files that the spec's own patterns choose; each has to match something."""
+    for pattern in spec.include:
+        if not any(fnmatchcase(path, pattern) for path in files):
+            raise UsageError(f'model.include: nothing in {found.id} matches "{pattern}"', got=_some(files))
+    return sorted(path for path in files if any(fnmatchcase(path, pattern) for pattern in spec.include))
+
+
+def _weights(spec: HuggingFace, found: HubModel, files: Collection[str]) -> tuple[Weights, list[str]]:
+    """The form that the spec names, or else the first one that the repository has, and its files."""
     held: dict[Weights, list[str]] = {}
     for name, alternatives in WEIGHTS.items():
         for pattern in alternatives:
-            matching = [path for path in paths if re.fullmatch(pattern, path)]
+            matching = [path for path in files if re.fullmatch(pattern, path)]
             if matching and name not in held:
                 held[name] = matching
     form = spec.weights or next(iter(held), None)
     if form is None:
         raise UsageError(
             f"model.id: {found.id} has no weights that are served here",
-            got=_some(paths),
+            got=_some(files),
             allowed="model.onnx, onnx/model.onnx or model.safetensors (in one file or in shards)",
         )
     if form not in held:
@@ -195,21 +216,7 @@ def _choose(spec: HuggingFace, found: HubModel) -> tuple[Weights | None, dict[st
             fix="choose a revision or a model with safetensors; or set model.trust_code: true, if you "
             "trust its owner",
         )
-    beside = [path for path in paths if any(fnmatchcase(path, pattern) for pattern in BESIDE)]
-    chosen = {path: files[path] for path in sorted({*held[form], *beside})}
-    if "tokenizer.json" not in chosen:  # an export often holds what the repository itself never had
-        for path, place in (("onnx/tokenizer.json", "tokenizer.json"), ("vocab.txt", "vocab.txt")):
-            if path in files:
-                chosen[place] = files[path]
-                break
-    if "config.json" not in chosen or not {"tokenizer.json", "vocab.txt"} & chosen.keys():
-        needed = "tokenizer.json" if "config.json" in chosen else "config.json"
-        raise UsageError(
-            f"model.id: {found.id} has no {needed}, and is not served without",
-            got=_some(paths),
-            fix="load it with transformers, save_pretrained(DIR), and deploy DIR with source: artifact",
-        )
-    return form, dict(sorted(chosen.items()))
+    return form, held[form]
 
 
 def _config(

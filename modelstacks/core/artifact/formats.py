@@ -92,56 +92,69 @@ def detect(directory: Path, paths: Collection[str] | None = None, *, where: str 
     if scripts := tuple(script for script in SCRIPTS if script in paths):
         return Detected("script", weights, scripts=scripts, types=_foreign(weights, directory))
     if "config.json" in paths and _is_transformers_config(directory / "config.json"):
-        # A hub's folder often holds the same weights in several formats. The model server takes them in this
-        # order.
-        for wanted in ("ONNX", "safetensors", "PyTorch pickle", "pickle"):
-            if served := {path: kind for path, kind in weights.items() if kind.name == wanted}:
-                if wanted != "ONNX":
-                    _refuse_auto_map(directory / "config.json", where)
-                return _with_data(Detected("transformers", served), directory, paths, where)
-        raise UsageError(
-            f"{where} has a transformers config.json but no weights",
-            got=_listing(paths),
-            allowed="*.safetensors, *.onnx, or pytorch_model.bin with trust_code: true",
-        )
+        return _with_data(_transformers(directory, paths, weights, where), directory, paths, where)
     models = [path for path, kind in weights.items() if kind.engine is not None and "/" not in path]
     if len(models) == 1:
-        engine = weights[models[0]].engine
-        assert engine is not None
-        if engine == "transformers":
-            raise UsageError(
-                f"{where}: found weights but no config.json to identify the network",
-                got=_listing(paths),
-                fix="for a transformers model, add the config.json and tokenizer that save_pretrained "
-                "writes; export any other network to ONNX (torch.onnx.export). An inference.py cannot load "
-                "it: PyTorch is not installed where scripts run",
-            )
-        return _with_data(Detected(engine, {models[0]: weights[models[0]]}), directory, paths, where)
+        return _with_data(_only(models[0], paths, weights, where), directory, paths, where)
     if models:
         raise UsageError(
             f"{where} holds {len(models)} models; only one can be served",
             got=", ".join(f"{path} ({weights[path].name})" for path in models),
             fix="name the one in the spec's model.include, or give each a folder of its own",
         )
+    raise _nothing_served(paths, weights, where)
+
+
+def _transformers(
+    directory: Path, paths: Collection[str], weights: Mapping[str, Format], where: str
+) -> Detected:
+    """A hub's folder often has the same weights in several formats: the model server takes one, in order."""
+    for wanted in ("ONNX", "safetensors", "PyTorch pickle", "pickle"):
+        if served := {path: kind for path, kind in weights.items() if kind.name == wanted}:
+            if wanted != "ONNX":
+                _refuse_auto_map(directory / "config.json", where)
+            return Detected("transformers", served)
+    raise UsageError(
+        f"{where} has a transformers config.json but no weights",
+        got=_listing(paths),
+        allowed="*.safetensors, *.onnx, or pytorch_model.bin with trust_code: true",
+    )
+
+
+def _only(path: str, paths: Collection[str], weights: Mapping[str, Format], where: str) -> Detected:
+    """The one file of weights in the folder's root."""
+    engine = weights[path].engine
+    assert engine is not None
+    if engine == "transformers":
+        raise UsageError(
+            f"{where}: found weights but no config.json to identify the network",
+            got=_listing(paths),
+            fix="for a transformers model, add the config.json and tokenizer that save_pretrained "
+            "writes; export any other network to ONNX (torch.onnx.export). An inference.py cannot load "
+            "it: PyTorch is not installed where scripts run",
+        )
+    return Detected(engine, {path: weights[path]})
+
+
+def _nothing_served(paths: Collection[str], weights: Mapping[str, Format], where: str) -> UsageError:
+    """Why no engine serves anything in the folder's root."""
     others = [path for path in weights if "/" not in path]
     nested = [path for path, kind in weights.items() if kind.engine is not None]
     if nested and not others:
-        raise UsageError(
+        return UsageError(
             f"{where}: the model is in a sub-folder, {nested[0]}",
             fix=f"make {PurePosixPath(nested[0]).parent} itself the model's folder, or the archive's root",
         )
     if weights:
         path = next(iter(others or weights))
         kind = weights[path]
-        raise UsageError(f"{where}: {path} is {kind.name}, which no engine here serves", fix=kind.advice)
-    raise UsageError(
+        return UsageError(f"{where}: {path} is {kind.name}, which no engine here serves", fix=kind.advice)
+    known = [kind.name for kind in FORMATS.values() if kind.engine]
+    known += [pattern for facts in engines().values() for pattern in facts.files]
+    return UsageError(
         f"{where} has no model that can be identified",
         got=_listing(paths),
-        allowed=", ".join(
-            [f.name for f in FORMATS.values() if f.engine]
-            + [pattern for facts in engines().values() for pattern in facts.files]
-        )
-        + ", a transformers folder, or an inference.py",
+        allowed=", ".join(known) + ", a transformers folder, or an inference.py",
     )
 
 
