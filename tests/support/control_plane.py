@@ -17,12 +17,11 @@ from modelstacks.cloud.account.client import ENDPOINT, Connection
 from modelstacks.cloud.account.process import ControlPlane
 from modelstacks.cloud.api import Credentials
 from modelstacks.cloud.clients import Clients
-from modelstacks.cloud.context import Context
+from modelstacks.cloud.daemon.plane import assemble
 from modelstacks.cloud.daemon.state import StateDirectory
 from modelstacks.cloud.host.docker import resolve
 from modelstacks.cloud.host.listener import listen
 from modelstacks.cloud.host.replicas import Registry
-from modelstacks.cloud.network.gateway import FrontDoor
 
 REGION = "eu-west-1"  # not the default one: what is hard-wired to us-east-1 shows
 
@@ -168,7 +167,7 @@ class Endpoint:
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
         self._thread.start()
         state = StateDirectory(directory)
-        context = Context(
+        made = assemble(
             state=state,
             clients=Clients(plane.connection, self.credentials, region),
             control_plane=plane.socket,
@@ -176,8 +175,7 @@ class Endpoint:
             registry=Registry(state.logs, lambda: None),
             changed=lambda: None,
         )
-        door = FrontDoor(context)
-        self._listener = self._run(listen(door.handle, localhost=True))
+        self._listener = self._run(listen(made.front_door.handle, localhost=True))
         self.url = f"http://localhost:{self._listener.port}"
 
     def _run(self, work: Coroutine[Any, Any, Any]) -> Any:
