@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache, reduce
 from operator import or_
@@ -37,9 +37,11 @@ __all__ = [
     "Vendor",
     "Workplace",
     "default_target",
+    "discover",
     "sources",
     "spec_type",
     "targets",
+    "the_default",
 ]
 
 
@@ -181,25 +183,34 @@ class Target:
 @cache
 def sources() -> Mapping[str, Source]:
     """Every model source by name."""
-    return _discover("modelstacks.sources", "SOURCE", Source)
+    return discover("modelstacks.sources", "SOURCE", ArtifactSource, RemoteSource)
 
 
 @cache
 def targets(architecture: Architecture | None = None) -> Mapping[str, Target]:
     """Every compute target by name; those of one architecture where it is given."""
-    found: Mapping[str, Target] = _discover("modelstacks.targets", "TARGET", Target)
+    found: Mapping[str, Target] = discover("modelstacks.targets", "TARGET", Target)
     return {name: t for name, t in found.items() if architecture in (None, t.architecture)}
 
 
 @cache
 def default_target(architecture: Architecture) -> Target:
     """The target of a spec that names none."""
-    known = targets(architecture)
-    defaults = [target for target in known.values() if target.default]
+    return the_default(architecture, targets(architecture).values())
+
+
+def the_default(architecture: Architecture, known: Collection[Target]) -> Target:
+    """The one of an architecture's targets that is the default.
+
+    Raises:
+        TypeError: none of them is, or several are.
+    """
+    defaults = [target for target in known if target.default]
     if len(defaults) != 1:
-        names = ", ".join(target.name for target in defaults) or "none"
         raise TypeError(
-            f"exactly one {architecture} target must have default=True, got {names} of {', '.join(known)}"
+            f"exactly one {architecture} target must have default=True, "
+            f"got {', '.join(target.name for target in defaults) or 'none'} "
+            f"of {', '.join(target.name for target in known)}"
         )
     return defaults[0]
 
@@ -234,14 +245,20 @@ def _target_field(architecture: Architecture, alias: str | None = None) -> Any:
     return block, Field(default_factory=default.spec, alias=alias, description=description)
 
 
-def _discover(package: str, attribute: str, kind: type[Any]) -> Mapping[str, Any]:
+def discover(package: str, attribute: str, *kinds: type[Any]) -> Mapping[str, Any]:
+    """What the modules of a package declare under one name, by the name that each gives itself.
+
+    Raises:
+        TypeError: a module declares nothing of these kinds, or repeats another one's name.
+    """
     found: dict[str, Any] = {}
+    allowed = " or ".join(kind.__name__ for kind in kinds)
     for module in sorted(
         pkgutil.iter_modules(importlib.import_module(package).__path__), key=lambda m: m.name
     ):
         entry = getattr(importlib.import_module(f"{package}.{module.name}"), attribute, None)
-        if not isinstance(entry, kind):
-            raise TypeError(f"{package}.{module.name} must define {attribute} = {kind.__name__}(...)")
+        if not isinstance(entry, kinds):
+            raise TypeError(f"{package}.{module.name} must define {attribute} = {allowed}(...)")
         if entry.name in found:
             raise TypeError(f"{package}.{module.name} repeats the name {entry.name!r}")
         found[entry.name] = entry
