@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
-from aws_cdk import Aws, Names, Tags
+from aws_cdk import Aws, Names, Stack, Tags, Token
 from aws_cdk import aws_apigateway as apigateway
 from aws_cdk import aws_cloudwatch as cloudwatch
 from aws_cdk import aws_ec2 as ec2
@@ -62,7 +62,7 @@ class ModelApi(Construct):
         outputs: what a person will want to know of the deployment. A construct makes no stack outputs itself.
 
     Raises:
-        UsageError: the VPC lacks what a deployment needs.
+        UsageError: the VPC lacks what a deployment needs, or the spec names another account or region.
 
     Example:
         class Shop(Stack):
@@ -90,6 +90,7 @@ class ModelApi(Construct):
         archives: Archives = "auto",
     ) -> None:
         super().__init__(scope, id)
+        _check_environment(self, plan)
         # Several of one spec can be in one account: one in each stage of an app, for example.
         self._plan = plan.model_copy(update={"stack_name": name or _name(self)})
         self._place = Place(vpc, vpc_subnets, endpoints or {}, create_endpoints) if vpc else None
@@ -221,6 +222,24 @@ class ModelApi(Construct):
             name = self._plan.target.target
             raise TypeError(f"{name} declares the outputs {[*declared]} and is built with {[*values]}")
         return tuple(Output(name, declared[name], values[name]) for name in declared)
+
+
+def _check_environment(construct: Construct, plan: Plan) -> None:
+    """Refuse a stack in another account or region than the spec's `aws` block names.
+
+    Raises:
+        UsageError: the two differ. What the stack leaves open until it is deployed is not compared.
+    """
+    stack = Stack.of(construct)
+    named = {"account": plan.aws.account, "region": plan.aws.region} if plan.aws else {}
+    for what, wanted in named.items():
+        got = stack.account if what == "account" else stack.region
+        if wanted and not Token.is_unresolved(got) and got != wanted:
+            raise UsageError(
+                f"{construct.node.path}: the spec is for another {what} than the stack",
+                got=f"aws.{what}: {wanted} in the spec, {got} in the stack",
+                fix="make them the same, or leave the aws block out of the spec",
+            )
 
 
 def _name(construct: Construct) -> str:

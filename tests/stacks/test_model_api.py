@@ -170,6 +170,27 @@ def test_subnets_of_one_zone_are_refused_with_the_fix(tmp_path: Path) -> None:
         )
 
 
+@pytest.mark.parametrize(
+    ("environment", "what"),
+    [
+        ({"account": "111122223333", "region": "us-east-1"}, "region: eu-west-1 in the spec, us-east-1 in"),
+        ({"account": "999988887777", "region": "eu-west-1"}, "account: 111122223333 in the spec, 9999"),
+    ],
+)
+def test_a_spec_for_another_account_or_region_is_refused(
+    tmp_path: Path, environment: dict[str, str], what: str
+) -> None:
+    from aws_cdk import Environment, Stack
+
+    from modelstacks.cdk import ModelApi
+    from modelstacks.core.spec import Aws
+
+    stack = Stack(app(tmp_path), "shop", env=Environment(**environment))
+    plan = make("managed", aws=Aws(account="111122223333", region="eu-west-1"))
+    with pytest.raises(UsageError, match=f"shop/Churn: .* than the stack; got aws.{what}"):
+        ModelApi(stack, "Churn", plan=plan)
+
+
 def test_endpoints_without_a_vpc_are_refused(tmp_path: Path) -> None:
     from modelstacks.cdk import ModelApi
 
