@@ -53,7 +53,7 @@ class Workload:
         self._goal: Goal | None = None
         self._loop: asyncio.Task[None] | None = None
         self._stepping = asyncio.Lock()
-        self._leaving: set[asyncio.Task[None]] = set()  # revisions that are being stopped
+        self._leaving: dict[asyncio.Task[None], Revision] = {}  # those that are being stopped
 
     # --- what is asked ----------------------------------------------------------------------------
 
@@ -128,8 +128,13 @@ class Workload:
         """The desired count of all groups."""
         return sum(self.desired.values())
 
+    def hurry(self) -> None:
+        """Wait no longer for the requests of replicas that are being stopped."""
+        for revision in (*self._revisions(), *self._leaving.values()):
+            revision.hurried = True
+
     async def close(self) -> None:
-        """Stop every replica."""
+        """Stop every replica, each after the requests that it has."""
         if self._loop is not None:
             self._loop.cancel()
             await asyncio.gather(self._loop, return_exceptions=True)
@@ -276,8 +281,8 @@ class Workload:
     def _leave(self, revision: Revision) -> None:
         """Stop a revision without waiting for it."""
         task = asyncio.create_task(revision.stop())
-        self._leaving.add(task)
-        task.add_done_callback(self._leaving.discard)
+        self._leaving[task] = revision
+        task.add_done_callback(lambda done: self._leaving.pop(done, None))
 
     def _report(self) -> None:
         """Say how the goal is doing; a failure was reported when it happened."""

@@ -246,7 +246,9 @@ class Group:
         """Take it off its front first, so that requests in flight are answered, then stop its processes."""
         await member.unit.withdraw()
         deadline = time.monotonic() + self._revision.goal.terms.drain
-        while member.in_flight and member.unit.alive and time.monotonic() < deadline:  # noqa: ASYNC110
+        while member.in_flight and member.unit.alive and time.monotonic() < deadline:
+            if self._revision.hurried:
+                break
             await asyncio.sleep(0.01)
         await member.unit.stop()
         if member in self.members:
@@ -278,6 +280,7 @@ class Revision:
         self.goal, self.maker = goal, maker
         self.groups = {name: Group(name, self, load(name), changed) for name in goal.groups}
         self.closing = False
+        self.hurried = False  # nobody waits for the answers to requests any more
         self.opening: asyncio.Task[None] = asyncio.create_task(self._open())
 
     async def _open(self) -> None:

@@ -11,6 +11,7 @@ import pytest
 
 from modelstacks.cloud.host.replicas import Replica
 from modelstacks.cloud.workloads import kind
+from modelstacks.cloud.workloads.departures import Departures
 from modelstacks.cloud.workloads.kind import Budget, Goal, OnDemand, Share, Sick, StartFailedError, Terms
 from modelstacks.cloud.workloads.machine import Workload
 from modelstacks.cloud.workloads.policies import Bounds, Counters, Policy
@@ -338,6 +339,19 @@ class TestOnDemand:
                 async with self.group(machine).leased() as member:
                     assert member.unit in new.units
             await machine.until(lambda: not old.running())
+
+        running(work)
+
+    def test_a_workload_that_leaves_has_time_for_its_requests_unless_all_has_to_end(self) -> None:
+        async def work(machine: Machine) -> None:
+            maker = await self.deployed(machine, "one")
+            async with self.group(machine).leased():
+                departures = Departures()
+                departures.begin(machine.workload)
+                await asyncio.sleep(0.1)
+                assert maker.running(), "it still has a request"
+                await departures.finish()
+                assert not maker.running()
 
         running(work)
 

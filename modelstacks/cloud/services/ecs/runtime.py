@@ -17,6 +17,7 @@ from modelstacks.cloud.services.cloudformation.snapshot import CloudFormationSna
 from modelstacks.cloud.services.ecs.snapshot import ClusterService, EcsSnapshot
 from modelstacks.cloud.services.ecs.tasks import Tasks, blueprint
 from modelstacks.cloud.services.elbv2.runtime import LoadBalancers
+from modelstacks.cloud.workloads.departures import Departures
 from modelstacks.cloud.workloads.kind import Budget, Goal, Outcome, Share, Terms, Unit
 from modelstacks.cloud.workloads.machine import Workload
 from modelstacks.cloud.workloads.policies import Bounds, Counters, Policy
@@ -35,28 +36,24 @@ class Services(Runtime):
     def __init__(self, context: Context, runtimes: Runtimes) -> None:
         super().__init__(context, runtimes)
         self._services: dict[str, _Service] = {}
-        self._leaving: set[asyncio.Task[None]] = set()  # deleted services whose tasks are being stopped
+        self._departures = Departures()
 
     async def reconcile(self) -> None:
         """Deploy what is new or changed; stop what is gone."""
         wanted = {service.arn: service for service in self._context.account[EcsSnapshot].services}
         for arn in [arn for arn in self._services if arn not in wanted]:
-            self._leave(self._services.pop(arn))
+            self._departures.begin(self._services.pop(arn))
         for arn, service in wanted.items():
             if arn not in self._services:
                 self._services[arn] = _Service(self._context, self._runtimes, service)
             await self._services[arn].follow(service)
 
-    def _leave(self, service: _Service) -> None:
-        """Stop a deleted service's tasks without waiting: others have to follow the account meanwhile."""
-        task = asyncio.create_task(service.close())
-        self._leaving.add(task)
-        task.add_done_callback(self._leaving.discard)
-
     async def close(self) -> None:
         """Stop every task."""
-        await asyncio.gather(*(one.close() for one in self._services.values()), *self._leaving)
+        for one in self._services.values():
+            self._departures.begin(one)
         self._services.clear()
+        await self._departures.finish()
 
     def workloads(self) -> list[api.Workload]:
         """For `status`."""
@@ -90,6 +87,10 @@ class _Service:
             ),
         )
         await self._workload.follow(goal, lambda: Tasks(self._context, self._runtimes, service))
+
+    def hurry(self) -> None:
+        """Wait for no request any more."""
+        self._workload.hurry()
 
     async def close(self) -> None:
         """Stop its tasks."""

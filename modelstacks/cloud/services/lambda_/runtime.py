@@ -33,6 +33,7 @@ from modelstacks.cloud.services.lambda_.outcome import Outcome, Throttled
 from modelstacks.cloud.services.lambda_.packages import RuntimePackages
 from modelstacks.cloud.services.lambda_.snapshot import Function, LambdaSnapshot
 from modelstacks.cloud.workloads import kind as workloads
+from modelstacks.cloud.workloads.departures import Departures
 from modelstacks.cloud.workloads.kind import Goal, OnDemand, Share, StartFailedError, Terms, Unit
 from modelstacks.cloud.workloads.machine import Workload
 from modelstacks.cloud.workloads.policies import Bounds, Counters, Policy
@@ -59,14 +60,14 @@ class Functions(Runtime):
     def __init__(self, context: Context, runtimes: Runtimes) -> None:
         super().__init__(context, runtimes)
         self._functions: dict[str, _Function] = {}
-        self._leaving: set[asyncio.Task[None]] = set()  # deleted functions whose environments are ending
+        self._departures = Departures()
         self.packages = RuntimePackages(context.state.work / "lambda-runtime")
 
     async def reconcile(self) -> None:
         """Make ready the functions that are new or changed; end those that are gone."""
         functions = self._context.account[LambdaSnapshot].functions
         for name in [name for name in self._functions if name not in functions]:
-            self._leave(self._functions.pop(name))
+            self._departures.begin(self._functions.pop(name))
         await asyncio.gather(*map(self._follow, functions.values()))
 
     async def make_ready(self, name: str) -> str | None:
@@ -87,16 +88,12 @@ class Functions(Runtime):
             self._functions[name] = _Function(self._context, self._runtimes, self.packages, function)
         await self._functions[name].follow(function)
 
-    def _leave(self, function: _Function) -> None:
-        """End a deleted function's environments without waiting: they finish what they have."""
-        task = asyncio.create_task(function.close())
-        self._leaving.add(task)
-        task.add_done_callback(self._leaving.discard)
-
     async def close(self) -> None:
         """End every environment."""
-        await asyncio.gather(*(one.close() for one in self._functions.values()), *self._leaving)
+        for one in self._functions.values():
+            self._departures.begin(one)
         self._functions.clear()
+        await self._departures.finish()
 
     def workloads(self) -> list[api.Workload]:
         """For `status`."""
@@ -165,6 +162,10 @@ class _Function:
             reason = workload.reason or ""
             report = Report("lambda-function", function.arn, function.revision, workload.state, reason=reason)
             self._context.report(report)
+
+    def hurry(self) -> None:
+        """Wait for no request any more."""
+        self._workload.hurry()
 
     async def close(self) -> None:
         """End its environments."""

@@ -29,6 +29,7 @@ from modelstacks.cloud.services.cloudformation.snapshot import CloudFormationSna
 from modelstacks.cloud.services.sagemaker.instances import Instances
 from modelstacks.cloud.services.sagemaker.snapshot import Endpoint, SageMakerSnapshot
 from modelstacks.cloud.snapshot import Account
+from modelstacks.cloud.workloads.departures import Departures
 from modelstacks.cloud.workloads.kind import Budget, Goal, Outcome, Share, Terms, Unit
 from modelstacks.cloud.workloads.machine import Workload
 from modelstacks.cloud.workloads.policies import Bounds, Counters, Policy
@@ -59,28 +60,24 @@ class Endpoints(Runtime):
     def __init__(self, context: Context, runtimes: Runtimes) -> None:
         super().__init__(context, runtimes)
         self._endpoints: dict[str, _Endpoint] = {}
-        self._leaving: set[asyncio.Task[None]] = set()  # deleted endpoints whose instances are being stopped
+        self._departures = Departures()
 
     async def reconcile(self) -> None:
         """Start, replace and stop instances until they are what the account's endpoints ask for."""
         wanted = self._context.account[SageMakerSnapshot].endpoints
         for name in [name for name in self._endpoints if name not in wanted]:
-            self._leave(self._endpoints.pop(name))
+            self._departures.begin(self._endpoints.pop(name))
         for name, endpoint in wanted.items():
             if name not in self._endpoints:
                 self._endpoints[name] = _Endpoint(self._context, self._runtimes, endpoint)
             await self._endpoints[name].follow(endpoint)
 
-    def _leave(self, endpoint: _Endpoint) -> None:
-        """Stop a deleted endpoint's instances without waiting: others follow the account meanwhile."""
-        task = asyncio.create_task(endpoint.close())
-        self._leaving.add(task)
-        task.add_done_callback(self._leaving.discard)
-
     async def close(self) -> None:
         """Stop every instance."""
-        await asyncio.gather(*(one.close() for one in self._endpoints.values()), *self._leaving)
+        for one in self._endpoints.values():
+            self._departures.begin(one)
         self._endpoints.clear()
+        await self._departures.finish()
 
     def workloads(self) -> list[api.Workload]:
         """For `status`."""
@@ -132,6 +129,10 @@ class _Endpoint:
             terms=Terms(drain=INVOCATION_SECONDS),
         )
         await self.workload.follow(goal, lambda: Instances(self._context, self._runtimes, endpoint))
+
+    def hurry(self) -> None:
+        """Wait for no request any more."""
+        self.workload.hurry()
 
     async def close(self) -> None:
         """Stop its instances."""
