@@ -141,7 +141,7 @@ def _options(arguments: Sequence[str]) -> argparse.Namespace:
         prog="python -m benchmarks.overload", description=__doc__.splitlines()[0]
     )
     parser.add_argument("--architecture", choices=ARCHITECTURES, action="append")
-    parser.add_argument("--loads", type=float, nargs="+", default=[1.0, 2.0, 3.0], help="times the capacity")
+    parser.add_argument("--loads", type=float, nargs="+", default=[0.9, 1.0, 2.0, 3.0], help="times it")
     parser.add_argument("--seconds", type=float, default=20.0, help="that each load is measured for")
     parser.add_argument("--lead", type=float, default=10.0, help="seconds of a load before it is measured")
     parser.add_argument("--alone", type=int, default=100, help="requests of the one caller")
