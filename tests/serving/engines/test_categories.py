@@ -13,6 +13,7 @@ import xgboost
 from model_server.engines import Engine
 from model_server.problems import ProblemError
 from model_server.settings import Settings
+from model_server.validation import InputReader
 from model_server.worker import load_engine
 
 RNG = np.random.default_rng(0)
@@ -77,6 +78,28 @@ def test_a_missing_number_among_categories_is_a_missing_value(xgboost_model: Any
     assert np.isfinite(answer).all()
 
 
+def missing_city(engine: Engine) -> Any:
+    """The answers to rows of which the second's city is null, as a body says it."""
+    rows = [
+        {"age": float(row.age), "city": row.city, "floor": int(row.floor)} for row in FRAME[:3].itertuples()
+    ]
+    rows[1]["city"] = None
+    [answer] = engine.predict(InputReader(engine.signature).rows(rows), {}).values()
+    return answer
+
+
+def frame_without_city() -> pandas.DataFrame:
+    frame = FRAME[:3].copy()
+    frame.loc[1, "city"] = np.nan
+    return frame
+
+
+def test_a_missing_text_among_categories_is_a_missing_value(xgboost_model: Any, tmp_path: Path) -> None:
+    answer = missing_city(engine_of(tmp_path))
+    own = xgboost_model.predict(xgboost.DMatrix(frame_without_city(), enable_categorical=True))
+    np.testing.assert_allclose(answer, own, rtol=1e-6)
+
+
 def test_lightgbms_categories_are_read_from_its_file(tmp_path: Path) -> None:
     options = {"verbose": -1, "num_threads": 1, "min_data_in_leaf": 3, "min_data_per_group": 3}
     booster = lightgbm.train(options, lightgbm.Dataset(FRAME, TARGET), 5)
@@ -87,6 +110,7 @@ def test_lightgbms_categories_are_read_from_its_file(tmp_path: Path) -> None:
     inputs = inputs_of(FRAME, "FP64")
     [answer] = engine.predict(inputs, {}).values()
     np.testing.assert_allclose(answer, booster.predict(FRAME), rtol=1e-12)
+    np.testing.assert_allclose(missing_city(engine), booster.predict(frame_without_city()), rtol=1e-12)
     # The library takes a category that it does not know for a missing value.
     inputs["city"][:] = "Atlantis"
     unknown = FRAME.assign(city=pandas.Categorical(["Atlantis"] * len(FRAME)))
