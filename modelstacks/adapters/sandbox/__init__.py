@@ -6,7 +6,7 @@
     hold.py     runs outside of bwrap: keeps SIGTERM for the program
 
     mechanism    processes           files                network
-    bubblewrap   own pid namespace   own mount namespace  own namespace, or Landlock and seccomp
+    bubblewrap   own pid namespace   own mount namespace  own namespace; Landlock and seccomp
     landlock     own process group   Landlock, seccomp    Landlock and seccomp
     none         own process group   not restricted       not restricted
 

@@ -36,7 +36,7 @@ _PROCESSORS = ("/sys/devices/system/cpu", "/sys/devices/system/node", "/sys/fs/c
 def wrap(program: Path, policy: Policy, command: Sequence[str], directory: Path) -> list[str]:
     """The command that runs `command` within bwrap, in `directory`."""
     options = ["--unshare-user", "--unshare-ipc", "--unshare-pid", "--unshare-uts", "--unshare-cgroup-try"]
-    options += ["--unshare-net"] if policy.network == "none" else []
+    options += ["--unshare-net"] if policy.network != "loopback" else []
     options += ["--die-with-parent", "--cap-drop", "ALL"]
     options += [word for words in _mounts(policy) for word in words]
     return [str(program), *options, "--chdir", str(directory), "--", *command]

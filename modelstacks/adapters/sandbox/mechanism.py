@@ -61,6 +61,11 @@ class Sandbox:
     lacking: str = ""  # why no stronger mechanism is used; empty where nothing is missing
 
     @property
+    def private_network(self) -> bool:
+        """Whether a process can have a loopback interface that nothing else of this machine reaches."""
+        return self.kind == "bubblewrap"
+
+    @property
     def summary(self) -> str:
         """One line for people: what runs models here."""
         extra = [f"Landlock ABI {self.abi}"] * bool(self.abi) + ["seccomp"] * self.filters
@@ -87,6 +92,7 @@ class Sandbox:
         directory: Path,
         *,
         started: int | None = None,
+        sockets: int | None = None,
     ) -> Iterator[Prepared]:
         """A command that runs `argv` under the policy, and dies with the thread that starts it.
 
@@ -94,11 +100,15 @@ class Sandbox:
             environment: all that the program gets.
             started: a descriptor to which a line is written when the sandbox is up, and a second one where
                 the program cannot be run.
+            sockets: a Unix socket, of a policy with a private network. Over it come listeners on the ports
+                `policy.connect`, made inside the private network, and then one socket for each byte.
         """
         order = {
             "argv": list(argv),
             "environment": dict(environment),
             "started": started,
+            "sockets": sockets,
+            "listeners": list(policy.connect),
             "parent": os.getpid() if self.kind != "bubblewrap" else None,
             "limits": _limits(policy.limits),
             "landlock": self._landlock(policy),
@@ -115,7 +125,7 @@ class Sandbox:
                 assert self.bwrap is not None
                 wrapped = bubblewrap.wrap(self.bwrap, self._within(policy), command, directory)
                 command = [*isolated, str(HOLD), *wrapped]
-            descriptors = (file.fileno(), *(() if started is None else (started,)))
+            descriptors = (file.fileno(), *(one for one in (started, sockets) if one is not None))
             yield Prepared(tuple(command), {"PATH": os.defpath, "LANG": "C.UTF-8"}, descriptors)
 
     def _within(self, policy: Policy) -> Policy:
@@ -125,7 +135,7 @@ class Sandbox:
 
     def _landlock(self, policy: Policy) -> Mapping[str, object] | None:
         alone = self.kind == "landlock"
-        if not self.abi or not (alone or policy.network == "loopback"):
+        if not self.abi or not (alone or policy.network != "none"):
             return None
         return asdict(landlock.ruleset(policy, self.abi, files=alone, etc=bubblewrap.ETC))
 
@@ -143,7 +153,7 @@ class Sandbox:
         program = shutil.which("true") or "/bin/true"
         try:
             with tempfile.TemporaryDirectory() as folder:
-                policy = Policy(writable=(Path(folder),), network="loopback")
+                policy = Policy(writable=(Path(folder),), network="private")
                 with self.prepared(policy, [program], {}, Path(folder)) as ready:
                     done = subprocess.run(
                         ready.argv,

@@ -9,7 +9,7 @@ from typing import Literal
 
 __all__ = ["Limits", "Network", "Policy", "machine_memory"]
 
-Network = Literal["none", "loopback"]
+Network = Literal["none", "loopback", "private"]
 
 #: Of the machine's memory, for one process. The rest keeps the machine usable while a model is loaded.
 _SHARE = 0.75
@@ -45,7 +45,8 @@ class Policy:
         scratch: an empty folder that it may write to; what it writes is discarded where the mechanism
             allows that.
         network: "none", or "loopback": it may listen on the ports `listen` and connect to the ports
-            `connect` of 127.0.0.1.
+            `connect` of 127.0.0.1. "private": the same on a 127.0.0.1 of its own, where the mechanism has
+            network namespaces (`Sandbox.private_network`).
         forks: whether it may start other processes. A process that may not cannot leave any behind.
     """
 

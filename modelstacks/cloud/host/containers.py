@@ -1,12 +1,13 @@
 """Runs a container as a process: the image's program, the template's environment, a folder for its files.
 
-Ports: a replica listens on a free port of this machine, and the data plane remembers the port on which the
-container would have listened. A target group or an endpoint that asks for another port is refused, as the
-connection would be.
+Ports: a replica listens on a port of its own, and the data plane remembers the port on which the container
+would have listened. A target group or an endpoint that asks for another port is refused, as the connection
+would be. Where the sandbox has network namespaces, the port is one of the replica's own 127.0.0.1.
 """
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -22,9 +23,10 @@ from modelstacks.cloud.host.replicas import (
     Registry,
     Replica,
     command_of,
-    free_port,
     log_path,
+    reserved_port,
 )
+from modelstacks.cloud.host.wire import ConnectionLost
 from modelstacks.cloud.workloads.faults import Faults
 
 __all__ = ["DEFAULT_MODEL_DIR", "Machine", "run_container"]
@@ -62,13 +64,14 @@ async def run_container(
     `model_directory` stands for the mounted model; without one the container finds an empty folder of its
     own where MODEL_SERVER_MODEL_DIR points. Raises EnvironmentFault where the disk is full.
     """
+    reserved = reserved_port()
     replica = Replica(
         kind=kind,
         workload=workload,
         log_group=log_group,
         log_stream=log_stream,
         log=Path(),
-        port=free_port(),
+        port=reserved.getsockname()[1],
         container_port=_listens_on(image, environment),
     )
     replica.log = log_path(machine.state.logs, log_group, replica.log_stream)
@@ -82,7 +85,11 @@ async def run_container(
     except OSError as error:
         raise disk_fault(error, files) from error
 
+    if not machine.registry.sandbox.private_network:
+        reserved.close()  # the replica listens on it in a moment
+
     def ended(one: Replica) -> None:
+        reserved.close()
         machine.pool.forget(one.port or 0)
         shutil.rmtree(files, ignore_errors=True)
         on_end(one)
@@ -106,7 +113,7 @@ async def run_container(
         policy=Policy(
             readable=_visible(image, model_directory),
             writable=(files,),
-            network="loopback",
+            network="private",
             listen=(replica.port or 0,),
             connect=_gateway_ports(environment),
             forks=True,
@@ -114,6 +121,10 @@ async def run_container(
         ),
     )
     await machine.registry.start(replica, command, ended)
+    if replica.namespace is not None:
+        machine.pool.reach(replica.port or 0, replica.namespace.connect)
+        with contextlib.suppress(ConnectionLost):  # it has ended already, and its log says why
+            await replica.namespace.open()
     return replica
 
 

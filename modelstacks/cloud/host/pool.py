@@ -6,8 +6,9 @@ A client of one class over httptools, since every request crosses several hops.
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import httptools
@@ -25,6 +26,7 @@ class Pool:
 
     def __init__(self) -> None:
         self._idle: dict[tuple[str, int], deque[_Connection]] = {}
+        self._ways: dict[int, Callable[[int], Awaitable[socket.socket]]] = {}
 
     async def send(
         self,
@@ -80,6 +82,8 @@ class Pool:
             opening: Any = (
                 loop.create_unix_connection(_Connection, host)
                 if host.startswith("/")
+                else self._through(self._ways[port], port)
+                if port in self._ways
                 else loop.create_connection(_Connection, host, port)
             )
             opened: _Connection = (await asyncio.wait_for(opening, patience))[1]
@@ -89,8 +93,19 @@ class Pool:
             raise ConnectionLost("connection refused") from error
         return opened
 
+    async def _through(
+        self, way: Callable[[int], Awaitable[socket.socket]], port: int
+    ) -> tuple[Any, _Connection]:
+        connected = await way(port)
+        return await asyncio.get_running_loop().create_connection(_Connection, sock=connected)
+
+    def reach(self, port: int, way: Callable[[int], Awaitable[socket.socket]]) -> None:
+        """Reach a target by the connections that `way` makes, until it is forgotten."""
+        self._ways[port] = way
+
     def forget(self, port: int, host: str = "127.0.0.1") -> None:
         """Drop the idle connections to a target that is going away."""
+        self._ways.pop(port, None)
         for connection in self._idle.pop((host, port), ()):
             connection.abort()
 

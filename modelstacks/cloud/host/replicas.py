@@ -24,6 +24,7 @@ from typing import Literal, Protocol
 from modelstacks.adapters.sandbox import Limits, Policy, Sandbox, choose, machine_memory, signal_of, wish
 from modelstacks.cloud import api
 from modelstacks.cloud.daemon.state import MARKER, disk_fault
+from modelstacks.cloud.host.namespace import Namespace
 
 __all__ = [
     "MARKER",
@@ -31,8 +32,8 @@ __all__ = [
     "Registry",
     "Replica",
     "State",
-    "free_port",
     "log_path",
+    "reserved_port",
     "root_cause",
 ]
 
@@ -108,6 +109,7 @@ class Replica:
         self._process: asyncio.subprocess.Process | None = None
         self._program_is_inner = False
         self.ended = asyncio.Event()
+        self.namespace: Namespace | None = None  # its network, where that is not this machine's
 
     @property
     def pid(self) -> int | None:
@@ -133,9 +135,18 @@ class Replica:
         mark = {MARKER: os.environ.get(MARKER, "")}
         inside = command.environment if sandbox.kind == "bubblewrap" else {**command.environment, **mark}
         self._program_is_inner = sandbox.kind == "bubblewrap"
+        private = command.policy.network == "private" and sandbox.private_network
+        ours, theirs = socket.socketpair(type=socket.SOCK_STREAM) if private else (None, None)
         with (
             output,
-            sandbox.prepared(command.policy, command.argv, inside, command.directory) as ready,
+            theirs or contextlib.nullcontext(),
+            sandbox.prepared(
+                command.policy,
+                command.argv,
+                inside,
+                command.directory,
+                sockets=theirs.fileno() if theirs else None,
+            ) as ready,
         ):
             self._process = await asyncio.create_subprocess_exec(
                 *ready.argv,
@@ -147,6 +158,8 @@ class Replica:
                 pass_fds=ready.descriptors,
                 start_new_session=True,
             )
+        if ours is not None:
+            self.namespace = Namespace(ours, command.policy.connect)
         self._watch = asyncio.create_task(self._wait(on_end), name=f"watch {self.id}")
 
     async def _wait(self, on_end: Callable[[Replica], None]) -> None:
@@ -155,6 +168,8 @@ class Replica:
         ended_by = signal_of(code) if self._program_is_inner else None  # bwrap reports it as 128 + signal
         self.exit_code = -ended_by if ended_by else code
         self._signal(signal.SIGKILL)  # workers that outlived their parent
+        if self.namespace is not None:
+            self.namespace.close()
         self.ended.set()
         if self.state != "draining":
             self.state = "failed"
@@ -279,11 +294,11 @@ def command_of(
     return Command((program, *argv[1:]), variables, directory, policy)
 
 
-def free_port() -> int:
-    """A port that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+def reserved_port() -> socket.socket:
+    """A port of 127.0.0.1 that nobody else gets while the socket is open; it does not listen."""
+    reserved = socket.socket()
+    reserved.bind(("127.0.0.1", 0))
+    return reserved
 
 
 def log_path(logs: Path, group: str, stream: str) -> Path:

@@ -7,15 +7,10 @@ from __future__ import annotations
 
 import http.client
 import json
-import queue
-import shutil
 import subprocess
 import tempfile
-import threading
 from collections.abc import Iterator, Mapping
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlencode, urlsplit
 
 import boto3
@@ -23,6 +18,7 @@ import pytest
 from botocore.auth import SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
+from support.browser import CHROMIUM, Site, browser
 
 from modelstacks.cloud import client
 from modelstacks.cloud.daemon.state import State, StateDirectory
@@ -269,71 +265,25 @@ const attempts = {
 """
 
 
-class _Site:
-    """A web server on another port, whose page tries everything and reports to it."""
-
-    def __init__(self, script: str) -> None:
-        self.results: queue.Queue[dict[str, str]] = queue.Queue()
-        results = self.results
-        page = f"<!doctype html><title>a page</title><body><script>{script}</script>".encode()
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_GET(self) -> None:
-                self.send_response(200)
-                self.send_header("content-type", "text/html")
-                self.end_headers()
-                self.wfile.write(page)
-
-            def do_POST(self) -> None:
-                results.put(json.loads(self.rfile.read(int(self.headers["content-length"]))))
-                self.send_response(204)
-                self.end_headers()
-
-            def log_message(self, *_: Any) -> None:
-                return
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self._server.server_port}/"
-        self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
-        self._thread.start()
-
-    def close(self) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
-
-
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-OPTIONS = (
-    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
-    "--disable-background-networking", "--disable-component-update", "--disable-dev-shm-usage",
-    "--no-proxy-server", "--mute-audio",
-)  # fmt: skip
-
-
 @pytest.mark.skipif(CHROMIUM is None, reason="no chromium on the PATH: apt-get install chromium")
 class TestChromium:
-    def options(self, profile: str) -> list[str]:
-        assert CHROMIUM is not None
-        return [CHROMIUM, *OPTIONS, f"--user-data-dir={profile}"]
-
     def test_gets_nothing_out_of_any_kind_of_request(self, state: State) -> None:
         front, admin = f"{state.endpoint_url}/", f"{state.admin_url}/"
         script = SCRIPT.replace("= FRONT", f"= {json.dumps(front)}").replace(
             "= ADMIN", f"= {json.dumps(admin)}"
         )
-        site = _Site(script.replace("create = CREATE", f"create = {json.dumps(CREATE)}"))
+        site = Site(script.replace("create = CREATE", f"create = {json.dumps(CREATE)}"))
         with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
-            browser = subprocess.Popen(
-                [*self.options(profile), "--remote-debugging-port=0", site.url],
+            running = subprocess.Popen(
+                [*browser(profile), "--remote-debugging-port=0", site.url],
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
             )
             try:
                 results = site.results.get(timeout=90)
             finally:
-                browser.terminate()
-                browser.wait(20)
+                running.terminate()
+                running.wait(20)
                 site.close()
         assert results == {
             "cors, a simple form": "failed",  # the page may not read the answer, and it is a refusal
@@ -355,7 +305,7 @@ class TestChromium:
         with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
             shown = subprocess.run(
                 [
-                    *self.options(profile),
+                    *browser(profile),
                     "--host-resolver-rules=MAP evil.example 127.0.0.1",
                     "--dump-dom",
                     f"http://evil.example:{port}/status",

@@ -107,7 +107,7 @@ class Bench:
         return Image(root, python, root / "program.py")
 
     async def start(
-        self, image: Image, *arguments: str, model: Path | None = None, gateway: int = 1
+        self, image: Image, *arguments: str, model: Path | None = None, gateway: int = 49_151
     ) -> tuple[Replica, asyncio.Event]:
         """A replica, and an event that is set when it has ended."""
         ended = asyncio.Event()
