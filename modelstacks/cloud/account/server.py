@@ -143,7 +143,13 @@ def _changes(call: Call) -> Answer:
 
 
 def _workloads(call: Call, hears: Mapping[str, Callable[[str, Report], None]]) -> Answer:
-    """The data plane's reports: they become what the services' own Describe calls answer."""
+    _take_over(call, hears)
+    CHANNEL.heard()
+    return answered({})
+
+
+def _take_over(call: Call, hears: Mapping[str, Callable[[str, Report], None]]) -> None:
+    """Pass each report to the service that hears its kind: it becomes what its Describe calls answer."""
     from modelstacks.cloud.cloudformation.resource import ONE_CALL_AT_A_TIME
 
     reports = [Report(**one) for one in json.loads(call.body)]
@@ -151,8 +157,6 @@ def _workloads(call: Call, hears: Mapping[str, Callable[[str, Report], None]]) -
         for report in reports:
             if (hear := hears.get(report.kind)) is not None:
                 hear(call.account, report)
-    CHANNEL.heard()
-    return answered({})
 
 
 def _send(start_response: Any, answer: Answer) -> Iterable[bytes]:

@@ -61,7 +61,7 @@ def test_a_route_that_is_taken_or_outside_the_folder_is_refused(path: str) -> No
 
 def test_a_report_reaches_the_service_that_hears_its_kind() -> None:
     heard: list[tuple[str, Report]] = []
-    services = [Additions(hears={"thing": lambda account, report: heard.append((account, report))})]
+    hears = {"thing": lambda account, report: heard.append((account, report))}
     report = {"kind": "thing", "arn": "arn", "generation": "1", "state": "stable"}
-    ask(services, "POST", "/_modelstacks/workloads", body=json.dumps([report]).encode())
+    server._take_over(Call("POST", "", {}, json.dumps([report]).encode(), server.ACCOUNT), hears)
     assert heard == [(server.ACCOUNT, Report(**report))]
