@@ -193,9 +193,8 @@ def _cells(reader: InputReader, rows: list[list[str]], names: list[str]) -> list
 
 def _reads(text: Tensor | None) -> Callable[[str], Any]:
     """How a column's cells are read: of a text column, or of one of numbers."""
-    if text is None:
-        return _number
-    return (lambda cell: cell or None) if text.nullable else str
+    takes_text = (lambda cell: cell or None) if text and text.nullable else str
+    return takes_text if text else _number
 
 
 def _number(cell: str) -> Any:
