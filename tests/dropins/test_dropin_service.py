@@ -45,3 +45,7 @@ def test_its_snapshot_is_read_and_its_runtime_says_what_runs(found: dict[str, An
 
 def test_its_runtime_answers_a_call_in_the_control_planes_place(found: dict[str, Any]) -> None:
     assert found["moved"] == "task-1"
+
+
+def test_its_calls_are_told_apart_by_resource_for_the_policies_of_roles(found: dict[str, Any]) -> None:
+    assert found["call"] == ["sqs:SendMessage", "arn:aws:sqs:us-east-1:123456789012:jobs"]

@@ -1,26 +1,29 @@
 """An AWS API call on its way: which action on which resource it is, and whether it may pass.
 
 `describe` reads the call off the HTTP request as the service would; `may_call` walks the way that it has to
-go: network isolation, route, security groups, endpoint policy, identity and resource policies.
+go: network isolation, route, security groups, endpoint policy, identity and resource policies. What differs
+from service to service is in services/<service>/calls.py, one `ServiceCalls` each; a service without one is
+read by its protocol, and its resources are not told apart.
 """
 
 from __future__ import annotations
 
+import functools
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import parse_qs, unquote
+from urllib.parse import parse_qs
 
+from modelstacks.cloud.host.wire import Request, Response
 from modelstacks.cloud.network import Refused, policies, routes
+from modelstacks.cloud.services import service_modules
 from modelstacks.cloud.services.ec2.snapshot import Ec2Snapshot, NetworkInterface
 from modelstacks.cloud.services.iam.snapshot import IamSnapshot, Policy
-from modelstacks.cloud.services.kms.snapshot import KmsSnapshot
-from modelstacks.cloud.services.s3.snapshot import S3Snapshot
 from modelstacks.cloud.snapshot import Account
 
-__all__ = ["ApiCall", "Caller", "decrypt_call", "describe", "image_pull", "may_call"]
+__all__ = ["ApiCall", "Caller", "ServiceCalls", "calls_of", "describe", "may_call"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,154 +51,70 @@ class ApiCall:
     context: Mapping[str, str] = field(default_factory=dict)
 
 
-# Signing name -> the name in com.amazonaws.REGION.NAME, and the prefix of its IAM actions, where they differ.
-NETWORK_NAMES = {"ecr": "ecr.api", "sagemaker": "sagemaker.api", "cognito-idp": "cognito-idp"}
-ACTION_PREFIXES = {"monitoring": "cloudwatch", "tagging": "tag"}
-UNCHECKED = frozenset({"sts:GetCallerIdentity", "sts:GetSessionToken"})
+@dataclass(frozen=True, slots=True)
+class ServiceCalls:
+    """How the calls of one service are read and checked.
+
+    Args:
+        service: its name in signatures.
+        network: its name in com.amazonaws.REGION.NAME, where that is another one.
+        prefix: of its IAM actions, where that is another one.
+        unchecked: operations that need no permission.
+        account_key: the service's own condition key for the resource's account.
+        read: what a REST request asks for; where it gives None, the JSON, query and RPC protocols are tried.
+        resource: the ARN of the resource that an operation's input names.
+        policy: a resource's own policy.
+        on_behalf: what the service asks another one in the caller's name before it hands out an answer.
+    """
+
+    service: str
+    network: str = ""
+    prefix: str = ""
+    unchecked: frozenset[str] = frozenset()
+    account_key: str = ""
+    read: Callable[[Request, Account], ApiCall | None] | None = None
+    resource: Callable[[Mapping[str, Any], Account], str] | None = None
+    policy: Callable[[Account, str], Policy | None] | None = None
+    on_behalf: Callable[[ApiCall, Response, Account], ApiCall | None] | None = None
 
 
-def describe(
-    service: str,
-    method: str,
-    path: str,
-    query: str,
-    headers: Mapping[str, str],
-    body: bytes,
-    account: Account,
-) -> ApiCall | None:
-    """What a request asks for; None where the embedded cloud cannot tell. Header names in lower case."""
-    if service == "s3":
-        return _s3(method, path, query)
-    arn = f"arn:aws:sagemaker:{account.region}:{account.id}"
-    endpoint = re.fullmatch(
-        r"/endpoints/([^/]+)/(async-invocations|invocations|invocations-response-stream)", path
-    )
-    if service == "sagemaker" and endpoint:
-        operation = "InvokeEndpointAsync" if endpoint[2].startswith("async") else "InvokeEndpoint"
-        name = unquote(endpoint[1]).lower()
-        return ApiCall(
-            service,
-            "sagemaker.runtime",
-            f"sagemaker:{operation}",
-            f"{arn}:endpoint/{name}",
-        )
-    operation, fields = _operation(path, headers, body)
+@functools.cache
+def _known() -> Mapping[str, ServiceCalls]:
+    found = [module.CALLS for module in service_modules("calls")]
+    return {one.service: one for one in found}
+
+
+def calls_of(service: str) -> ServiceCalls:
+    """How the calls of a service are read, by its name in signatures."""
+    return _known().get(service) or ServiceCalls(service)
+
+
+def describe(service: str, request: Request, account: Account) -> ApiCall | None:
+    """What a request asks for; None where the embedded cloud cannot tell."""
+    calls = calls_of(service)
+    if calls.read is not None and (call := calls.read(request, account)) is not None:
+        return call
+    operation, fields = _operation(request)
     if not operation:
         return None
-    action = f"{ACTION_PREFIXES.get(service, service)}:{operation}"
-    return ApiCall(
-        service,
-        NETWORK_NAMES.get(service, service),
-        "" if action in UNCHECKED else action,
-        _resource(service, fields, account),
-    )
+    action = "" if operation in calls.unchecked else f"{calls.prefix or service}:{operation}"
+    resource = calls.resource(fields, account) if calls.resource is not None else "*"
+    return ApiCall(service, calls.network or service, action, resource)
 
 
-def _operation(path: str, headers: Mapping[str, str], body: bytes) -> tuple[str, Mapping[str, Any]]:
+def _operation(request: Request) -> tuple[str, Mapping[str, Any]]:
     """The operation's name and its input, in the JSON, query and RPC protocols."""
-    target = headers.get("x-amz-target", "")
-    if target:
+    if target := request.header("x-amz-target"):
         try:
-            fields = json.loads(body or b"{}")
+            fields = json.loads(request.body or b"{}")
         except ValueError:
             fields = {}
         return target.rpartition(".")[2], fields if isinstance(fields, dict) else {}
-    if "x-www-form-urlencoded" in headers.get("content-type", ""):
-        form = {key: values[0] for key, values in parse_qs(body.decode("utf-8", "replace")).items()}
+    if "x-www-form-urlencoded" in (request.header("content-type") or ""):
+        form = {key: values[0] for key, values in parse_qs(request.body.decode("utf-8", "replace")).items()}
         return form.get("Action", ""), form
-    rpc = re.fullmatch(r"/service/[^/]+/operation/([^/]+)", path)
+    rpc = re.fullmatch(r"/service/[^/]+/operation/([^/]+)", request.path)
     return (rpc[1], {}) if rpc else ("", {})
-
-
-def _resource(service: str, fields: Mapping[str, Any], account: Account) -> str:
-    prefix = f"arn:aws:{service}:{account.region}:{account.id}"
-    match service:
-        case "secretsmanager":
-            name = str(fields.get("SecretId", ""))
-            # Secrets Manager adds six characters to a secret's name, which a policy writes as ??????.
-            return name if name.startswith("arn:") else f"{prefix}:secret:{name}-??????"
-        case "ssm":
-            name = str(fields.get("Name", "") or (fields.get("Names") or [""])[0])
-            return name if name.startswith("arn:") else f"{prefix}:parameter/{name.lstrip('/')}"
-        case "kms":
-            key = str(fields.get("KeyId", ""))
-            known = (one.arn for one in account[KmsSnapshot].keys.values() if key in (one.id, one.arn))
-            return next(known, f"{prefix}:key/{key}")
-        case "logs":
-            group, stream = fields.get("logGroupName"), fields.get("logStreamName")
-            return f"{prefix}:log-group:{group}:log-stream:{stream or ''}" if group else "*"
-        case "ecr":
-            repository = fields.get("repositoryName")
-            return f"{prefix}:repository/{repository}" if repository else "*"
-        case "sts":
-            return str(fields.get("RoleArn") or "*")
-        case _:
-            return "*"
-
-
-SUBRESOURCES = {"tagging": "Tagging", "acl": "Acl", "attributes": "Attributes"}
-
-
-def _s3(method: str, path: str, query: str) -> ApiCall | None:
-    bucket, _, key = unquote(path).lstrip("/").partition("/")
-    options = parse_qs(query, keep_blank_values=True)
-    if not bucket:
-        return ApiCall("s3", "s3", "s3:ListAllMyBuckets", "*") if method == "GET" else None
-    version = "Version" if "versionId" in options else ""
-    sub = next((name for option, name in SUBRESOURCES.items() if option in options), "")
-    if key:
-        verb = {"GET": "Get", "HEAD": "Get", "PUT": "Put", "POST": "Put", "DELETE": "Delete"}.get(method)
-        if verb is None:
-            return None
-        action = f"s3:{verb}Object{version if verb != 'Put' else ''}{sub}"
-        if method == "DELETE" and "uploadId" in options:
-            action = "s3:AbortMultipartUpload"
-        return ApiCall("s3", "s3", action, f"arn:aws:s3:::{bucket}/{key}", _version_context(options))
-    actions = {
-        "location": "s3:GetBucketLocation",
-        "versions": "s3:ListBucketVersions",
-        "uploads": "s3:ListBucketMultipartUploads",
-        "policy": "s3:GetBucketPolicy",
-        "versioning": "s3:GetBucketVersioning",
-        "encryption": "s3:GetEncryptionConfiguration",
-    }
-    if method in ("GET", "HEAD"):
-        action = next((name for option, name in actions.items() if option in options), "s3:ListBucket")
-        prefix = options.get("prefix")
-        context = {"s3:prefix": prefix[0]} if prefix else {}
-        return ApiCall("s3", "s3", action, f"arn:aws:s3:::{bucket}", context)
-    if method == "POST" and "delete" in options:
-        return ApiCall("s3", "s3", "s3:DeleteObject", f"arn:aws:s3:::{bucket}/*")
-    return None
-
-
-def _version_context(options: Mapping[str, list[str]]) -> dict[str, str]:
-    return {"s3:VersionId": options["versionId"][0]} if "versionId" in options else {}
-
-
-ECR_IMAGE = re.compile(r"(\d{12})\.dkr\.ecr\.([\w-]+)\.amazonaws\.com(?:\.cn)?/([^:@]+)")
-
-
-def image_pull(image: str, network_service: str) -> list[ApiCall]:
-    """The calls that pulling an image from a private ECR repository takes; none for another registry."""
-    found = ECR_IMAGE.match(image)
-    if not found:
-        return []
-    account, region, repository = found.groups()
-    arn = f"arn:aws:ecr:{region}:{account}:repository/{repository}"
-    return [
-        ApiCall("ecr", network_service, "ecr:GetAuthorizationToken", "*"),
-        ApiCall("ecr", network_service, "ecr:BatchGetImage", arn),
-        ApiCall("ecr", network_service, "ecr:GetDownloadUrlForLayer", arn),
-    ]
-
-
-def decrypt_call(account: Account, key: str) -> ApiCall:
-    """What S3 asks KMS on a reader's behalf for an object encrypted with `key` (an id or ARN)."""
-    region = account.region
-    arn = key if key.startswith("arn:") else f"arn:aws:kms:{region}:{account.id}:key/{key}"
-    context = {"kms:ViaService": f"s3.{region}.amazonaws.com", "kms:CallerAccount": account.id}
-    return ApiCall("kms", "s3", "kms:Decrypt", arn, context)
 
 
 def may_call(account: Account, caller: Caller, call: ApiCall) -> Refused | None:
@@ -223,8 +142,9 @@ def may_call(account: Account, caller: Caller, call: ApiCall) -> Refused | None:
         "aws:PrincipalIsAWSService": "false",
         "aws:ViaAWSService": "false",
     }
-    if call.service == "s3":
-        context["s3:ResourceAccount"] = account.id
+    calls = calls_of(call.service)
+    if calls.account_key:
+        context[calls.account_key] = account.id
     endpoint: Policy | None = None
     if path.endpoint is not None:
         context |= {"aws:SourceVpce": path.endpoint.id, "aws:SourceVpc": path.endpoint.vpc_id}
@@ -236,18 +156,6 @@ def may_call(account: Account, caller: Caller, call: ApiCall) -> Refused | None:
         policies.Call(call.action, call.resource, context),
         account=account.id,
         endpoint=endpoint,
-        resource=_resource_policy(account, call),
+        resource=calls.policy(account, call.resource) if calls.policy is not None else None,
     )
     return Refused(hop, refused.reason) if refused else None
-
-
-def _resource_policy(account: Account, call: ApiCall) -> Policy | None:
-    if call.service == "s3":
-        bucket = account[S3Snapshot].buckets.get(
-            call.resource.removeprefix("arn:aws:s3:::").partition("/")[0]
-        )
-        return bucket.policy if bucket else None
-    if call.service == "kms":
-        key = account[KmsSnapshot].keys.get(call.resource)
-        return key.policy if key else None
-    return None

@@ -22,7 +22,7 @@ from modelstacks.cloud.context import Context
 from modelstacks.cloud.host.listener import Listener, listen
 from modelstacks.cloud.host.wire import Request, Response
 from modelstacks.cloud.network import Refused
-from modelstacks.cloud.network.calls import ApiCall, Caller, decrypt_call, describe, may_call
+from modelstacks.cloud.network.calls import ApiCall, Caller, calls_of, describe, may_call
 from modelstacks.cloud.network.identities import Issued
 from modelstacks.cloud.runtime import Runtimes
 
@@ -96,7 +96,7 @@ class Gateway:
             if isinstance(scope, Response):
                 counter.refusals += 1
                 return scope
-            call = _describe(self._context, request, scope)
+            call = describe(scope.service, request, self._context.account)
             if call is None:
                 return refuse(
                     self._context,
@@ -128,15 +128,14 @@ class Gateway:
         if (answered := await self._runtimes.answer(request, call.service)) is not None:
             return answered
         response = await self._context.control_plane.send(request)
-        key = response.header("x-amz-server-side-encryption-aws-kms-key-id")
-        if call.action in ("s3:GetObject", "s3:GetObjectVersion") and key and response.status < 300:
-            decrypt = decrypt_call(self._context.account, key)
-            # S3 asks KMS on the caller's behalf: neither the caller's route nor the endpoint's policy is in
-            # its way.
+        on_behalf = calls_of(call.service).on_behalf
+        further = on_behalf(call, response, self._context.account) if on_behalf is not None else None
+        if further is not None:
+            # The service asks: neither the caller's route nor the endpoint's policy is in its way.
             elsewhere = Caller(self.caller.what, self.caller.role_arn)
-            if refused := may_call(self._context.account, elsewhere, decrypt):
+            if refused := may_call(self._context.account, elsewhere, further):
                 await response.read()
-                return refuse(self._context, "s3", refused)
+                return refuse(self._context, call.service, refused)
         return response
 
     def _give_credentials(self, request: Request) -> Response:
@@ -190,7 +189,7 @@ class FrontDoor:
         if issued is None:
             return None
         caller = Caller(f"role {issued.role_arn}", issued.role_arn)
-        call = _describe(self._context, request, scope)
+        call = describe(scope.service, request, self._context.account)
         refused = (
             Refused(caller.what, f"the embedded cloud cannot tell which action {request.path} is")
             if call is None
@@ -221,16 +220,3 @@ async def _signed_by(context: Context, request: Request) -> Scope | Response:
 
 async def _now(work: Callable[[], None]) -> None:
     work()
-
-
-def _describe(context: Context, request: Request, scope: Scope) -> ApiCall | None:
-    headers = {key.lower(): value for key, value in request.headers}
-    return describe(
-        scope.service,
-        request.method,
-        request.path,
-        request.query,
-        headers,
-        request.body,
-        context.account,
-    )

@@ -2,7 +2,9 @@
 
 types.py      its CloudFormation types
 patches.py    what moto's API of it lacks
-runtime.py    what answers requests
+calls.py      how its API's calls are read and checked
+snapshot.py   what is read back of it
+runtime.py    what runs, and what answers requests
 """
 
 from __future__ import annotations

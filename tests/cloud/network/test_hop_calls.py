@@ -6,7 +6,9 @@ from dataclasses import replace
 
 import pytest
 
-from modelstacks.cloud.network.calls import ApiCall, Caller, describe, image_pull, may_call
+from modelstacks.cloud.host.wire import Request
+from modelstacks.cloud.network.calls import ApiCall, Caller, describe, may_call
+from modelstacks.cloud.services.ecr.calls import image_pull
 from modelstacks.cloud.services.iam.snapshot import IamSnapshot, Policy, Role
 from modelstacks.cloud.services.kms.snapshot import Key, KmsSnapshot
 from modelstacks.cloud.services.s3.snapshot import Bucket, S3Snapshot
@@ -57,7 +59,8 @@ def test_a_request_is_read_as_the_service_would(
     method, _, target = request_line.partition(" ")
     path, _, query = target.partition("?")
     account = Account(KmsSnapshot({KEY: Key("k-1", KEY, None)}))
-    call = describe(service, method, path, query, headers, body, account)
+    request = Request(method, path, query, list(headers.items()), body)
+    call = describe(service, request, account)
     assert call is not None
     assert (call.action, call.resource) == (action, resource)
 
@@ -66,7 +69,7 @@ def test_a_request_is_read_as_the_service_would(
     ("service", "method", "path"), [("s3", "PATCH", "/b/k"), ("appsync", "POST", "/graphql")]
 )
 def test_what_it_cannot_read_it_says_it_cannot(service: str, method: str, path: str) -> None:
-    assert describe(service, method, path, "", {}, b"", Account()) is None
+    assert describe(service, Request(method, path), Account()) is None
 
 
 def world(*actions: str, bucket: Policy | None = None) -> Account:

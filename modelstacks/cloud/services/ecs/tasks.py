@@ -20,10 +20,11 @@ from modelstacks.cloud.context import Context
 from modelstacks.cloud.host.containers import run_container
 from modelstacks.cloud.host.replicas import Replica
 from modelstacks.cloud.network import policies
-from modelstacks.cloud.network.calls import ApiCall, Caller, image_pull, may_call
+from modelstacks.cloud.network.calls import ApiCall, Caller, may_call
 from modelstacks.cloud.network.gateway import Gateway
 from modelstacks.cloud.runtime import Runtimes
 from modelstacks.cloud.services.ec2.snapshot import Ec2Snapshot, NetworkInterface
+from modelstacks.cloud.services.ecr.calls import image_pull
 from modelstacks.cloud.services.ecs.snapshot import ClusterService, Container, EcsSnapshot, TaskDefinition
 from modelstacks.cloud.services.elbv2.runtime import LoadBalancers, Target
 from modelstacks.cloud.services.iam.snapshot import IamSnapshot

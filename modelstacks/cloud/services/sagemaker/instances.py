@@ -15,9 +15,10 @@ from modelstacks.cloud.host.containers import run_container
 from modelstacks.cloud.host.replicas import Replica, State
 from modelstacks.cloud.host.wire import ConnectionLost, Request
 from modelstacks.cloud.network import policies
-from modelstacks.cloud.network.calls import Caller, image_pull, may_call
+from modelstacks.cloud.network.calls import Caller, may_call
 from modelstacks.cloud.network.gateway import Gateway
 from modelstacks.cloud.runtime import Runtimes
+from modelstacks.cloud.services.ecr.calls import image_pull
 from modelstacks.cloud.services.iam.snapshot import IamSnapshot
 from modelstacks.cloud.services.sagemaker.model_data import download
 from modelstacks.cloud.services.sagemaker.snapshot import Endpoint, Model, SageMakerSnapshot, Variant

@@ -13,7 +13,8 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from modelstacks.cloud.context import Context
 from modelstacks.cloud.daemon.state import disk_fault
-from modelstacks.cloud.network.calls import ApiCall, Caller, decrypt_call, may_call
+from modelstacks.cloud.network.calls import ApiCall, Caller, may_call
+from modelstacks.cloud.services.kms.calls import decrypt_call
 from modelstacks.cloud.services.sagemaker.snapshot import Model
 from modelstacks.cloud.workloads.kind import StartFailedError
 from modelstacks.core.artifact.unpacking import unpack
