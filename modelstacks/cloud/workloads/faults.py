@@ -1,4 +1,4 @@
-"""Faults on demand, and what passed: the levers and the counters of the embedded cloud."""
+"""Faults on demand, and the counters of what passed each hop."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ KEPT_REFUSALS = 50
 
 
 class Faults:
-    """The faults that hold now."""
+    """The faults that are active now."""
 
     def __init__(self) -> None:
         self._active: list[api.Fault] = []
 
     def add(self, fault: api.Fault) -> None:
-        """Let a lasting fault hold; one of the same kind on the same victim is replaced."""
+        """Add a lasting fault; one of the same kind on the same victim is replaced."""
         self._active = [one for one in self._active if _victim(one) != _victim(fault)] + [fault]
 
     def clear(self) -> None:
@@ -43,11 +43,11 @@ class Faults:
         )
 
     def fails_health_checks(self, replica: str) -> bool:
-        """Whether a replica's health checks are to fail."""
+        """Whether a replica's health checks should fail."""
         return any(isinstance(one, api.FailHealthChecks) and one.replica == replica for one in self._active)
 
     def poisoned(self, workload: str) -> bool:
-        """Whether a workload's new replicas are to die at once."""
+        """Whether a workload's new replicas should exit at once."""
         return any(isinstance(one, api.PoisonDeploys) and one.workload == workload for one in self._active)
 
 

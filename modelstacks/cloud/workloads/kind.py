@@ -160,7 +160,7 @@ class Outcome:
 
 
 class Watch(Protocol):
-    """Who is told what the machine does, and what scaling reads and writes."""
+    """Receives what the machine reports, and answers what scaling asks."""
 
     def changed(self) -> None:
         """Something that `status` shows is different."""

@@ -53,6 +53,7 @@ class Workload:
         self._goal: Goal | None = None
         self._loop: asyncio.Task[None] | None = None
         self._stepping = asyncio.Lock()
+        self._interrupted = False  # by a fault of the machine, not of the replicas
         self._leaving: dict[asyncio.Task[None], Revision] = {}  # those that are being stopped
 
     # --- what is asked ----------------------------------------------------------------------------
@@ -145,22 +146,35 @@ class Workload:
     async def _run(self) -> None:
         while True:
             try:
+                if self.state == "stable":
+                    await self._scale()
                 await self._step()
             except ModelstacksError as error:
-                self._fail(str(error))
+                self._interrupt(str(error))
             except Exception as error:  # the workload fails; the others and this loop go on
                 log.exception("workload %s", self.name)
-                self._fail(f"internal error: {error!r}")
+                self._interrupt(f"internal error: {error!r}")
+            else:
+                self._recover()
             self._report()
             await asyncio.sleep(POLL_SECONDS)
+
+    def _interrupt(self, reason: str) -> None:
+        """Show a fault that has nothing to do with the replicas, for as long as it lasts."""
+        self._interrupted = True
+        self._fail(reason)
+
+    def _recover(self) -> None:
+        """Go on after such a fault."""
+        if self._interrupted and self.state == "failed":
+            self.state, self.reason = "starting", None
+        self._interrupted = False
 
     async def _step(self) -> None:
         async with self._stepping:
             await self._advance()
 
     async def _advance(self) -> None:
-        if self.state == "stable":
-            await self._scale()
         for revision in self._revisions():
             for group in revision.groups.values():
                 group.tend(revision.goal.terms, resets=group.share.budget.resets or revision is self.active)

@@ -46,6 +46,7 @@ class Maker:
     revision: str
     units: list[Unit] = field(default_factory=list)
     refuses: str = ""  # why no replica starts
+    surprises: int = 0  # starts that raise what nobody expects
     cannot_open: str = ""
     healthy: bool = True
     is_open: bool = False
@@ -57,6 +58,9 @@ class Maker:
 
     async def start(self, group: str) -> Unit:
         await asyncio.sleep(0)
+        if self.surprises:
+            self.surprises -= 1
+            raise ZeroDivisionError("a defect")
         if self.refuses:
             raise StartFailedError(self.refuses)
         self.units.append(Unit(self.revision, group, healthy=self.healthy))
@@ -174,6 +178,15 @@ def test_it_replaces_a_sick_replica_after_its_grace_and_takes_it_off_its_front_f
         assert maker.units[0].alive, "within its grace"
         await machine.until(lambda: not maker.units[1].alive)
         assert maker.units[1].withdrawn
+
+    running(work)
+
+
+def test_it_goes_on_after_a_fault_that_nobody_expected() -> None:
+    async def work(machine: Machine) -> None:
+        maker = await machine.deploy("one", surprises=1)
+        await machine.stable()
+        assert (len(maker.running()), maker.surprises, machine.workload.reason) == (2, 0, None)
 
     running(work)
 

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 from collections.abc import Sequence
 
-from botocore.exceptions import ClientError
+from botocore.exceptions import BotoCoreError, ClientError
 
 from modelstacks.cloud import api
 from modelstacks.cloud.account.channel import Report
@@ -174,7 +174,7 @@ class _Service:
         del group
         ecs = self._context.clients.client("ecs")
         service = self._service
-        with contextlib.suppress(ClientError):  # the service is being deleted
+        with contextlib.suppress(ClientError, BotoCoreError):  # the service is being deleted
             await self._context.blocking(
                 ecs.update_service, cluster=service.cluster, service=service.name, desiredCount=count
             )

@@ -15,7 +15,7 @@ import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from botocore.exceptions import ClientError
+from botocore.exceptions import BotoCoreError, ClientError
 
 from modelstacks.cloud import api
 from modelstacks.cloud.account.aws_errors import refusal
@@ -201,7 +201,7 @@ class _Endpoint:
         weight = next(one.weight for one in self._endpoint.variants if one.name == group)
         change = {"VariantName": group, "DesiredInstanceCount": count, "DesiredWeight": weight}
         sagemaker = self._context.clients.client("sagemaker")
-        with contextlib.suppress(ClientError):  # the endpoint is being updated or deleted
+        with contextlib.suppress(ClientError, BotoCoreError):  # it is being updated or deleted
             await self._context.blocking(
                 sagemaker.update_endpoint_weights_and_capacities,
                 EndpointName=self._endpoint.name,
