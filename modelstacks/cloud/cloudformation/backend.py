@@ -53,9 +53,8 @@ def unemulated(account: str, region: str) -> dict[str, list[dict[str, str]]]:
 class Backend(CloudFormationBackend):  # type: ignore[misc]  # moto comes without types here
     """moto's backend with stacks of our own making. Stack sets are not offered."""
 
-    __module__ = (
-        CloudFormationBackend.__module__
-    )  # moto finds a backend's URLs beside the module of its class
+    # moto finds a backend's URLs next to the module of its class.
+    __module__ = CloudFormationBackend.__module__
 
     def create_stack(
         self,

@@ -1,4 +1,4 @@
-"""Stack operations: each runs on a thread of its own, can be interrupted, and is waited for for a while."""
+"""Stack operations: each runs on its own thread and can be interrupted; its caller waits for some seconds."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from modelstacks.cloud.cloudformation.schedule import InterruptedByUserError, Pa
 __all__ = ["Operation", "settle"]
 
 #: An API call that starts an operation answers when the operation is over, or after this many seconds. AWS
-#: answers at once; the CDK CLI would then ask after five seconds for what is often done in two.
+#: answers at once; the CDK CLI would then ask again only after five seconds, and most operations take two.
 HOLD_SECONDS = 20.0
 _POLL_SECONDS = 0.5
 
@@ -28,11 +28,11 @@ class Operation:
         self._work, self._channel = work, channel
         self._interrupted = False
         self._reports = 0  # how many there were when the engine last looked
-        self.abandoned = False  # DeleteStack: what it has not done is not needed any more
+        self.abandoned = False  # by DeleteStack: the rest of its work is not needed
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
 
     def start(self) -> None:
-        """Begin. The request that this thread answers waits for it in `settle`."""
+        """Begin. The request of the calling thread waits for the operation in `settle`."""
         _request.operation = self
         self._thread.start()
 
@@ -57,7 +57,7 @@ class Operation:
         self._channel.wake()
 
     def abandon(self) -> None:
-        """DeleteStack: stop as soon as may be."""
+        """DeleteStack: stop as soon as possible."""
         self.abandoned = True
         self.cancel()
 
@@ -97,7 +97,7 @@ class _Rollback:
 
 
 def settle(seconds: float = HOLD_SECONDS) -> None:
-    """Wait, for a while, until the operation is over that this thread's request started, if it did."""
+    """Wait for the operation that this thread's request started, if any, for at most `seconds`."""
     operation, _request.operation = getattr(_request, "operation", None), None
     if operation is not None:
         operation.join(seconds)

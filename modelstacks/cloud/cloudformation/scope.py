@@ -39,12 +39,13 @@ class Resource:
 
 @dataclass(slots=True)
 class StackResources:
-    """What a stack consists of now. `resources` is in the order of creation."""
+    """What a stack consists of now.
+
+    `resources` is in the order of creation. `parameters` has an SSM parameter's value, not its name.
+    """
 
     template: dict[str, Any] = field(default_factory=lambda: {"Resources": {}})
-    parameters: dict[str, Any] = field(
-        default_factory=dict
-    )  # resolved: an SSM parameter's value, not its name
+    parameters: dict[str, Any] = field(default_factory=dict)
     resources: dict[str, Resource] = field(default_factory=dict)
 
 
