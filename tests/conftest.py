@@ -7,7 +7,7 @@ from xdist.remote import Producer
 from xdist.scheduler import LoadScopeScheduling
 
 # Folders whose tests lean on one costly thing: a synthesized assembly, an account, a deployed cloud.
-TOGETHER = ("tests/e2e/", "tests/stacks/", "tests/cloud/deployed/")
+TOGETHER = ("tests/e2e/", "tests/stacks/", "tests/wheel/", "tests/cloud/deployed/")
 
 
 class TogetherScheduling(LoadScopeScheduling):

@@ -3,27 +3,13 @@
 from __future__ import annotations
 
 import subprocess
-import sys
 import tarfile
 import zipfile
 from pathlib import Path
 
 import pytest
 from support.cdk import PROJECT
-
-
-def build(source: Path, folder: Path, target: str) -> Path:
-    """Build one distribution of `source` with the build backend itself, without an isolated environment."""
-    command = [sys.executable, "-m", "hatchling", "build", "--directory", str(folder), "--target", target]
-    done = subprocess.run(command, cwd=source, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    [made] = folder.iterdir()
-    return made
-
-
-@pytest.fixture(scope="module")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return build(PROJECT, tmp_path_factory.mktemp("wheel"), "wheel")
+from support.installation import build
 
 
 def files(wheel: Path) -> dict[str, bytes]:
