@@ -5,7 +5,8 @@
 Bytes go into a connection, an answer comes out of it: parser, dispatch, validation, the engine, the answer,
 the counters. Each round is a process of its own for each server, one after the other. The least processor
 time of many short slices excludes most of what other work on the machine does to a process. So the figure can
-be had on a busy machine, where `benchmarks.serve load` cannot be trusted.
+be had on a busy machine, where `benchmarks.serve load` cannot be trusted. The interpreter's instructions and
+calls for one request are counted, too: these two are exact.
 """
 
 from __future__ import annotations
@@ -17,11 +18,13 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from statistics import median
-from typing import Any
+from types import FrameType
+from typing import Any, NamedTuple
 
+HEADER = ["server", "us/request, least", "median of the rounds' least", "instructions", "calls"]
 SLICES, REQUESTS = 1500, 20
 
 
@@ -37,14 +40,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
     servers = {"this": ROOT / "serving"}
     if options.against:
         servers[options.against] = serving_at(options.against)
-    costs: dict[str, list[float]] = {name: [] for name in servers}
+    measured: dict[str, list[Cost]] = {name: [] for name in servers}
     for _ in range(options.rounds):
         for name, folder in servers.items():
-            costs[name].append(_measure(folder, MODELS / options.model))
-    rows = [[name, f"{min(taken) * 1e6:.2f}", f"{median(taken) * 1e6:.2f}"] for name, taken in costs.items()]
+            measured[name].append(_measure(folder, MODELS / options.model))
+    costs = {name: [cost.seconds for cost in taken] for name, taken in measured.items()}
+    rows = [
+        [
+            name,
+            f"{min(costs[name]) * 1e6:.2f}",
+            f"{median(costs[name]) * 1e6:.2f}",
+            f"{min(cost.instructions for cost in taken):,}",
+            f"{min(cost.calls for cost in taken)}",
+        ]
+        for name, taken in measured.items()
+    ]
     words = " ".join(sys.argv[1:] if arguments is None else arguments)
     sys.stdout.write(f"`python -m benchmarks.hot_path {words}` on {machine()}\n\n")
-    sys.stdout.write(markdown(["server", "us/request, least", "median of the rounds' least"], rows))
+    sys.stdout.write(markdown(HEADER, rows))
     if options.against:
         pairs = zip(costs[options.against], costs["this"], strict=True)
         ratios = sorted(then / now for then, now in pairs)
@@ -56,8 +69,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _measure(folder: Path, model: Path) -> float:
-    """The least processor seconds of a request, from a process that imports the server in `folder`."""
+class Cost(NamedTuple):
+    """What one request costs."""
+
+    seconds: float  # of processor time, the least of many slices
+    instructions: int  # of Python's interpreter
+    calls: int  # of Python functions
+
+
+def _measure(folder: Path, model: Path) -> Cost:
+    """A request's cost, from a process that imports the server in `folder`."""
     done = subprocess.run(
         [sys.executable, __file__, "child", str(model)],
         env=os.environ | {"PYTHONPATH": str(folder), "OMP_NUM_THREADS": "1"},
@@ -65,7 +86,7 @@ def _measure(folder: Path, model: Path) -> float:
         text=True,
         check=True,
     )
-    return float(done.stdout)
+    return Cost(*json.loads(done.stdout))
 
 
 class _Transport:
@@ -99,7 +120,7 @@ class _Transport:
     def resume_reading(self) -> None: ...
 
 
-async def _run(model: Path) -> float:
+async def _run(model: Path) -> Cost:
     from model_server import metrics
     from model_server.app import Application
     from model_server.http import Server
@@ -131,8 +152,26 @@ async def _run(model: Path) -> float:
         if not disturbed:
             least = min(least, (time.process_time() - started) / REQUESTS)
         await asyncio.sleep(0)
+    counted = [_count(connection, request) for _ in range(5)]
     assert not transport.wrong, transport.wrong
-    return least
+    return Cost(least, *min(counted))
+
+
+def _count(connection: Any, request: bytes) -> tuple[int, int]:
+    """The interpreter's instructions and calls for one request."""
+    instructions = calls = 0
+
+    def trace(frame: FrameType, event: str, argument: object) -> Callable[..., Any]:
+        nonlocal instructions, calls
+        frame.f_trace_opcodes, frame.f_trace_lines = True, False
+        instructions += event == "opcode"
+        calls += event == "call"
+        return trace
+
+    sys.settrace(trace)
+    connection.data_received(request)
+    sys.settrace(None)
+    return instructions, calls
 
 
 def _request(model: Path) -> bytes:
@@ -152,6 +191,6 @@ def _request(model: Path) -> bytes:
 
 if __name__ == "__main__":
     if sys.argv[1:2] == ["child"]:
-        sys.stdout.write(f"{asyncio.run(_run(Path(sys.argv[2])))}\n")
+        sys.stdout.write(f"{json.dumps(asyncio.run(_run(Path(sys.argv[2]))))}\n")
         raise SystemExit(0)
     raise SystemExit(main())

@@ -71,6 +71,40 @@ class Forecast(NamedTuple):
 class Batcher:
     """One engine's queue. Everything here runs on the loop's thread, but for `_work`."""
 
+    # Python 3.11 looks attributes up quickly in slots, or where an object has fewer than thirty.
+    __slots__ = (
+        "_admission",
+        "_busy",
+        "_by_rows",
+        "_call",
+        "_clock",
+        "_counted",
+        "_counters",
+        "_engine",
+        "_fixed",
+        "_free_at",
+        "_inline_places",
+        "_loop",
+        "_max_latency",
+        "_max_queue",
+        "_max_rows",
+        "_patience",
+        "_places",
+        "_predict",
+        "_queue",
+        "_scheduled",
+        "_seconds",
+        "_shared",
+        "_siblings",
+        "_thread",
+        "_timer",
+        "_times",
+        "_waiting_alone",
+        "_waiting_rows",
+        "_waiting_size",
+        "_work_queue",
+    )
+
     def __init__(
         self,
         engine: Engine,

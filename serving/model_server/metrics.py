@@ -38,6 +38,8 @@ NANOSECONDS = 1e9
 
 _STATUS = {status: index for index, status in enumerate(STATUSES)}
 _FAILED = _STATUS[500]
+# Offsets in a route's part of a slot: of the buckets, and from there of the sum.
+_BUCKETS, _SUM = len(STATUSES), len(SECONDS) + 1
 _PER_ROUTE = len(STATUSES) + len(SECONDS) + 2  # statuses, buckets with the last open, sum
 
 # Offsets in a slot.
@@ -113,9 +115,9 @@ class WorkerMetrics:
         at = route * _PER_ROUTE
         values = self.values
         values[at + _STATUS.get(status, _FAILED)] += 1
-        at += len(STATUSES)
+        at += _BUCKETS
         values[at + bisect_left(SECONDS, seconds)] += 1
-        values[at + len(SECONDS) + 1] += int(seconds * NANOSECONDS)
+        values[at + _SUM] += int(seconds * NANOSECONDS)
 
     def first_chunk(self, seconds: float) -> None:
         """A streamed answer has begun."""
