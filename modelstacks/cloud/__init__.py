@@ -1,8 +1,8 @@
 """The embedded cloud: an AWS account on this machine, which deploys and serves what the CDK CLI gives it.
 
-Two processes. The server (account/, cloudformation/, and types.py and patches.py of each service) is
-moto with a CloudFormation engine of our own. The daemon (daemon/, host/, network/, workloads/, snapshot.py
-and runtime.py of each service) reads the account back through boto3 and runs what it finds as real processes.
+Two processes. The account's server (account/, cloudformation/, and each service's types.py and patches.py)
+is moto with a CloudFormation engine of our own. The daemon (daemon/, host/, network/, workloads/, and each
+service's other modules) reads the account back through boto3 and runs what it finds as real processes.
 
     daemon/            the process that owns the embedded cloud: lifecycle, state, local API
     account/           the account's server, its credentials, and who may call it

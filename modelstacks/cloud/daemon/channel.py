@@ -1,6 +1,6 @@
 """The data plane's end of the channel to the control plane: hear what changed, report how workloads fare.
 
-See control_plane/channel.py. Everything else the data plane knows of the account it reads back through boto3.
+See account/channel.py. Everything else the data plane knows of the account it reads back through boto3.
 """
 
 from __future__ import annotations
