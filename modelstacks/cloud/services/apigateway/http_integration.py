@@ -6,7 +6,7 @@ from urllib.parse import quote, urlsplit
 
 from modelstacks.cloud import api
 from modelstacks.cloud.context import Context
-from modelstacks.cloud.host.wire import Headers, Request, Response, without
+from modelstacks.cloud.host.wire import ConnectionLost, Headers, Request, Response, without
 from modelstacks.cloud.network import security_groups
 from modelstacks.cloud.services.apigateway.call import BODY_LIMIT, Call, payload
 from modelstacks.cloud.services.apigateway.gateway_responses import broken, timed_out
@@ -17,7 +17,7 @@ from modelstacks.cloud.services.elbv2.runtime import LoadBalancers
 from modelstacks.cloud.services.elbv2.snapshot import ElbSnapshot, Listener
 from modelstacks.cloud.snapshot import Account
 
-__all__ = ["REMAPPED", "listener_of", "through_load_balancer"]
+__all__ = ["REMAPPED", "listener_of", "through_load_balancer", "whole"]
 
 # Of a backend's answer; they belong to API Gateway's own connection with its caller.
 REMAPPED = frozenset(
@@ -55,10 +55,18 @@ async def through_load_balancer(
     ]
     if integration.streams:
         return Response(response.status, headers, response.body)
-    body = await response.read()
+    return Response(response.status, headers, await whole(response))
+
+
+async def whole(response: Response) -> bytes:
+    """The complete body of an answer. Raises GatewayError where it breaks off or is too large."""
+    try:
+        body = await response.read()
+    except ConnectionLost as error:
+        raise broken(f"the answer broke off: {error}") from error
     if len(body) > BODY_LIMIT:
         raise broken(f"the answer has {len(body)} bytes, API Gateway passes on {BODY_LIMIT}")
-    return Response(response.status, headers, body)
+    return body
 
 
 def _reach(context: Context, integration: Integration, listener: Listener) -> None:
