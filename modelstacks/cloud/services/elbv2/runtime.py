@@ -85,8 +85,8 @@ class LoadBalancers(Runtime):
 
     async def reconcile(self) -> None:
         """Report the load balancers: they are ready as soon as they are known."""
-        for arn in self._context.account[ElbSnapshot].load_balancers:
-            self._context.report(Report("load-balancer", arn, arn, "stable"))
+        for one in self._context.account[ElbSnapshot].load_balancers.values():
+            self._context.report(Report("load-balancer", one.arn, one.created, "stable"))
 
     # --- targets ----------------------------------------------------------------------------------
 

@@ -40,6 +40,7 @@ class LoadBalancer:
     security_group_ids: tuple[str, ...]
     idle_timeout: float  # seconds
     desync_mode: str = "defensive"
+    created: str = ""  # ISO 8601: a load balancer that is created again by its name has the same ARN here
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +102,7 @@ def _load_balancers(clients: Clients) -> tuple[dict[str, LoadBalancer], dict[str
             security_group_ids=tuple(item.get("SecurityGroups", [])),
             idle_timeout=float(attributes.get("idle_timeout.timeout_seconds", 60)),
             desync_mode=attributes.get("routing.http.desync_mitigation_mode", "defensive"),
+            created=item["CreatedTime"].isoformat(),
         )
         listeners = clients.pages("elbv2", "describe_listeners", "Listeners", LoadBalancerArn=arn)
         return found, {one["ListenerArn"]: listener(one) for one in listeners}
