@@ -23,7 +23,7 @@ from modelstacks.cloud.services.lambda_.runtime import Functions
 from modelstacks.cloud.services.lambda_.snapshot import Function, LambdaSnapshot
 from modelstacks.cloud.snapshot import Account
 
-__all__ = ["function_of", "through_lambda"]
+__all__ = ["function_of", "refused", "through_lambda"]
 
 GATEWAY = "apigateway.amazonaws.com"
 LAMBDA_LIMIT = 6 * 1024 * 1024 + 100
@@ -51,9 +51,9 @@ async def through_lambda(
     function = account[LambdaSnapshot].functions.get(name)
     if function is None:
         raise broken(f"lambda {name} does not exist")
-    if refused := _refused(account, call, integration, function):
-        context.refuse(refused)
-        raise broken(refused.reason)
+    if why := refused(account, call, integration, function):
+        context.refuse(why)
+        raise broken(why.reason)
     event = json.dumps(_event(call, integration, account.id)).encode()
     if len(event) > LAMBDA_LIMIT:
         reason = f"the event has {len(event)} bytes, Lambda takes {LAMBDA_LIMIT}"
@@ -73,7 +73,7 @@ async def through_lambda(
     return _proxy_answer(call, outcome.payload)
 
 
-def _refused(account: Account, call: Call, integration: Integration, function: Function) -> Refused | None:
+def refused(account: Account, call: Call, integration: Integration, function: Function) -> Refused | None:
     """Why API Gateway may not invoke a function: with the integration's role, or by the function's policy."""
     hop = f"api {call.api.name} -> lambda {function.name}"
     source = call.arn(account).replace(
