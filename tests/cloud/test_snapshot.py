@@ -135,8 +135,6 @@ def test_a_circle_of_needs_is_refused() -> None:
         (SageMakerSnapshot, {Ec2Snapshot, IamSnapshot, CloudFormationSnapshot}),
         (LambdaSnapshot, {Ec2Snapshot, IamSnapshot, CloudFormationSnapshot}),
         (ApiGatewaySnapshot, {ApiGatewayV2Snapshot, ElbSnapshot, IamSnapshot, CloudFormationSnapshot}),
-        (ElbSnapshot, {Ec2Snapshot}),
-        (ApiGatewayV2Snapshot, {Ec2Snapshot}),
     ],
 )
 def test_what_runs_needs_its_rules(kind: type[Snapshot], needed: set[type[Snapshot]]) -> None:

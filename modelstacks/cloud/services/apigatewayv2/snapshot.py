@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from modelstacks.cloud.clients import Clients
-from modelstacks.cloud.services.ec2.snapshot import Ec2Snapshot
 from modelstacks.cloud.snapshot import Snapshot
 
 __all__ = ["ApiGatewayV2Snapshot", "VpcLink"]
@@ -23,7 +22,6 @@ class VpcLink:
 class ApiGatewayV2Snapshot(Snapshot):
     """The VPC links of the account, by id."""
 
-    needs = (Ec2Snapshot,)
     vpc_links: Mapping[str, VpcLink] = field(default_factory=dict)
 
     @classmethod

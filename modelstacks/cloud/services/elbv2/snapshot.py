@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from modelstacks.cloud.clients import Clients
-from modelstacks.cloud.services.ec2.snapshot import Ec2Snapshot
 from modelstacks.cloud.snapshot import Snapshot, at_once, each
 
 __all__ = ["ElbSnapshot", "Listener", "ListenerRule", "LoadBalancer", "TargetGroup"]
@@ -67,7 +66,6 @@ class TargetGroup:
 class ElbSnapshot(Snapshot):
     """The load balancers of the account, their listeners and target groups, by ARN."""
 
-    needs = (Ec2Snapshot,)
     load_balancers: Mapping[str, LoadBalancer] = field(default_factory=dict)
     listeners: Mapping[str, Listener] = field(default_factory=dict)
     target_groups: Mapping[str, TargetGroup] = field(default_factory=dict)
