@@ -193,16 +193,17 @@ class _Rollout:
 
 @contextmanager
 def _while_alive(session: CloudSession, stop: Callable[[], None]) -> Iterator[None]:
-    """Call `stop` if the embedded cloud is stopped during the block: the CDK CLI would go on asking for long.
+    """Call `stop` if the embedded cloud is stopped or breaks during the block.
 
-    Raises EnvironmentFault in place of what the block raises then.
+    The CDK CLI would wait for a long time. Raises EnvironmentFault in place of what the block raises then.
     """
-    over, gone = threading.Event(), threading.Event()
+    over = threading.Event()
+    broken: list[EnvironmentFault] = []
 
     def watch() -> None:
         while not over.wait(WATCH_SECONDS):
-            if not session.alive:
-                gone.set()
+            if fault := _broken(session):
+                broken.append(fault)
                 stop()
                 return
 
@@ -211,14 +212,27 @@ def _while_alive(session: CloudSession, stop: Callable[[], None]) -> Iterator[No
     try:
         yield
     except ModelstacksError as error:
-        if not gone.is_set():
+        if not broken:
             raise
-        raise EnvironmentFault(
-            "the embedded cloud was stopped while stacks were being deployed", fix="`modelstacks up` again"
-        ) from error
+        raise broken[0] from error
     finally:
         over.set()
         watching.join()
+
+
+def _broken(session: CloudSession) -> EnvironmentFault | None:
+    """Why the stacks that are being deployed will not become stable, if that is so."""
+    stopped = EnvironmentFault(
+        "the embedded cloud was stopped while stacks were being deployed", fix="`modelstacks up` again"
+    )
+    if not session.alive:
+        return stopped
+    try:
+        problem = session.status().problem
+    except EnvironmentFault:
+        # It may be busy; if it has ended, the next look finds that out.
+        return None
+    return EnvironmentFault(problem) if problem else None
 
 
 def _all_or_first_error(futures: Sequence[Future[Any]], stop: Callable[[], None]) -> None:

@@ -8,7 +8,7 @@ import os
 import shutil
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -345,15 +345,15 @@ def test_demo_serves_until_ctrl_c(cli, cloud, server: Server, held_out) -> None:
 
 
 class WaitingCdk(FakeCdk):
-    """A CDK CLI whose deploy ends only when it is stopped; another terminal runs `down` meanwhile."""
+    """A CDK CLI whose deploy ends only when it is stopped; `meanwhile` happens to the embedded cloud."""
 
-    def __init__(self, cloud: FakeCloud) -> None:
+    def __init__(self, cloud: FakeCloud, meanwhile: Callable[[FakeCloud], None]) -> None:
         super().__init__()
-        self._cloud, self._over = cloud, threading.Event()
+        self._cloud, self._over, self.meanwhile = cloud, threading.Event(), meanwhile
 
     def deploy(self, assembly: Path, status: object, note: object) -> None:
         super().deploy(assembly, status, note)
-        self._cloud.running = False
+        self.meanwhile(self._cloud)
         assert self._over.wait(60)
         raise DeploymentFailed("cdk deploy was stopped")
 
@@ -365,7 +365,10 @@ class WaitingCdk(FakeCdk):
 class TestDownDuringADeploy:
     @pytest.fixture
     def cdk(self, cloud: FakeCloud) -> FakeCdk:
-        return WaitingCdk(cloud)
+        def down(cloud: FakeCloud) -> None:
+            cloud.running = False
+
+        return WaitingCdk(cloud, down)
 
     @pytest.mark.parametrize("flags", [("--detach",), ()])
     def test_ends_the_deploy_and_says_so(self, cli, flags: tuple[str, ...]) -> None:
@@ -373,6 +376,20 @@ class TestDownDuringADeploy:
         assert ran.code == 4
         assert "the embedded cloud was stopped while stacks were being deployed" in ran.err
         assert "keeps running" not in ran.err
+
+
+class TestADefectDuringADeploy:
+    @pytest.fixture
+    def cdk(self, cloud: FakeCloud) -> FakeCdk:
+        def breaks(cloud: FakeCloud) -> None:
+            cloud.current = cloud.current.model_copy(update={"problem": "what was deployed is not followed"})
+
+        return WaitingCdk(cloud, breaks)
+
+    def test_ends_the_deploy_with_the_reason(self, cli, cloud: FakeCloud) -> None:
+        ran = cli("up", "churn")
+        assert (ran.code, cloud.running) == (4, False)
+        assert ran.err.splitlines()[-1] == "modelstacks: what was deployed is not followed"
 
 
 def test_demo_needs_the_example(cli, project: Path) -> None:

@@ -234,7 +234,7 @@ class Daemon:
             account=self.context.account.id,
             credentials=self._credentials,
             settled=all(one.state != "starting" for one in workloads),
-            problem=self._problem or self._unwritten,
+            problem=self._problem or self.data_plane.problem or self._unwritten,
             stacks=self.data_plane.stacks(),
             apis=self.data_plane.apis(),
             workloads=workloads,

@@ -61,6 +61,7 @@ class DataPlane:
         self.context, self.runtimes = context, runtimes
         self.front_door = FrontDoor(context, runtimes)
         self._channel = channel
+        self.problem: str | None = None  # why the account cannot be followed now
 
     async def follow(self) -> None:
         """Follow the account from now on, until `close`: whatever CloudFormation changes is carried out.
@@ -72,10 +73,23 @@ class DataPlane:
         await self.reconcile()
 
     async def _reconcile_quietly(self) -> None:
+        """Follow one change of the account.
+
+        No error may end the following: CloudFormation waits for the reports of what runs. A defect is shown
+        by `status` until a later change is followed.
+        """
         try:
             await self.reconcile()
         except ModelstacksError as error:
             log.warning("%s", error)
+        except Exception as error:
+            log.exception("a change of the account cannot be followed")
+            self.problem = (
+                f"the embedded cloud cannot follow what was deployed: {type(error).__name__}: {error}; "
+                "fix: report it with the daemon's log, .modelstacks/daemon.log"
+            )
+        else:
+            self.problem = None
 
     async def reconcile(self) -> None:
         """Read the account back and start, replace and stop what changed. Raises EnvironmentFault.
