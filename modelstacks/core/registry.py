@@ -241,7 +241,7 @@ def _target_field(architecture: Architecture, alias: str | None = None) -> Any:
 
     tagged = [Annotated[target.spec, Tag(name)] for name, target in known.items()]
     block: Any = default.spec if len(tagged) == 1 else Annotated[reduce(or_, tagged), Discriminator(tag)]
-    description = f"the compute of the {architecture} architecture"
+    description = f"compute of the {architecture} architecture"
     return block, Field(default_factory=default.spec, alias=alias, description=description)
 
 

@@ -1,4 +1,4 @@
-"""artifact: a model that you have as files: a folder or .tar.gz in the project, or objects in S3."""
+"""artifact: your own model files: a folder or .tar.gz in the project, or objects in S3."""
 
 from __future__ import annotations
 
@@ -19,28 +19,29 @@ from modelstacks.core.registry import ArtifactSource, Doubt, Pinned, Workplace
 from modelstacks.core.spec import SourceSpec
 
 S3 = "s3://"
-LONGEST_CARD = 1 << 20  # bytes of a README.md that are searched for front matter
+# Bytes of a README.md that are searched for front matter.
+LONGEST_CARD = 1 << 20
 
 
 class Artifact(SourceSpec):
-    """Where the files are, and which of them are the model."""
+    """The location of the files, and which of them are the model."""
 
     source: Literal["artifact"]
     path: str = Field(
         min_length=1,
-        description="a folder or .tar.gz in the project, or s3://bucket/prefix in a versioned bucket",
+        description="folder or .tar.gz in the project, or s3://bucket/prefix in a versioned bucket",
     )
     include: Annotated[tuple[str, ...], Field(strict=False, max_length=100)] = Field(
-        (), description="patterns of the files to take; unset takes the weights and what belongs to them"
+        (), description="patterns of the files to use; if unset, the weights and the files needed with them"
     )
 
     @model_validator(mode="after")
-    def _lies_in_project_or_s3(self) -> Self:
+    def _is_in_project_or_s3(self) -> Self:
         if self.path.startswith(S3):
             bucket, _, prefix = self.path.removeprefix(S3).partition("/")
             if not bucket or not prefix.strip("/"):
                 raise Invalid(
-                    "names no prefix in a bucket",
+                    "has no prefix after the bucket",
                     field="path",
                     got=f'"{self.path}"',
                     allowed="s3://bucket/prefix",
@@ -49,24 +50,24 @@ class Artifact(SourceSpec):
         path = PurePosixPath(self.path)
         if "://" in self.path:
             raise Invalid(
-                "is not a place that this source reads",
+                "is not a supported location",
                 field="path",
                 got=f'"{self.path}"',
                 allowed="a path in the project, or s3://bucket/prefix",
             )
         if path.is_absolute() or ".." in path.parts or "\\" in self.path:
             raise Invalid(
-                "must stay inside the project, so that it is there on every machine",
+                "must be inside the project, so that it exists on every machine",
                 field="path",
                 got=f'"{self.path}"',
                 allowed="a relative path with forward slashes and no ..",
-                fix="copy the model into the project, or put it into S3",
+                fix="copy the model into the project, or upload it to S3",
             )
         return self
 
 
 def resolve(spec: Artifact, place: Workplace) -> Pinned:
-    """Find the model's files and pin each by its sha256, and by its version id in S3."""
+    """Find the model's files and pin each by its sha256, and in S3 also by its version id."""
     if spec.path.startswith(S3):
         return _resolve_s3(spec, place)
     path = _local(spec.path, place.project)
@@ -81,7 +82,7 @@ def resolve(spec: Artifact, place: Workplace) -> Pinned:
 
 
 def fetch(model: ArtifactModel, place: Workplace) -> Path:
-    """Lay the locked files out again."""
+    """Put the locked files into a folder again."""
     origin = model.origin
     if "bucket" in origin:
         return _fetch_s3(model, place)
@@ -95,10 +96,10 @@ def fetch(model: ArtifactModel, place: Workplace) -> Path:
 
 
 def drift(spec: Artifact, model: ArtifactModel, project: Path) -> str | None:
-    """What has changed in the project since the lock was made.
+    """Return what has changed in the project since the lock was made.
 
-    A project without the weights at hand (a CI job that only synthesizes) has nothing to compare: the lock is
-    trusted.
+    In a project without the weights, such as a CI job that only synthesizes, there is nothing to compare and
+    the lock is trusted.
     """
     if spec.path.startswith(S3):
         return None
@@ -116,10 +117,10 @@ def drift(spec: Artifact, model: ArtifactModel, project: Path) -> str | None:
         return error.what
     locked = {file.path: file for file in model.files}
     for gone in sorted(locked.keys() - set(paths)):
-        return f"{spec.path}/{gone} is gone"
+        return f"{spec.path}/{gone} was removed"
     for name in paths:
         if name not in locked:
-            return f"{spec.path}/{name} is new"
+            return f"{spec.path}/{name} was added"
         try:
             if pin(path, name) != (locked[name].size, locked[name].sha256):
                 return f"{spec.path}/{name} has changed"
@@ -129,23 +130,23 @@ def drift(spec: Artifact, model: ArtifactModel, project: Path) -> str | None:
 
 
 def _local(path: str, project: Path) -> Path:
-    """A path in the project, made absolute.
+    """Return a path of the project as an absolute path.
 
     Raises:
-        UsageError: a link in it leads out of the project.
+        UsageError: a link in it points outside the project.
     """
     real = (project / path).resolve()
     if not real.is_relative_to(project.resolve()):
         raise UsageError(
-            f"model.path: {path} is a link out of the project",
+            f"model.path: {path} is a link to a target outside the project",
             got=str(real),
-            fix="copy the model into the project, or put it into S3",
+            fix="copy the model into the project, or upload it to S3",
         )
     return real
 
 
 def doubts(spec: Artifact, project: Path) -> tuple[Doubt, ...]:
-    """A spec may be valid before its model is there, as in a job that only synthesizes."""
+    """Warn about a missing path: the spec is valid without it, as in a job that only synthesizes."""
     if spec.path.startswith(S3) or (project / spec.path).exists():
         return ()
     folder = (project / spec.path).parent
@@ -173,7 +174,7 @@ def _pin(
 
 
 def _stated_license(directory: Path) -> str | None:
-    """The licence in the front matter of the README.md beside the model."""
+    """Return the licence that the front matter of the model's README.md states."""
     if not (directory / "README.md").is_file():
         return None
     with open_file(directory, "README.md") as (content, _):
@@ -189,12 +190,12 @@ def _resolve_s3(spec: Artifact, place: Workplace) -> Pinned:
         o for o in store.list(bucket, prefix) if not o.key.endswith("/") and (not packed or o.key == prefix)
     ]
     if not objects:
-        raise UsageError(f"model.path: there is nothing at {spec.path}")
+        raise UsageError(f"model.path: found no objects at {spec.path}")
     for found in objects:
         if found.version_id is None:
             raise UsageError(
-                f"model.path: bucket {bucket} keeps no versions, so that what is locked could be overwritten",
-                fix=f"switch versions on (aws s3api put-bucket-versioning --bucket {bucket} "
+                f"model.path: bucket {bucket} has no versioning, so a locked object could be overwritten",
+                fix=f"enable versioning (aws s3api put-bucket-versioning --bucket {bucket} "
                 "--versioning-configuration Status=Enabled) and upload the model again",
             )
     if packed:
@@ -216,7 +217,8 @@ def _resolve_s3(spec: Artifact, place: Workplace) -> Pinned:
         )
     paths = {found.key.removeprefix(prefix): found for found in objects}
     tree = FileTree(spec.path)
-    for path in paths:  # a key may be any string; none is fetched before all are known to be plain paths
+    # A key can be any string: all are checked to be plain paths before any is downloaded.
+    for path in paths:
         tree.add(path)
     for path, found in paths.items():
         _download(place, bucket, found, path, place.work)
@@ -248,7 +250,7 @@ def _download(place: Workplace, bucket: str, version: ObjectVersion, path: str, 
 
 SOURCE = ArtifactSource(
     name="artifact",
-    summary="files that you have: a folder or .tar.gz in the project, or objects in a versioned S3 bucket",
+    summary="your own files: a folder or .tar.gz in the project, or objects in a versioned S3 bucket",
     spec=Artifact,
     example="""\
 # yaml-language-server: $schema=../docs/schema/spec.schema.json

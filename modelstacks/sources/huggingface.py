@@ -23,8 +23,8 @@ from modelstacks.core.spec import SourceSpec
 Task = Literal["text-classification", "feature-extraction", "text-generation"]
 Weights = Literal["onnx", "safetensors", "pytorch"]
 
-# The files of each form of weights, as libraries name them; the first form that a repository has is taken.
-# The further copies that repositories hold (model_fp16.onnx, openvino/...) are left alone.
+# The file names of each form of weights. The first form that a repository has is used; other copies
+# (model_fp16.onnx, openvino/...) are ignored.
 WEIGHTS: dict[Weights, tuple[str, ...]] = {
     "onnx": (
         r"model\.onnx(_data.*|\.data)?",
@@ -39,7 +39,7 @@ WEIGHTS: dict[Weights, tuple[str, ...]] = {
         r"pytorch_model\.bin\.index\.json|pytorch_model-\d+-of-\d+\.bin",
     ),
 }
-# What the transformers engine reads beside weights.
+# The files that the transformers engine reads in addition to the weights.
 BESIDE = (
     "config.json",
     "generation_config.json",
@@ -54,15 +54,17 @@ BESIDE = (
 
 
 class Token(Strict):
-    """The token that gives access to a private or gated repository."""
+    """The access token for a private or gated repository."""
 
     secret: str = Field(
-        min_length=1, max_length=512, description="name of the secret in AWS Secrets Manager; a plain string"
+        min_length=1,
+        max_length=512,
+        description="name of an AWS Secrets Manager secret with the token as plain text",
     )
 
 
 class HuggingFace(SourceSpec):
-    """Which repository, at which revision, and what of it."""
+    """The repository, its revision, and the files to use."""
 
     source: Literal["huggingface"]
     id: Annotated[
@@ -71,42 +73,42 @@ class HuggingFace(SourceSpec):
             r"^[A-Za-z0-9][A-Za-z0-9._-]{0,95}(/[A-Za-z0-9][A-Za-z0-9._-]{0,95})?$",
             "a repository's id such as distilbert/distilbert-base-uncased",
         ),
-    ] = Field(description="the repository, as in its address on the hub")
+    ] = Field(description="repository id, as in its address on the Hub")
     revision: Annotated[str, text(r"^[A-Za-z0-9][A-Za-z0-9._/-]{0,127}$", "a branch, a tag or a commit")] = (
         Field(
             "main",
-            description="branch, tag or commit; the lock holds the commit that it named when it was made",
+            description="branch, tag or commit; `modelstacks lock` pins it to a commit",
         )
     )
-    task: Task | None = Field(None, description="what the model is for; unset takes it from config.json")
+    task: Task | None = Field(None, description="task of the model; if unset, it is read from config.json")
     weights: Weights | None = Field(
         None,
-        description="which form of the weights; unset takes ONNX, else safetensors; safetensors need PyTorch",
+        description="form of the weights; if unset, ONNX, else safetensors, which need PyTorch",
     )
     include: Annotated[tuple[str, ...], Field(strict=False, max_length=100)] = Field(
         (),
-        description="patterns of the files to take; unset takes one form of weights and what belongs to it",
+        description="patterns of the files to use; if unset, one form of the weights and its files",
     )
     token: Token | None = Field(
-        None, description="for a private or gated repository; without it HF_TOKEN is used, if it is set"
+        None, description="token for a private or gated repository; if unset, HF_TOKEN"
     )
     accept_eula: bool = Field(
-        False, description="that you have read and accepted the terms of a gated repository, on the hub"
+        False, description="true if you have accepted the terms of a gated repository on the Hub"
     )
 
 
 def resolve(spec: HuggingFace, place: Workplace) -> Pinned:
-    """Pin the revision to its commit, choose the files, fetch them and check them against what the hub says.
+    """Pin the revision to its commit, choose and download the files, and check them against the Hub's list.
 
-    config.json comes first, so that a model which cannot be served is refused before its weights are fetched.
+    config.json is downloaded first, so that an unsupported model is refused before the weights are.
     """
     token = place.ports.secrets.get(spec.token.secret) if spec.token else None
     found = place.ports.hub.model(spec.id, spec.revision, token)
     if found.gated and not spec.accept_eula:
         raise UsageError(
-            f"model.id: {found.id} is gated: its owner lets in who accepts the terms",
-            fix="read and accept them on the model's page on the hub, then write accept_eula: true under "
-            "model, and give a token that may read it: token: {secret: NAME}, or HF_TOKEN",
+            f"model.id: {found.id} is gated: its files require that you accept its terms",
+            fix="read and accept them on the model's page on the Hub, set model.accept_eula: true, and "
+            "provide a token with access: model.token: {secret: NAME}, or HF_TOKEN",
         )
     form, chosen = _choose(spec, found)
     tree = FileTree(found.id)
@@ -116,8 +118,8 @@ def resolve(spec: HuggingFace, place: Workplace) -> Pinned:
     task = _task(spec, found, config)
     if config.get("auto_map") and form != "onnx":
         raise UsageError(
-            f"model.id: {found.id} brings code of its own (auto_map in config.json), which never runs here",
-            fix="choose a model that the transformers library knows, or one that has ONNX weights",
+            f"model.id: {found.id} needs its own Python code (auto_map in config.json), which is never run",
+            fix="choose a model that the transformers library supports, or one with ONNX weights",
         )
     files = tuple(_fetch(found, path, file, place, token) for path, file in chosen.items())
     return Pinned(
@@ -137,7 +139,7 @@ def resolve(spec: HuggingFace, place: Workplace) -> Pinned:
 
 
 def fetch(model: ArtifactModel, place: Workplace) -> Path:
-    """Fetch the locked files again: the same commit, so the same bytes."""
+    """Download the files of the locked commit again."""
     secret = model.origin.get("token_secret")
     token = place.ports.secrets.get(secret) if secret else None
     for file in model.files:
@@ -149,15 +151,15 @@ def fetch(model: ArtifactModel, place: Workplace) -> Path:
 
 
 def drift(spec: HuggingFace, model: ArtifactModel, project: Path) -> str | None:  # noqa: ARG001
-    """Nothing can have changed: the project has no files of it, and a commit is immutable."""
+    """Return None: the project has none of the files, and a commit is immutable."""
     return None
 
 
 def _choose(spec: HuggingFace, found: HubModel) -> tuple[Weights | None, dict[str, HubFile]]:
-    """The form of the weights, and the files to take, by the paths that they get."""
+    """Return the form of the weights, and the files to use by their path in the model."""
     for file in found.files:
         if file.path.startswith("/") or "\\" in file.path or {"", ".", ".."} & set(file.path.split("/")):
-            raise UsageError(f"model.id: {found.id} lists a file whose path is not safe", got=repr(file.path))
+            raise UsageError(f"model.id: {found.id} lists a file with an unsafe path", got=repr(file.path))
     files = {file.path: file for file in found.files}
     if spec.include:
         taken = _included(spec, found, files)
@@ -166,7 +168,7 @@ def _choose(spec: HuggingFace, found: HubModel) -> tuple[Weights | None, dict[st
     form, weights = _weights(spec, found, files)
     beside = [path for path in files if any(fnmatchcase(path, pattern) for pattern in BESIDE)]
     chosen = {path: files[path] for path in sorted({*weights, *beside})}
-    # An export often has the tokenizer that the repository itself never had.
+    # An ONNX export often has a tokenizer.json although the repository itself has none.
     if "tokenizer.json" not in chosen:
         for path, place in (("onnx/tokenizer.json", "tokenizer.json"), ("vocab.txt", "vocab.txt")):
             if path in files:
@@ -175,7 +177,7 @@ def _choose(spec: HuggingFace, found: HubModel) -> tuple[Weights | None, dict[st
     if "config.json" not in chosen or not {"tokenizer.json", "vocab.txt"} & chosen.keys():
         needed = "tokenizer.json" if "config.json" in chosen else "config.json"
         raise UsageError(
-            f"model.id: {found.id} has no {needed}, and is not served without",
+            f"model.id: {found.id} has no {needed}, which the engine needs",
             got=_some(files),
             fix="load it with transformers, save_pretrained(DIR), and deploy DIR with source: artifact",
         )
@@ -183,15 +185,15 @@ def _choose(spec: HuggingFace, found: HubModel) -> tuple[Weights | None, dict[st
 
 
 def _included(spec: HuggingFace, found: HubModel, files: Collection[str]) -> list[str]:
-    """The files that the spec's own patterns choose; each has to match something."""
+    """Return the files that the spec's patterns select; each pattern must match a file."""
     for pattern in spec.include:
         if not any(fnmatchcase(path, pattern) for path in files):
-            raise UsageError(f'model.include: nothing in {found.id} matches "{pattern}"', got=_some(files))
+            raise UsageError(f'model.include: no file of {found.id} matches "{pattern}"', got=_some(files))
     return sorted(path for path in files if any(fnmatchcase(path, pattern) for pattern in spec.include))
 
 
 def _weights(spec: HuggingFace, found: HubModel, files: Collection[str]) -> tuple[Weights, list[str]]:
-    """The form that the spec names, or else the first one that the repository has, and its files."""
+    """Return the form that the spec names, else the first that the repository has, and its files."""
     held: dict[Weights, list[str]] = {}
     for name, alternatives in WEIGHTS.items():
         for pattern in alternatives:
@@ -201,17 +203,19 @@ def _weights(spec: HuggingFace, found: HubModel, files: Collection[str]) -> tupl
     form = spec.weights or next(iter(held), None)
     if form is None:
         raise UsageError(
-            f"model.id: {found.id} has no weights that are served here",
+            f"model.id: {found.id} has no weights in a supported form",
             got=_some(files),
             allowed="model.onnx, onnx/model.onnx or model.safetensors (in one file or in shards)",
         )
     if form not in held:
         raise UsageError(
-            f"model.weights: {found.id} has none", got=form, allowed=", ".join(held) or "nothing"
+            f"model.weights: {found.id} has no weights in this form",
+            got=form,
+            allowed=", ".join(held) or "nothing",
         )
     if form == "pytorch" and not spec.trust_code:
         raise UsageError(
-            f"model.id: {found.id} has only pickled weights, which run whatever code they name when loaded",
+            f"model.id: {found.id} has only pickled weights, which run the code that they name when loaded",
             got=held[form][0],
             fix="choose a revision or a model with safetensors; or set model.trust_code: true, if you "
             "trust its owner",
@@ -235,7 +239,7 @@ def _config(
 
 
 def _task(spec: HuggingFace, found: HubModel, config: dict[str, Any]) -> Task | None:
-    """What the network was made for, by the name of its class; the spec may only confirm it."""
+    """Return the task of the network, from the name of its class; the spec's task must be the same."""
     if not config:
         return spec.task
     architecture = str(next(iter(config.get("architectures") or ()), "none"))
@@ -250,13 +254,13 @@ def _task(spec: HuggingFace, found: HubModel, config: dict[str, Any]) -> Task | 
         task = "feature-extraction"
     else:
         raise UsageError(
-            f"model.id: {found.id} is for {found.pipeline_tag or 'a task'} that is not served here",
+            f"model.id: {found.id} has an unsupported task ({found.pipeline_tag or 'unknown'})",
             got=f"architecture {architecture}",
             allowed="text-classification, feature-extraction, text-generation",
         )
     if spec.task not in (None, task):
         raise UsageError(
-            f"model.task: {found.id} is not made for it",
+            f"model.task: {found.id} does not support this task",
             got=str(spec.task),
             allowed=f"{task} ({architecture})",
         )
@@ -264,17 +268,17 @@ def _task(spec: HuggingFace, found: HubModel, config: dict[str, Any]) -> Task | 
 
 
 def _fetch(found: HubModel, path: str, file: HubFile, place: Workplace, token: str | None) -> LockedFile:
-    """One file, unless it is there already; its bytes must be those that the hub's listing promised."""
+    """Download one file, unless it exists already; its bytes must match the Hub's listing."""
     destination = place.work / path
     if not destination.is_file():
         place.ports.hub.download(found.id, found.commit, file.path, destination, token)
     size, sha256 = destination.stat().st_size, file_sha256(destination)
     if size != file.size or file.sha256 not in (None, sha256):
         raise EnvironmentFault(
-            f"{file.path} of {found.id} did not arrive as the hub lists it",
+            f"{file.path} of {found.id} does not match the Hub's listing",
             got=f"{size} bytes, sha256 {sha256}",
             allowed=f"{file.size} bytes" + (f", sha256 {file.sha256}" if file.sha256 else ""),
-            fix="remove it from the cache (hf cache rm), and lock again",
+            fix="remove it from the cache (hf cache rm), and run `modelstacks lock` again",
         )
     origin = {} if path == file.path else {"path": file.path}
     return LockedFile(path=path, size=size, sha256=sha256, origin=origin)
@@ -294,7 +298,7 @@ name: sentiment
 model:
   source: huggingface
   id: distilbert/distilbert-base-uncased-finetuned-sst-2-english
-  revision: main          # the lock holds the commit
+  revision: main          # the lock pins the commit
   weights: onnx           # served without PyTorch
 architecture: self-hosted
 """,

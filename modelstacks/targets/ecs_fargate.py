@@ -12,7 +12,7 @@ from modelstacks.core.plan.capacity import Quota, Unit, interface_endpoints, net
 from modelstacks.core.registry import Refusal, Target
 from modelstacks.core.spec import TargetSpec
 
-# Fargate's sizes: vCPU units -> the memory, in MiB, that a task of so many may have.
+# Fargate's task sizes: vCPU units -> the memory values, in MiB, that it supports with them.
 # https://docs.aws.amazon.com/AmazonECS/latest/developerguide/task-cpu-memory-error.html
 SIZES: dict[int, tuple[int, ...]] = {
     256: (512, 1024, 2048),
@@ -26,20 +26,22 @@ SIZES: dict[int, tuple[int, ...]] = {
 
 
 class EcsFargate(TargetSpec):
-    """Size of one task."""
+    """The size of one task, and its scaling on CPU."""
 
     target: Literal["ecs-fargate"] = "ecs-fargate"
     cpu: Literal[256, 512, 1024, 2048, 4096, 8192, 16384] = Field(
         1024, description="vCPU units; 1024 is one vCPU"
     )
     memory_mib: int = Field(
-        2048, description="memory of a task in MiB; which values go with which cpu is Fargate's table"
+        2048, description="memory of a task in MiB; Fargate supports certain values with each cpu"
     )
-    processor: Literal["x86_64", "arm64"] = Field("x86_64", description="processor of the task and its image")
-    ephemeral_storage_gib: int = Field(21, ge=21, le=200, description="disk of a task; holds the model")
-    cpu_percent: int = Field(
-        60, ge=10, le=90, description="target tracking on CPU, beside that on concurrency"
+    processor: Literal["x86_64", "arm64"] = Field(
+        "x86_64", description="processor architecture of the task and its image"
     )
+    ephemeral_storage_gib: int = Field(
+        21, ge=21, le=200, description="disk of a task in GiB; must have room for the archive and the model"
+    )
+    cpu_percent: int = Field(60, ge=10, le=90, description="CPU target of a second scaling policy")
 
     @model_validator(mode="after")
     def _size_exists(self) -> Self:
@@ -47,7 +49,7 @@ class EcsFargate(TargetSpec):
         if self.memory_mib not in offered:
             few = len(offered) < 4
             raise Invalid(
-                f"Fargate has no task of cpu {self.cpu} with this memory",
+                f"Fargate does not support this memory with cpu {self.cpu}",
                 field="memory_mib",
                 got=f"{self.memory_mib}",
                 allowed=", ".join(map(str, offered))
@@ -58,9 +60,9 @@ class EcsFargate(TargetSpec):
 
 
 def capacity(plan: Plan) -> tuple[Unit, ...]:
-    """The tasks, and the load balancer and endpoints around them.
+    """Return the units of the tasks, the load balancer and the VPC endpoints.
 
-    An update starts all of the new tasks before it stops the old ones.
+    An update starts all new tasks before it stops the old ones.
     """
     target, task = plan.target, "AWS::ECS::TaskDefinition"
     if not isinstance(target, EcsFargate):
@@ -91,7 +93,7 @@ def capacity(plan: Plan) -> tuple[Unit, ...]:
 TARGET = Target(
     name="ecs-fargate",
     architecture="self-hosted",
-    summary="API Gateway -> VPC link -> internal ALB -> ECS Fargate tasks that hold a copy of the model",
+    summary="API Gateway -> VPC link -> internal ALB -> ECS Fargate tasks, each with a copy of the model",
     spec=EcsFargate,
     example="self-hosted: {target: ecs-fargate, cpu: 1024, memory_mib: 2048}",
     default=True,
@@ -103,31 +105,31 @@ TARGET = Target(
     capacity=capacity,
     reasons={
         "cpu": "Enough for tabular models and small networks; raise it for larger ones.",
-        "memory_mib": "The least that Fargate offers with one vCPU.",
-        "processor": "Most machines that build images are x86_64, where an arm64 image is slow to build.",
-        "ephemeral_storage_gib": "The least that can be set: 20 GiB come with a task.",
-        "cpu_percent": "Leaves room for the load of a lost task while a new one starts.",
+        "memory_mib": "The minimum that Fargate supports with one vCPU.",
+        "processor": "Most machines that build images are x86_64, and build arm64 images slowly.",
+        "ephemeral_storage_gib": "The minimum: a task includes 20 GiB.",
+        "cpu_percent": "Leaves capacity for the load of a failed task while its replacement starts.",
     },
     refuses=(
         Refusal(
             source_kind="remote",
-            reason="its tasks serve files that `modelstacks lock` pins, and a provider's model has none; "
+            reason="its tasks serve model files, and a model that its provider hosts has none; "
             "use a source with files, or a target that calls the provider",
         ),
         Refusal(
             feature="vendor-image",
-            reason="its task definition and health checks are those of the model server; "
+            reason="its task definition and health checks are made for the model server; "
             "choose a model that an engine of the model server loads",
         ),
         Refusal(
             feature="scale-to-zero",
-            reason="a service without tasks has nothing that would start one when a request comes; "
+            reason="nothing starts a task when a request arrives at a service without tasks; "
             "set scaling.min_replicas to 1 or more",
         ),
         Refusal(
             feature="zone-without-vpc-links",
             reason="the API reaches the load balancer through a VPC link v2, which AWS does not offer in "
-            "every zone; name other zones of the region, or use architecture: managed",
+            "every zone; use other zones of the region, or architecture: managed",
         ),
     ),
 )

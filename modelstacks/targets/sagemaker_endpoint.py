@@ -15,33 +15,32 @@ from modelstacks.core.spec import TargetSpec
 
 
 class SagemakerEndpoint(TargetSpec):
-    """Instances behind the endpoint, and the function in front of it."""
+    """The endpoint's instances, and the function in front of it."""
 
     target: Literal["sagemaker-endpoint"] = "sagemaker-endpoint"
     instance_type: Annotated[
         str, text(r"^ml\.[a-z0-9]+(-[a-z0-9]+)?\.[a-z0-9]+$", "a SageMaker instance type such as ml.m5.large")
-    ] = Field("ml.m5.large", description="instances behind the endpoint")
+    ] = Field("ml.m5.large", description="instance type of the endpoint")
     reserved_concurrency: int | None = Field(
         None,
         ge=1,
         le=10_000,
-        description="invocations of the function at once, taken from those of the account; "
-        "unset shares what the account has",
+        description="concurrent executions reserved for the function; if unset, it shares the account's",
     )
     startup_seconds: int = Field(
-        600, ge=60, le=3600, description="how long a container may take to load the model"
+        600, ge=60, le=3600, description="maximum time for a container to load the model"
     )
 
 
 def capacity(plan: Plan) -> tuple[Unit, ...]:
-    """The endpoint's instances, and the function in front of them.
+    """Return the units of the endpoint's instances and of the function in front of them.
 
     An update starts a second set of instances (blue/green) before it stops the first.
     """
     target, scaling = plan.target, plan.scaling
     if not isinstance(target, SagemakerEndpoint):
         raise TypeError(f"{target!r} is not a block of sagemaker-endpoint")
-    # Each type of instance has a quota of its own, whose code has to be looked up by its name.
+    # Each instance type has its own quota; its code has to be looked up by this name.
     instances = Quota("sagemaker", f"{target.instance_type} for endpoint usage")
     concurrency = target.reserved_concurrency or (
         scaling.max_replicas * scaling.concurrent_requests_per_replica
@@ -93,13 +92,13 @@ TARGET = Target(
     capacity=capacity,
     reasons={
         "instance_type": "2 vCPU and 8 GiB, enough for tabular models and small networks.",
-        "reserved_concurrency": "In an account whose quota is 10 executions Lambda refuses every one.",
-        "startup_seconds": "Fetching, unpacking and loading a large model takes minutes.",
+        "reserved_concurrency": "With an account quota of 10 executions, Lambda refuses every reservation.",
+        "startup_seconds": "Downloading, unpacking and loading a large model takes minutes.",
     },
     refuses=(
         Refusal(
             source_kind="remote",
-            reason="an endpoint hosts files that `modelstacks lock` pins, and a provider's model has none; "
+            reason="an endpoint serves model files, and a model that its provider hosts has none; "
             "use a source with files, or a target that calls the provider",
         ),
         Refusal(
@@ -109,13 +108,13 @@ TARGET = Target(
         ),
         Refusal(
             feature="scale-to-zero",
-            reason="a variant of a real-time endpoint keeps at least one instance; "
+            reason="a variant of a real-time endpoint has at least one instance; "
             "set scaling.min_replicas to 1 or more",
         ),
         Refusal(
             feature="large-body",
-            reason="a request reaches SageMaker through a Lambda function, whose event is limited to 6 MB: "
-            f"in base64, and with the headers beside it, {LAMBDA_BODY} bytes of a body fit; "
+            reason="requests pass through a Lambda function, whose event is limited to 6 MB and contains the "
+            f"headers and the body in base64, so a body can have at most {LAMBDA_BODY} bytes; "
             f"lower server.max_body_bytes to {LAMBDA_BODY} or use architecture: self-hosted",
         ),
     ),

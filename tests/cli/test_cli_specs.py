@@ -147,7 +147,7 @@ def test_plan_shows_both_architectures_in_words(cli) -> None:
         "100 requests/s",
         "POST /invocations",
         "Fargate",
-        "memory_mib: The least that Fargate offers with one vCPU.",
+        "memory_mib: The minimum that Fargate supports with one vCPU.",
         "startup_seconds: ",
         "2 to 8 x86_64 vCPU (ECS::TaskDefinition), 16 during an update; quota: fargate L-3032A538",
         "2 to 8 ml.m5.large instance (SageMaker::Endpoint), 16 during an update; quota: sagemaker ml",

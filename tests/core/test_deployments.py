@@ -182,7 +182,7 @@ def test_a_new_file_of_the_model_makes_the_lock_stale(project: Project) -> None:
     spec = project.spec()
     project.lock(spec)
     project.write("models/churn/signature.json", "{}")
-    assert stale(project, spec) == "models/churn/signature.json is new"
+    assert stale(project, spec) == "models/churn/signature.json was added"
 
 
 def test_a_project_without_the_weights_can_still_plan(project: Project) -> None:
@@ -198,7 +198,7 @@ def test_what_a_target_cannot_do_is_refused_only_where_it_is_asked_to(project: P
     project.lock(spec)
     assert load_plans([spec], "spec", project.folder)
     with pytest.raises(
-        SpecInvalid, match=r"churn.yaml:4: server.max_body_bytes: sagemaker-endpoint cannot serve"
+        SpecInvalid, match=r"churn.yaml:4: server.max_body_bytes: sagemaker-endpoint does not support"
     ):
         load_plans([spec], "both", project.folder)
 

@@ -103,7 +103,7 @@ def test_a_plain_word_is_what_yaml_1_2_says(text: str, value: object, tmp_path: 
 def test_a_tag_is_refused(value: str, tmp_path: Path) -> None:
     path = tmp_path / "document.yaml"
     path.write_text(f"key: {value}\n")
-    with pytest.raises(SpecInvalid, match=r"key: the tag !.* is not allowed; fix: write the value as it is"):
+    with pytest.raises(SpecInvalid, match=r"key: the tag !.* is not allowed; fix: remove the tag"):
         load_document(path)
 
 

@@ -34,7 +34,7 @@ def told(
 def test_a_feature_is_refused_where_it_is_asked_for(project: Project) -> None:
     refusal = Refusal(REASON, feature="quota")
     assert told(project, refusal, rest=QUOTA) == [
-        ("api.quota", f"ecs-fargate cannot serve api.quota: {REASON}")
+        ("api.quota", f"ecs-fargate does not support api.quota: {REASON}")
     ]
     assert told(project, refusal) == []
 
@@ -42,7 +42,7 @@ def test_a_feature_is_refused_where_it_is_asked_for(project: Project) -> None:
 def test_a_source_can_refuse_too(project: Project) -> None:
     refusal = Refusal(REASON, feature="quota", target="ecs-fargate")
     assert told(project, refusal, rest=QUOTA, by="source") == [
-        ("api.quota", f"artifact cannot serve api.quota with target: ecs-fargate: {REASON}")
+        ("api.quota", f"artifact does not support api.quota with target: ecs-fargate: {REASON}")
     ]
     assert told(project, replace(refusal, target="other"), rest=QUOTA, by="source") == []
 
@@ -51,7 +51,7 @@ def test_a_contract_is_refused_once_the_lock_says_that_the_model_has_it(project:
     refusal = Refusal(REASON, contract="predictive")
     assert told(project, refusal) == []
     assert told(project, refusal, lock=make_lock()) == [
-        ("model", f"ecs-fargate cannot serve the predictive routes: {REASON}")
+        ("model", f"ecs-fargate does not support the predictive routes: {REASON}")
     ]
     assert told(project, replace(refusal, contract="generative"), lock=make_lock()) == []
 
@@ -73,5 +73,5 @@ def test_all_of_its_parts_have_to_apply(project: Project, refusal: Refusal) -> N
 
 def test_a_kind_of_model_is_refused_at_the_field_that_chooses_it(project: Project) -> None:
     assert told(project, Refusal(REASON, source_kind="artifact")) == [
-        ("model.source", f"ecs-fargate cannot serve a model made of files: {REASON}")
+        ("model.source", f"ecs-fargate does not support a model made of files: {REASON}")
     ]

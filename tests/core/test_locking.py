@@ -247,7 +247,7 @@ def test_a_network_with_code_of_its_own_is_refused_with_and_without_trust(
     project.write("models/churn/config.json", json.dumps(config))
     project.write("models/churn/model.safetensors", (2).to_bytes(8, "little") + b"{}")
     message = refusal(project, project.spec(model=MODEL.replace("license", f"{trust}license")))
-    assert "models/churn brings code of its own (auto_map in config.json), which never runs here" in message
+    assert "models/churn needs its own Python code (auto_map in config.json), which is never run" in message
     assert "modeling.Mine" in message
 
 

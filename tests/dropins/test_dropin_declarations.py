@@ -114,12 +114,15 @@ def test_a_spec_of_the_target_is_valid(product: Path) -> None:
         (
             "{target: fargate-spot, memory_mib: 2048}",
             "self-hosted.memory_mib",
-            "unknown key; allowed: target, cpu, spot_percent; fix: set target: ecs-fargate, which has it",
+            (
+                "unknown key; allowed: target, cpu, spot_percent; "
+                "fix: set target: ecs-fargate, which has this key"
+            ),
         ),
         (
             "{spot_percent: 20}",
             "self-hosted.spot_percent",
-            f"unknown key; allowed: {FARGATE}; fix: set target: fargate-spot, which has it",
+            f"unknown key; allowed: {FARGATE}; fix: set target: fargate-spot, which has this key",
         ),
         (
             "{architecture: arm64}",
@@ -166,23 +169,23 @@ def test_faults_in_a_model_block_name_the_field_in_the_words_of_its_source(
         (
             REMOTE + "architecture: self-hosted\n",
             "model.source",
-            "ecs-fargate cannot serve a model that its provider hosts: ",
+            "ecs-fargate does not support a model that its provider hosts: ",
         ),
         (
             REMOTE + "architecture: managed\n",
             "model.source",
-            "sagemaker-endpoint cannot serve a model that its provider hosts: ",
+            "sagemaker-endpoint does not support a model that its provider hosts: ",
         ),
         (
             ARTIFACT + "architecture: self-hosted\nself-hosted: {target: provider-call}\n",
             "model.source",
-            "provider-call cannot serve a model made of files: it runs no model itself; use the target ",
+            "provider-call does not support a model made of files: it runs no model itself; use the target ",
         ),
         (
             ARTIFACT + "architecture: self-hosted\nself-hosted: {target: fargate-spot}\n"
             "api: {quota: {requests: 5}}\n",
             "api.quota",
-            "fargate-spot cannot serve api.quota: interrupted requests would count; leave api.quota out",
+            "fargate-spot does not support api.quota: interrupted requests would count; leave api.quota out",
         ),
     ],
 )
@@ -213,7 +216,7 @@ def test_the_table_of_features_has_them(product: Path) -> None:
     head = "| | `artifact` | `huggingface` | `vendored` | `ecs-fargate` | `fargate-spot` | `provider-call` |"
     assert head in files
     assert "| | `hosted-api` | `ecs-fargate` | `fargate-spot` | `provider-call` |" in provider
-    [plain] = [line for line in provider.splitlines() if line.startswith("| nothing special")]
+    [plain] = [line for line in provider.splitlines() if line.startswith("| none")]
     assert [cell.split()[0] for cell in plain.split("|")[2:7]] == ["yes", "no", "no", "yes", "no"]
     assert "- `spot_percent`: 50. Half of the service survives" in provider
 
@@ -281,7 +284,7 @@ def test_a_vendors_image_is_pinned_and_refused_by_targets_that_build_the_model_s
     assert locked["image"]["kind"] == "vendor-image"
     assert locked["image"]["uris"]["eu-west-1"].endswith("/sagemaker-xgboost:3.0-5")
     refused = modelstacks(product, "plan", file, code=2)
-    assert "sagemaker-endpoint cannot serve a model that a vendor's image serves: " in refused
+    assert "sagemaker-endpoint does not support a model that a vendor's image serves: " in refused
 
 
 def test_the_spot_targets_plan_says_what_it_needs(product: Path) -> None:

@@ -234,7 +234,7 @@ def folders() -> Iterator[Case]:
         "folder-is-a-link-out",
         "packs a folder of the system",
         elsewhere,
-        "is a link out of the project",
+        "is a link to a target outside the project",
         model="source: artifact, path: models/link",
     )
 
@@ -406,7 +406,7 @@ def listings() -> Iterator[Case]:
         "hub-parent",
         "writes elsewhere",
         lambda kit: kit.repository.update({"../evil": b"x", "model.onnx": b"x"}),
-        "path is not safe",
+        "an unsafe path",
         model=f"{hub}, include: ['*']",
     )
 

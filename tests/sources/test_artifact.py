@@ -104,7 +104,7 @@ def test_an_archive_in_s3_is_pinned_to_its_version(project: Project) -> None:
 
 
 def test_a_prefix_with_nothing_below_it_is_refused(project: Project) -> None:
-    with pytest.raises(UsageError, match=r"model.path: there is nothing at s3://models/churn"):
+    with pytest.raises(UsageError, match=r"model.path: found no objects at s3://models/churn"):
         project.lock(project.spec(model=model("s3://models/churn")))
 
 
@@ -112,7 +112,7 @@ def test_a_bucket_without_versions_is_refused(project: Project) -> None:
     project.ports.objects.versioned = False
     project.ports.objects.put("models", "churn/model.json", XGBOOST)
     with pytest.raises(
-        UsageError, match=r"bucket models keeps no versions.*put-bucket-versioning --bucket models"
+        UsageError, match=r"bucket models has no versioning.*put-bucket-versioning --bucket models"
     ):
         project.lock(project.spec(model=model("s3://models/churn")))
 
@@ -142,7 +142,9 @@ def test_a_path_that_is_a_link_out_of_the_project_is_refused(
     outside = tmp_path_factory.mktemp("outside")
     (outside / "model.json").write_bytes(XGBOOST)
     (project.folder / "models/elsewhere").symlink_to(outside)
-    with pytest.raises(UsageError, match=r"model.path: models/elsewhere is a link out of the project; got /"):
+    with pytest.raises(
+        UsageError, match=r"model.path: models/elsewhere is a link to a target outside the project; got /"
+    ):
         project.lock(project.spec(model=model("models/elsewhere")))
 
 
@@ -176,7 +178,7 @@ def test_a_file_that_is_gone_makes_the_lock_stale(project: Project) -> None:
     spec = project.spec()
     project.lock(spec)
     (project.folder / "models/churn/signature.json").unlink()
-    with pytest.raises(LockInvalid, match=r"stale: models/churn/signature.json is gone"):
+    with pytest.raises(LockInvalid, match=r"stale: models/churn/signature.json was removed"):
         load_plans([spec], "spec", project.folder)
 
 

@@ -173,7 +173,7 @@ def test_the_task_is_what_the_network_was_made_for(tmp_path: Path, architecture:
         (
             SMALL | {"model.gguf": b"w"},
             {},
-            "has no weights that are served here; got config.json, model.gguf, tokenizer",
+            "has no weights in a supported form; got config.json, model.gguf, tokenizer",
         ),
         (
             SMALL | {"pytorch_model.bin": b"w"},
@@ -183,14 +183,14 @@ def test_the_task_is_what_the_network_was_made_for(tmp_path: Path, architecture:
         (
             SMALL | {"model.onnx": b"w"},
             {"weights": "safetensors"},
-            "model.weights: .* has none; got safetensors; allowed: onnx",
+            "model.weights: .* has no weights in this form; got safetensors; allowed: onnx",
         ),
         ({"tokenizer.json": b"{}", "model.onnx": b"w"}, {}, "has no config.json"),
         ({"config.json": CONFIG, "model.onnx": b"w"}, {}, "has no tokenizer.json, .*save_pretrained"),
         (
             SMALL | {"model.onnx": b"w"},
             {"include": ["*.bin"]},
-            'model.include: nothing in acme/sentiment matches "\\*.bin"',
+            'model.include: no file of acme/sentiment matches "\\*.bin"',
         ),
         (
             SMALL | {"model.onnx": b"w"},
@@ -206,7 +206,7 @@ def test_the_task_is_what_the_network_was_made_for(tmp_path: Path, architecture:
             SMALL
             | {"model.onnx": b"w", "config.json": b'{"architectures": ["WhisperForConditionalGeneration"]}'},
             {},
-            "is for a task that is not served here; got architecture Whisper",
+            "has an unsupported task .unknown.; got architecture Whisper",
         ),
         (
             SMALL
@@ -215,12 +215,12 @@ def test_the_task_is_what_the_network_was_made_for(tmp_path: Path, architecture:
                 "config.json": CONFIG[:-1] + b', "auto_map": {"AutoModel": "m.M"}}',
             },
             {},
-            "brings code of its own .auto_map in config.json., which never runs here",
+            "needs its own Python code .auto_map in config.json., which is never run",
         ),
         (
             SMALL | {"model.onnx": b"w", "../escape.json": b"w"},
             {},
-            "lists a file whose path is not safe; got '../escape.json'",
+            "lists a file with an unsafe path; got '../escape.json'",
         ),
     ],
 )
@@ -239,9 +239,7 @@ def test_code_of_its_own_does_not_matter_beside_onnx_weights(tmp_path: Path) -> 
 
 
 def test_a_gated_model_wants_its_terms_accepted_in_the_spec(tmp_path: Path) -> None:
-    with pytest.raises(
-        UsageError, match=r"is gated: .*write accept_eula: true under model, and give a token"
-    ):
+    with pytest.raises(UsageError, match=r"is gated: .*set model.accept_eula: true, and provide a token"):
         resolve(tmp_path, SMALL | {"model.onnx": b"w"}, gated=True, token={"secret": "hub-token"})
 
 
@@ -346,7 +344,7 @@ def test_bytes_other_than_the_hub_lists_are_refused(hub: LocalHub, ports: Ports,
     weights = (CLASSIFIER / "model.onnx").read_bytes()
     hub.forged["model.onnx"] = weights[:-1] + bytes([weights[-1] ^ 1])
     with pytest.raises(
-        EnvironmentFault, match=r"model\.onnx of acme/sentiment did not arrive as the hub lists it"
+        EnvironmentFault, match=r"model\.onnx of acme/sentiment does not match the Hub's listing"
     ):
         lock(write_spec(tmp_path), tmp_path, ports, report=lambda line: None)
 

@@ -276,7 +276,7 @@ def _refuse_auto_map(path: Path, where: str) -> None:
     named = _config(path).get("auto_map")
     if named:
         raise UsageError(
-            f"{where} brings code of its own (auto_map in config.json), which never runs here, with or "
+            f"{where} needs its own Python code (auto_map in config.json), which is never run, with or "
             "without trust_code",
             got=ascii(json.dumps(named))[1:-1][:160],
             fix="choose a model that the transformers library knows, or export it to ONNX",

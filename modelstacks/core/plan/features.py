@@ -1,7 +1,7 @@
-"""What a deployment can ask for beyond the ordinary, and which combinations are refused, and why.
+"""The optional features of a deployment, and which combinations are refused, with the reasons.
 
-A combination is a kind of model, a contract, a target and a feature. The reasons are in each source's and
-target's own file as `refuses`; the error texts and docs/features.md are both made of them.
+A combination is a kind of model, a contract, a target and a feature. The reasons are in `refuses` of each
+source and target; the error messages and docs/features.md are both made from them.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def _nothing(_: Spec) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Feature:
-    """Something that a spec, or the model that it is locked to, can ask for.
+    """Something that a spec, or the model in its lock, can ask for.
 
     Args:
         name: what `refuses` and the table call it.
@@ -85,7 +85,7 @@ FEATURES: dict[str, Feature] = {
             "scaling.min_replicas",
             lambda spec, _: spec.scaling.min_replicas == 0,
         ),
-        Feature("script", "an inference.py of your own", "model", _is_script, kinds=("artifact",)),
+        Feature("script", "an inference.py", "model", _is_script, kinds=("artifact",)),
         Feature(
             "trusted-code",
             "model.trust_code: true",
@@ -108,12 +108,12 @@ FEATURES: dict[str, Feature] = {
 
 
 def asked(spec: Spec, lock: Lock | None = None) -> list[Feature]:
-    """The features that a spec, and the model it is locked to, ask for."""
+    """Return the features that a spec and the model in its lock ask for."""
     return [feature for feature in FEATURES.values() if feature.asked(spec, lock)]
 
 
 def refusals(spec: Spec, architecture: Architecture, lock: Lock | None = None) -> Iterator[tuple[str, str]]:
-    """Each reason why a spec cannot be deployed on one architecture: (field, message)."""
+    """Yield each reason why a spec cannot be deployed on one architecture: (field, message)."""
     target = targets()[spec.target(architecture).target]
     return refused(sources()[spec.model.source], target, spec, lock)
 
@@ -121,7 +121,7 @@ def refusals(spec: Spec, architecture: Architecture, lock: Lock | None = None) -
 def refused(
     source: Source, target: Target, spec: Spec, lock: Lock | None = None
 ) -> Iterator[tuple[str, str]]:
-    """Each reason why this source and this target do not serve a spec together: (field, message)."""
+    """Yield each reason why this source and this target do not support a spec: (field, message)."""
     features = {feature.name for feature in asked(spec, lock)}
     chosen = contracts(lock.model) if lock is not None else ()
     for declarer in (source, target):
@@ -130,7 +130,7 @@ def refused(
                 what = _what(refusal, spec)
                 yield (
                     _field(refusal, target.architecture),
-                    f"{declarer.name} cannot serve {what}: {refusal.reason}",
+                    f"{declarer.name} does not support {what}: {refusal.reason}",
                 )
 
 
@@ -147,7 +147,7 @@ def _applies(
 
 
 def _what(refusal: Refusal, spec: Spec | None = None) -> str:
-    """The refused combination in words."""
+    """Return the refused combination in words."""
     parts = []
     if refusal.feature:
         feature = FEATURES[refusal.feature]
@@ -171,7 +171,7 @@ _KINDS: dict[str, str] = {
 
 
 def _field(refusal: Refusal, architecture: Architecture) -> str:
-    """The field of the spec that has to change."""
+    """Return the field of the spec that has to change."""
     if refusal.feature:
         return FEATURES[refusal.feature].field
     if refusal.source_kind or refusal.source:
@@ -183,19 +183,19 @@ def _field(refusal: Refusal, architecture: Architecture) -> str:
 
 
 def features_page() -> str:
-    """docs/features.md: what goes with what, with a reason for each "no"."""
+    """Return docs/features.md: the supported combinations, with a reason for each "no"."""
     reasons: list[str] = []
     lines = [
-        "# What goes with what",
+        "# Supported combinations",
         "",
-        "Made from the declarations in `modelstacks/sources/` and `modelstacks/targets/` by",
-        "`python -m modelstacks.core.reference`; a test keeps it up to date.",
+        "This page is generated from the declarations in `modelstacks/sources/` and `modelstacks/targets/`",
+        "by `python -m modelstacks.core.reference`; a test keeps it up to date.",
         "",
         "There is one table for each kind of model and each contract (a group of routes). Its first row is",
-        "a deployment that asks for nothing special. `modelstacks validate` and `cdk synth` print the same",
+        "a deployment without any of these features. `modelstacks validate` and `cdk synth` print the same",
         "reasons.",
         "",
-        "| feature | asked for by | field |",
+        "| feature | requested by | field |",
         "|---|---|---|",
         *(f"| {one.name} | {one.description} | `{one.field}` |" for one in FEATURES.values()),
     ]
@@ -208,7 +208,7 @@ def features_page() -> str:
     lines += [f"- [`{s.name}`](sources/{s.name}.md) ({s.kind}): {s.summary}" for s in sources().values()]
     lines += ["", "## Targets", ""]
     lines += [_target_entry(target) for target in targets().values()]
-    lines += ["", "## Defaults of the targets, and why", ""]
+    lines += ["", "## Defaults of the targets, with reasons", ""]
     for target in targets().values():
         lines += [f"`{target.name}`:", ""]
         lines += [f"- `{field}`: {value}. {why}" for field, value, why in _defaults(target)]
@@ -217,14 +217,14 @@ def features_page() -> str:
 
 
 def _table(kind: ModelKind, contract: str, reasons: list[str]) -> Iterator[str]:
-    """Features by sources of this kind and targets."""
+    """Yield the lines of a table: features by sources of this kind and targets."""
     columns: list[Source | Target] = [one for one in sources().values() if one.kind == kind]
     columns += targets().values()
     yield "| | " + " | ".join(f"`{column.name}`" for column in columns) + " |"
     yield "|---" * (len(columns) + 1) + "|"
     for feature in ("", *(one.name for one in FEATURES.values() if kind in one.kinds)):
         cells = [_cell(column, kind, contract, feature, reasons) for column in columns]
-        yield f"| {feature or 'nothing special'} | " + " | ".join(cells) + " |"
+        yield f"| {feature or 'none'} | " + " | ".join(cells) + " |"
 
 
 def _cell(declarer: Source | Target, kind: str, contract: str, feature: str, reasons: list[str]) -> str:

@@ -1,8 +1,8 @@
-"""The spec: what a user writes to say which model runs behind which architecture.
+"""The spec: what a user writes to deploy a model on one of the architectures.
 
-The blocks here are the same for every model. The blocks that differ, `model` by its source and `self-hosted`
-/ `managed` by their compute target, are declared by the files in sources/ and targets/; the registry joins
-them into one closed type (`registry.spec_type()`).
+The blocks here are the same for every model. The blocks that differ (`model` by source, `self-hosted` and
+`managed` by compute target) are declared by the files in sources/ and targets/. The registry joins them into
+one closed type (`registry.spec_type()`).
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ Name = Annotated[
     str,
     text(
         r"^[a-z][a-z0-9-]{0,30}[a-z0-9]$",
-        "2 to 32 lower-case letters, digits and hyphens, from a letter to a letter or digit",
+        "2 to 32 lower-case letters, digits and hyphens, starting with a letter and not ending with a hyphen",
     ),
 ]
 SpdxLicense = Annotated[
@@ -55,17 +55,17 @@ class SourceSpec(Strict):
     source: str
     license: SpdxLicense | None = Field(
         None,
-        description="SPDX identifier of the model's licence; where a model card states one, it must agree",
+        description="SPDX identifier of the model's licence; must agree with the model card's, if it has one",
     )
     trust_code: bool = Field(
         False,
-        description="accept a model that runs code when loaded: a pickle, or an inference.py of its own",
+        description="accept a model that runs code when it is loaded: a pickle or an inference.py",
     )
     framework_version: (
         Annotated[str, text(r"^[1-9]\d?\.\d{1,2}$", 'a release series in quotes, such as "1.5"')] | None
     ) = Field(
         None,
-        description="an older release series of the engine's library for a model that was saved with it; "
+        description="older release series of the engine's library, for a model that was saved with it; "
         + "; ".join(
             f"{name}: {', '.join(facts.older_series)}"
             for name, facts in engines().items()
@@ -87,41 +87,43 @@ class Throttle(Strict):
     """API Gateway's token bucket, per API key and for the stage as a whole."""
 
     rate: int = Field(100, ge=1, le=10_000, description="requests per second")
-    burst: int = Field(200, ge=1, le=5_000, description="requests that may arrive at once")
+    burst: int = Field(200, ge=1, le=5_000, description="requests that can arrive at once")
 
 
 class Quota(Strict):
     """How many requests one API key may send in a period."""
 
     requests: int = Field(ge=1, description="requests per period")
-    per: Literal["day", "week", "month"] = Field("day", description="the period")
+    per: Literal["day", "week", "month"] = Field("day", description="period of the quota")
 
 
 class Api(Strict):
-    """The REST API in front of either architecture."""
+    """The REST API, the same for both architectures."""
 
     auth: Literal["api-key", "iam"] = Field(
-        "api-key", description="API key with a usage plan, or SigV4 (IAM)"
+        "api-key", description="api-key: an API key with a usage plan; iam: requests signed with SigV4"
     )
-    throttle: Throttle = Field(default_factory=Throttle, description="how many requests a caller may send")
-    quota: Quota | None = Field(None, description="requests per key in a period; unset sets no quota")
+    throttle: Throttle = Field(
+        default_factory=Throttle, description="request rate of each API key and of the stage"
+    )
+    quota: Quota | None = Field(None, description="requests per API key in a period; if unset, no quota")
     account_logging_role: Literal["create", "existing"] = Field(
         "create",
-        description="API Gateway logs under one role per account and region: the stack sets it, or relies on "
-        "the one that is set",
+        description="the one IAM role per account and region with which API Gateway writes logs: "
+        "create sets it in the stack, existing uses the role that is already set",
     )
     timeout_seconds: int = Field(
         29,
         ge=1,
         le=29,
-        description="how long a caller waits; 29 s is API Gateway's limit without a raised quota",
+        description="integration timeout; API Gateway allows at most 29 s without a quota increase",
     )
 
     @model_validator(mode="after")
     def _quota_counts_keys(self) -> Self:
         if self.quota is not None and self.auth != "api-key":
             raise Invalid(
-                "a quota is counted per API key, and with auth: iam there is none",
+                "a quota counts requests per API key, and auth: iam has no API keys",
                 field="quota",
                 fix="remove quota, or set auth: api-key",
             )
@@ -129,14 +131,17 @@ class Api(Strict):
 
 
 class Scaling(Strict):
-    """How many replicas run, and the load for which there are more."""
+    """The number of replicas, and the load at which more are started."""
 
     min_replicas: int = Field(
-        2, ge=0, le=100, description="at least two, so that one zone can be lost; 0 scales to zero"
+        2,
+        ge=0,
+        le=100,
+        description="minimum number of replicas; 2 or more survive the loss of a zone, 0 scales to zero",
     )
-    max_replicas: int = Field(8, ge=1, le=1000, description="at most this many, whatever the load")
+    max_replicas: int = Field(8, ge=1, le=1000, description="maximum number of replicas")
     concurrent_requests_per_replica: int = Field(
-        8, ge=1, le=1000, description="target tracking on concurrency"
+        8, ge=1, le=1000, description="target of the scaling policy on concurrent requests"
     )
 
     @model_validator(mode="after")
@@ -145,60 +150,64 @@ class Scaling(Strict):
             raise Invalid(
                 "must not be below min_replicas",
                 field="max_replicas",
-                got=f"{self.max_replicas}, and min_replicas {self.min_replicas}",
+                got=f"{self.max_replicas}, with min_replicas {self.min_replicas}",
                 fix="raise max_replicas or lower min_replicas",
             )
         return self
 
 
 class Server(Strict):
-    """The model server's bounds; the same in both architectures."""
+    """The model server's limits, the same in both architectures."""
 
-    max_batch_size: int = Field(64, ge=1, le=8192, description="rows in one call of the engine")
-    max_queue: int = Field(256, ge=1, le=65_536, description="requests waiting; above it the answer is 429")
+    max_batch_size: int = Field(64, ge=1, le=8192, description="maximum rows in one call to the engine")
+    max_queue: int = Field(
+        256, ge=1, le=65_536, description="maximum number of waiting requests; further ones get 429"
+    )
     max_body_bytes: int = Field(
         4_194_304,
         ge=1024,
         le=API_PAYLOAD,
-        description="a larger request body is answered 413; managed carries at most "
-        f"{LAMBDA_BODY}, API Gateway {API_PAYLOAD}",
+        description="maximum size of a request body; a larger one gets 413; the highest value is "
+        f"{LAMBDA_BODY} for managed and {API_PAYLOAD} for self-hosted",
     )
     max_latency_ms: int = Field(
-        0, ge=0, le=1000, description="how long a batch may wait for company; 0 never waits"
+        0, ge=0, le=1000, description="maximum time that a request waits for others to join its batch"
     )
     target_wait_ms: int = Field(
         0,
         ge=0,
         le=60_000,
-        description="what lasting overload may add to a request's time; above it the answer is 429; "
-        "0 allows about as much as one call takes",
+        description="queueing delay that is allowed during sustained overload; a request that would wait "
+        "longer gets 429; 0 allows about the duration of one call to the engine",
     )
     workers: int | None = Field(
-        None, ge=1, le=64, description="processes a replica; unset lets the engine decide"
+        None, ge=1, le=64, description="worker processes per replica; if unset, the engine decides"
     )
     nan: Literal["allow", "refuse"] = Field(
-        "allow", description="whether a missing value (NaN) is a valid input"
+        "allow", description="whether a missing value (NaN) is accepted as input"
     )
 
 
 class Logs(Strict):
-    """Access logs and replicas' logs."""
+    """Retention of access logs and replica logs."""
 
-    retention_days: LogRetentionDays = Field(90, description="days that CloudWatch Logs keeps them")
+    retention_days: LogRetentionDays = Field(
+        90, description="number of days that CloudWatch Logs keeps log events"
+    )
 
 
 class Aws(Strict):
-    """Where to deploy. Without it the template fits any account and region, over two zones."""
+    """Where to deploy. Without this block, the templates work in any account and region, in two zones."""
 
     account: Annotated[str, text(r"^\d{12}$", "the 12 digits of an AWS account id")] = Field(
-        description="the AWS account's id, in quotes"
+        description="AWS account id, in quotes"
     )
     region: Annotated[str, text(r"^[a-z]{2}(-[a-z]+)+-\d$", "an AWS region such as eu-west-1")] = Field(
-        description="the AWS region"
+        description="AWS region, such as eu-west-1"
     )
     zones: Annotated[tuple[str, ...], Field(strict=False, min_length=2, max_length=6)] | None = Field(
         None,
-        description="ids of availability zones such as use1-az1; unset takes the region's first two",
+        description="ids of availability zones, such as use1-az1; if unset, the region's first two",
     )
 
     @model_validator(mode="after")
@@ -206,7 +215,7 @@ class Aws(Strict):
         zones = self.zones or ()
         if named := [zone for zone in zones if zone.startswith(self.region)]:
             raise Invalid(
-                "zones are given by their ids: each account assigns the names differently",
+                "must be zone ids: a zone name refers to different zones in different accounts",
                 field="zones",
                 got=", ".join(named),
                 allowed=f"ids such as {prefix(self.region)}-az1",
@@ -222,29 +231,29 @@ class Aws(Strict):
             )
         if len(set(zones)) < len(zones):
             raise Invalid(
-                "a zone is named twice",
+                "lists a zone twice",
                 field="zones",
                 got=", ".join(zones),
-                fix="name each zone once",
+                fix="list each zone once",
             )
         return self
 
 
-# Where a VPC's addresses may come from: private ranges, and the shared range that some organisations use.
+# The ranges that a VPC can use: the private ranges, and the shared range that some organisations use.
 _PRIVATE = tuple(
     ipaddress.IPv4Network(each) for each in ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10")
 )
-# SageMaker's instances use this range themselves, which the VPC guide advises to avoid ("VPC CIDR blocks").
+# SageMaker's instances use this range internally; the VPC guide advises against it ("VPC CIDR blocks").
 _DOCKER = ipaddress.IPv4Network("172.17.0.0/16")
-# What is not a replica's in each subnet: eight addresses that a load balancer must find free, the network
-# interfaces of VPC endpoints and VPC link, and the five that AWS keeps.
+# Addresses of each subnet that replicas cannot use: eight that a load balancer needs free, the network
+# interfaces of VPC endpoints and the VPC link, and the five that AWS reserves.
 _OTHER_ADDRESSES = 8 + 4 + 5
 
 
 class Network(Strict):
-    """The VPC that the deployment makes. It is not connected to anything, unless you connect it."""
+    """The VPC that the stack creates. It is not connected to any other network."""
 
-    cidr: str = Field("10.0.0.0/16", description="addresses of the VPC: a private range from /16 to /24")
+    cidr: str = Field("10.0.0.0/16", description="address range of the VPC: a private range from /16 to /24")
 
     @field_validator("cidr")
     @classmethod
@@ -252,41 +261,41 @@ class Network(Strict):
         try:
             network = ipaddress.IPv4Network(text, strict=False)
         except ValueError:
-            raise Invalid("not a range of addresses", got=text, allowed="one such as 10.42.0.0/16") from None
+            raise Invalid("not a CIDR block", got=text, allowed="a block such as 10.42.0.0/16") from None
         if "/" not in text or not 16 <= network.prefixlen <= 24:
             raise Invalid("a VPC of this size is not supported", got=text, allowed="a prefix from /16 to /24")
         if text != str(network):
-            raise Invalid("the address has bits beyond its prefix", got=text, fix=f"write {network}")
+            raise Invalid("the address has host bits set", got=text, fix=f"write {network}")
         if not any(network.subnet_of(private) for private in _PRIVATE):
             raise Invalid(
-                "not a range of private addresses",
+                "not a private address range",
                 got=text,
                 allowed=", ".join(str(each) for each in _PRIVATE),
             )
         if network.overlaps(_DOCKER):
             raise Invalid(
-                f"SageMaker's instances use {_DOCKER} themselves",
+                f"overlaps {_DOCKER}, which SageMaker's instances use internally",
                 got=text,
-                fix="choose a range that does not overlap it, such as 10.42.0.0/16",
+                fix="choose another range, such as 10.42.0.0/16",
             )
         return text
 
     def subnet(self, index: int) -> str:
-        """The `index`th of the eight equal parts of the VPC's range."""
+        """Return the CIDR block of one of the eight equal parts of the VPC's range."""
         network = ipaddress.IPv4Network(self.cidr)
         return str(list(network.subnets(prefixlen_diff=3))[index])
 
     def most_replicas(self, zones: int) -> int:
-        """How many replicas fit into subnets in this many zones while a rollout runs twice as many."""
+        """Return how many replicas the subnets have addresses for while an update runs twice as many."""
         addresses: int = 2 ** (32 - ipaddress.IPv4Network(self.cidr).prefixlen - 3)
         return zones * (addresses - _OTHER_ADDRESSES) // 2
 
 
 def subnet_index(zone_id: str | None, position: int) -> int:
-    """Which part of the VPC's range a subnet gets.
+    """Return which part of the VPC's range a subnet gets.
 
-    A zone that is named always has the same part, so that zones can be exchanged one by one: two subnets with
-    overlapping ranges cannot exist at the same time. The first two parts are for zones that are not named.
+    A named zone always gets the same part, so that zones can be replaced one by one: two subnets with
+    overlapping ranges cannot exist at the same time. The first two parts are for unnamed zones.
     """
     return position if zone_id is None else number(zone_id) + 1
 
@@ -296,26 +305,26 @@ class Spec(Strict):
 
     model_config = ConfigDict(title="modelstacks deployment spec")
 
-    name: Name = Field(description="names the stacks, the API and the model in /v2/models/{name}")
+    name: Name = Field(description="name of the stacks, the API, and the model in /v2/models/{name}")
     description: str = Field(
-        "", max_length=256, description="shown in the API's and the stacks' descriptions"
+        "", max_length=256, description="shown in the descriptions of the API and the stacks"
     )
     model: SourceSpec = Field(description="where the model comes from")
-    architecture: Architecture = Field(description="which of the two compute blocks runs the model")
-    api: Api = Field(default_factory=Api, description="the REST API in front of either architecture")
-    network: Network = Field(default_factory=Network, description="the VPC that the deployment makes")
+    architecture: Architecture = Field(description="which of the two compute blocks is used")
+    api: Api = Field(default_factory=Api, description="the REST API")
+    network: Network = Field(default_factory=Network, description="the VPC that the stack creates")
     scaling: Scaling = Field(
-        default_factory=Scaling, description="how many replicas run, and the load for which there are more"
+        default_factory=Scaling, description="number of replicas, and the load at which more are started"
     )
-    server: Server = Field(default_factory=Server, description="the model server's bounds")
+    server: Server = Field(default_factory=Server, description="the model server's limits")
     self_hosted: TargetSpec = Field(
-        alias="self-hosted", description="the compute of the self-hosted architecture"
+        alias="self-hosted", description="compute of the self-hosted architecture"
     )
-    managed: TargetSpec = Field(description="the compute of the managed architecture")
-    logs: Logs = Field(default_factory=Logs, description="access logs and replicas' logs")
-    tags: dict[str, str] = Field({}, max_length=40, description="tags on every resource")
+    managed: TargetSpec = Field(description="compute of the managed architecture")
+    logs: Logs = Field(default_factory=Logs, description="retention of access logs and replica logs")
+    tags: dict[str, str] = Field({}, max_length=40, description="tags that every resource gets")
     aws: Aws | None = Field(
-        None, description="where to deploy; unset makes templates that fit any account and region"
+        None, description="where to deploy; if unset, the templates work in any account and region"
     )
 
     @field_validator("tags")
@@ -324,8 +333,8 @@ class Spec(Strict):
         for key, value in tags.items():
             if not 1 <= len(key) <= 128 or len(value) > 256 or key.lower().startswith("aws:"):
                 raise Invalid(
-                    f'tag "{key}" does not fit AWS',
-                    allowed='a key of 1 to 128 characters, not beginning with "aws:", a value of at most 256',
+                    f'AWS does not accept the tag "{key}"',
+                    allowed='keys of 1 to 128 characters, not beginning with "aws:", values of at most 256',
                 )
         return tags
 
@@ -335,7 +344,7 @@ class Spec(Strict):
         most = self.network.most_replicas(zones)
         if self.scaling.max_replicas > most:
             raise Invalid(
-                f"its subnets hold {most} replicas while a rollout runs each twice",
+                f"the subnets have addresses for {most} replicas, because an update runs each one twice",
                 field="network",
                 got=f"{self.network.cidr}, {zones} zones, scaling.max_replicas {self.scaling.max_replicas}",
                 fix="choose a larger range, more zones or a lower scaling.max_replicas",
@@ -343,5 +352,5 @@ class Spec(Strict):
         return self
 
     def target(self, architecture: Architecture) -> TargetSpec:
-        """The compute block of one architecture."""
+        """Return the compute block of one architecture."""
         return self.self_hosted if architecture == "self-hosted" else self.managed

@@ -1,6 +1,6 @@
-"""YAML documents that remember the line of each value.
+"""YAML documents with the line of each value.
 
-PyYAML finds the structure. What a plain word means is decided here, by YAML 1.2: `yes` is a word.
+PyYAML parses the structure. Plain scalars are resolved here by the rules of YAML 1.2: `yes` is text.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ __all__ = ["Document", "Location", "load_document"]
 
 Location = tuple[str | int, ...]
 
-LARGEST_DOCUMENT = 1 << 20  # bytes; a spec is some hundred lines
+# In bytes. A spec has a few hundred lines at most.
+LARGEST_DOCUMENT = 1 << 20
 
 _TAG = "tag:yaml.org,2002:"
 _KINDS = {"scalar": "str", "sequence": "seq", "mapping": "map"}
@@ -48,7 +49,7 @@ class Document:
         return relative(self.path)
 
     def line(self, location: Location) -> int:
-        """The line of `location`, or of its nearest ancestor that is written down."""
+        """Return the line of `location`, or of its nearest ancestor in the document."""
         while location and location not in self.lines:
             location = location[:-1]
         return self.lines.get(location, 1)
@@ -94,14 +95,16 @@ def _read(path: Path) -> str:
 
 
 def _compose(path: Path, text: str) -> Node | None:
-    import yaml  # `--help` does without
+    # Imported here because `--help` does not need it.
+    import yaml
 
     try:
         return yaml.compose(text, Loader=yaml.BaseLoader)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         problem = str(error.problem or error.context)
-        if problem.startswith("but "):  # the other half of a sentence
+        # Then it is the second half of a sentence that begins in the context.
+        if problem.startswith("but "):
             problem = f"{error.context}, {problem}"
         fix = "indent with spaces" if "\\t" in problem else ""
         raise _refusal(path, mark.line + 1 if mark else 1, f"not valid YAML: {problem}", fix) from None
@@ -115,7 +118,7 @@ def _compose(path: Path, text: str) -> Node | None:
 
 
 class _Reader:
-    """Turns nodes into data, and keeps every line and every fault on the way."""
+    """Turns nodes into data, and collects the lines and faults."""
 
     def __init__(self, file: str) -> None:
         self.lines: dict[Location, int] = {}
@@ -132,7 +135,7 @@ class _Reader:
         self._seen.add(id(node))
         if node.tag != _TAG + _KINDS[node.id]:
             tag = node.tag.removeprefix(_TAG).lstrip("!")
-            self._fault(line, location, f"the tag !{tag} is not allowed", "write the value as it is")
+            self._fault(line, location, f"the tag !{tag} is not allowed", "remove the tag")
             return None
         if node.id == "sequence":
             return [self.read(item, (*location, index)) for index, item in enumerate(node.value)]
@@ -151,7 +154,7 @@ class _Reader:
             here = (*location, key)
             if key in mapping:
                 first = self.lines[here]
-                self._fault(line, here, f"the key is there twice (first on line {first})", "keep one of them")
+                self._fault(line, here, f"duplicate key (first on line {first})", "keep one of them")
                 continue
             self.lines[here] = line
             mapping[key] = self.read(value_node, here)
@@ -162,7 +165,7 @@ class _Reader:
 
 
 def _plain(text: str) -> Any:
-    """What a word without quotes means. A date stays text: nothing in a spec is a datetime."""
+    """Resolve a scalar without quotes. Dates stay text, because no field of a spec is a datetime."""
     if text in _WORDS:
         return _WORDS[text]
     if _INTEGER.fullmatch(text):

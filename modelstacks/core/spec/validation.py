@@ -1,7 +1,7 @@
-"""From a YAML file to a Spec, or to every fault in it at once.
+"""Reads YAML files into Specs, or reports every fault in them at once.
 
-pydantic finds the faults; words.py says what is wrong with a value. Here each fault gets its line, and a key
-that is missing, unknown or in the wrong place gets a way out.
+pydantic finds the faults; words.py has the messages about values. This module adds the line to each fault,
+and the fix for a key that is missing, unknown or in the wrong place.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 __all__ = ["CheckedSpec", "check_specs", "json_schema", "read_spec", "read_specs"]
 
-# Keys of earlier versions -> today's, each from the top of the spec. Another target may have no such key.
+# Keys of earlier versions -> current keys, as full paths. A target may not have the current key.
 _MOVED = {
     "model.allow_pickle": "model.trust_code",
     "scaling.cpu_percent": "self-hosted.cpu_percent",
@@ -43,7 +43,7 @@ class CheckedSpec:
     document: Document
 
     def fault(self, field: str, what: str, *, fix: str = "") -> Fault:
-        """A fault that was found later, on the line of a dotted field."""
+        """Return a fault on the line of a dotted field, for a check that runs after parsing."""
         return Fault(self.document.file, self.document.line(tuple(field.split("."))), field, what, fix=fix)
 
 
@@ -144,7 +144,7 @@ def _fault(document: Document, details: ErrorDetails) -> Fault:
 def _tag_fault(
     location: Location, block: type[BaseModel] | None, details: ErrorDetails
 ) -> tuple[Location, Parts]:
-    """No variant of a block could be chosen: its `source` or `target` is missing or unknown."""
+    """Describe a block whose variant is unknown: its `source` or `target` is missing or not a known one."""
     field = next(f for n, f in block.model_fields.items() if location[-1] in (f.alias, n)) if block else None
     allowed = [tag for member in _members(field.annotation) for tag in sorted(_tags(member))] if field else []
     key = "source" if location == ("model",) else "target"
@@ -159,7 +159,7 @@ def _tag_fault(
 
 
 def _purpose(key: str, block: type[BaseModel] | None) -> str:
-    """What to write for a key that is missing."""
+    """Return what to write for a missing key."""
     field = next((f for n, f in block.model_fields.items() if key in (f.alias, n)), None) if block else None
     if field is None:
         return f"add {key}"
@@ -178,7 +178,7 @@ def _unknown_key(location: Location, block: type[BaseModel] | None, document: Do
 
 
 def _moved(location: Location, document: Document) -> str:
-    """What became of a key that an earlier version had here."""
+    """Return the current place of a key that an earlier version had here."""
     new = _MOVED.get(".".join(map(str, location)))
     if new is None:
         return ""
@@ -190,16 +190,16 @@ def _moved(location: Location, document: Document) -> str:
 
 
 def _of_other_targets(location: Location) -> str:
-    """Which of an architecture's targets have a key that the chosen one lacks."""
+    """Return which targets of the architecture have a key that the selected one lacks."""
     architecture, key = location[0], str(location[-1])
     if len(location) != 2 or architecture not in ("self-hosted", "managed"):
         return ""
     names = [target.name for target in targets(architecture).values() if key in _keys(target.spec)]
-    return f"set target: {' or '.join(names)}, which has it" if names else ""
+    return f"set target: {' or '.join(names)}, which has this key" if names else ""
 
 
 def _block(name: str, document: Document) -> type[BaseModel] | None:
-    """A block of the spec, as the target or source that the user wrote declares it."""
+    """Return the model of a block, for the target or source that the user wrote."""
     written = document.data.get(name)
     given = written if isinstance(written, dict) else {}
     if name in ("self-hosted", "managed") and "target" not in given:
@@ -210,7 +210,7 @@ def _block(name: str, document: Document) -> type[BaseModel] | None:
 
 
 def _elsewhere(key: str, document: Document) -> str:
-    """Where a key of another block belongs, when exactly one block has it."""
+    """Return where a misplaced key belongs, if exactly one block has it."""
     spec = spec_type()
     homes = []
     for parent in _keys(spec):
@@ -225,7 +225,7 @@ def _elsewhere(key: str, document: Document) -> str:
 
 
 def _resolve(raw: Sequence[int | str]) -> tuple[Location, type[BaseModel] | None]:
-    """pydantic's location without union tags, as the user writes it, and the block that it is in."""
+    """Return pydantic's location without union tags, as the user writes it, and the block around it."""
     location: list[int | str] = []
     annotation: Any = spec_type()
     block: type[BaseModel] | None = None
@@ -248,17 +248,18 @@ def _resolve(raw: Sequence[int | str]) -> tuple[Location, type[BaseModel] | None
 
 
 def _members(annotation: Any) -> list[Any]:
-    """The types that an annotation allows, None aside: one, or a union's."""
+    """Return the types that an annotation allows, without None."""
     origin = get_origin(annotation)
     if origin in (Union, types.UnionType):
         return [member for inner in get_args(annotation) for member in _members(inner)]
-    if hasattr(annotation, "__metadata__"):  # Annotated[X, ...]
+    # Annotated[X, ...]
+    if hasattr(annotation, "__metadata__"):
         return _members(annotation.__origin__)
     return [] if annotation in (None, type(None)) else [annotation]
 
 
 def _variant(annotation: Any, given: Mapping[str, Any]) -> type[BaseModel] | None:
-    """The model of a block: the only one, or the one whose `source` or `target` the user wrote."""
+    """Return the model of a block: the only one, or the one whose `source` or `target` the user wrote."""
     models = [member for member in _members(annotation) if _is_model(member)]
     for model in models:
         if any(given.get(key) == tag for key in ("source", "target") for tag in _tags(model)):

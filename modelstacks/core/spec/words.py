@@ -1,4 +1,4 @@
-"""What is wrong with a value, in the words of a spec's author, for each of pydantic's error types."""
+"""Translates pydantic's error types into messages for the author of a spec."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _LONGEST_QUOTE = 60
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """What a `Fault` says, without its place."""
+    """The texts of a `Fault`, without its file, line and field."""
 
     what: str
     got: str = ""
@@ -53,7 +53,9 @@ def _length(word: str, key: str, unit: str) -> _Words:
 def _pattern(details: ErrorDetails, context: _Context) -> Parts:
     pattern = context["pattern"]
     return Parts(
-        "does not fit", quote(details["input"]), PATTERN_WORDS.get(pattern, f"text that matches {pattern}")
+        "has the wrong format",
+        quote(details["input"]),
+        PATTERN_WORDS.get(pattern, f"text that matches {pattern}"),
     )
 
 
@@ -71,7 +73,7 @@ def _other(details: ErrorDetails, _context: _Context) -> Parts:
     return Parts("is not valid", quote(details["input"]))
 
 
-# pydantic's error types -> our words. Those that no field of a spec can raise today have `_other`.
+# pydantic's error types -> our messages. The types that no field of a spec can raise today use `_other`.
 _WORDS: dict[str, _Words] = {
     "string_type": _wants("text"),
     "string_too_short": _length("at least", "min_length", "characters"),
@@ -80,7 +82,7 @@ _WORDS: dict[str, _Words] = {
     "int_type": _wants("a whole number"),
     "int_from_float": _wants("a whole number"),
     "int_parsing": _wants("a whole number"),
-    "int_parsing_size": _wants("a whole number of a sensible size"),
+    "int_parsing_size": _wants("a smaller whole number"),
     "float_type": _wants("a number"),
     "float_parsing": _wants("a number"),
     "finite_number": _wants("a finite number"),
@@ -105,7 +107,7 @@ _WORDS: dict[str, _Words] = {
 
 
 def _hint(details: ErrorDetails) -> str:
-    """What the author probably meant."""
+    """Return how to write what the author probably meant."""
     given = details["input"]
     if details["type"] in ("int_type", "float_type", "bool_type") and isinstance(given, str):
         try:
@@ -123,12 +125,12 @@ def _hint(details: ErrorDetails) -> str:
 
 
 def _words_of(expected: str) -> list[str]:
-    """pydantic's "'a', 'b' or 'c'" as the words themselves."""
+    """Split pydantic's "'a', 'b' or 'c'" into words."""
     return [word.strip().strip("'") for word in expected.replace(" or ", ", ").split(",") if word.strip()]
 
 
 def quote(value: object) -> str:
-    """A value as a message shows it."""
+    """Return a value as a message shows it."""
     if value is None:
         return "nothing"
     if isinstance(value, Mapping):
@@ -140,6 +142,6 @@ def quote(value: object) -> str:
 
 
 def in_words(details: ErrorDetails) -> Parts:
-    """What pydantic says of one value, and a hint for the slips that YAML invites."""
+    """Return the message for one of pydantic's errors, with a hint for common YAML mistakes."""
     parts = _WORDS.get(details["type"], _other)(details, details.get("ctx", {}))
     return parts if parts.fix else replace(parts, fix=_hint(details))
