@@ -1,1 +1,1 @@
-"""The process that owns the embedded cloud: its lifecycle, its state on disk, its local API."""
+"""The process that runs the embedded cloud: its lifecycle, its state on disk and its local API."""

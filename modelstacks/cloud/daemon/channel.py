@@ -1,6 +1,7 @@
-"""The data plane's end of the channel to the control plane: hear what changed, report how workloads fare.
+"""The data plane's end of the channel to the control plane, for changes of the account and workload reports.
 
-See account/channel.py. Everything else the data plane knows of the account it reads back through boto3.
+account/channel.py describes the channel. The data plane reads everything else about the account through
+boto3.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ log = logging.getLogger("modelstacks.cloud")
 
 
 class Channel:
-    """Talks to the control plane through `send`, which hands a request on and returns the answer."""
+    """Talks to the control plane through `send`, which forwards a request and returns the response."""
 
     def __init__(self, send: Callable[[Request], Awaitable[Response]]) -> None:
         self._send = send
@@ -34,18 +35,18 @@ class Channel:
         self._tasks: list[asyncio.Task[None]] = []
 
     async def open(self, changed: Callable[[], Awaitable[None]]) -> None:
-        """Say that there is a data plane, then call `changed` whenever the account changes."""
+        """Announce the data plane, then call `changed` whenever the account changes."""
         await self._post([])
         self._tasks = [asyncio.create_task(self._listen(changed)), asyncio.create_task(self._report())]
 
     async def close(self) -> None:
-        """Neither listen nor report any longer."""
+        """Stop listening and reporting."""
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     def tell(self, report: Report) -> None:
-        """Report how a workload fares; the same report again is not sent again."""
+        """Send a workload's report, unless it equals the workload's last one."""
         if self._told.get(report.arn) != report:
             self._told[report.arn] = report
             self._untold.append(report)
@@ -68,7 +69,8 @@ class Channel:
             await self._news.wait()
             self._news.clear()
             reports, self._untold = self._untold, []
-            while not await self._post(reports):  # noqa: ASYNC110  until the control plane answers
+            # Until the control plane accepts them: it sends no event when it is back.
+            while not await self._post(reports):  # noqa: ASYNC110
                 await asyncio.sleep(RETRY_SECONDS)
 
     async def _post(self, reports: list[Report]) -> bool:

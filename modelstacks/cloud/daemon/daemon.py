@@ -1,15 +1,16 @@
-"""The daemon: one process a project that owns the control plane, the data plane and everything they start.
+"""The daemon is the process of a project that owns the control plane, the data plane and all that they start.
 
-It says one line on stdout, {"ready": URL} or {"error": TEXT}, and then answers the admin API on a loopback
-port to whoever knows the token in the state file:
+It prints one line to stdout, {"ready": URL} or {"error": TEXT}. Then it serves the admin API on a loopback
+port. Requests need the token in the state file.
 
     GET    /status       everything that `modelstacks status` shows
-    GET    /changes      the same as nothing, but only when something changed or `seconds` are over
-    POST   /reconcile    read the account back; answers when the work is under way
-    GET    /logs         the last lines, or with follow=1 every new one
-    POST   /faults       inject one;  DELETE /faults: remove all
-    PUT    /settings     how to behave where it is not known how AWS does
-    POST   /shutdown     stop everything
+    GET    /changes      waits for a change, `seconds` at most, and returns the status's version
+    POST   /reconcile    reads the account back; returns when the work has started
+    GET    /logs         the last lines of the logs, or with follow=1 every new line
+    POST   /faults       injects a fault
+    DELETE /faults       removes all faults
+    PUT    /settings     selects the behaviour where AWS's own is unknown
+    POST   /shutdown     stops everything
 """
 
 from __future__ import annotations
@@ -49,7 +50,8 @@ REGION = "us-east-1"
 WATCH_SECONDS = 0.5
 FOLLOW_SECONDS = 0.2
 MOST_LINES = 10_000
-MOST_DEAD = 10  # of each workload, in a status
+# Failed replicas of each workload that a status shows.
+MOST_DEAD = 10
 JSON = [("content-type", "application/json")]
 log = logging.getLogger("modelstacks.cloud")
 _fault: TypeAdapter[api.Fault] = TypeAdapter(api.Fault)
@@ -71,8 +73,9 @@ class Daemon:
         self._version = 0
         self._news = asyncio.Event()
         self._stop = asyncio.Event()
-        self._problem: str | None = None  # for good
-        self._unwritten: str | None = None  # until the state file can be written again
+        # A permanent problem, and one that ends when the state file can be written again.
+        self._problem: str | None = None
+        self._unwritten: str | None = None
         self._endpoint_url = ""
         self._admin_url: str | None = None
         self._port = port
@@ -90,7 +93,7 @@ class Daemon:
         self.context = self.data_plane.context
 
     async def run(self, ready: IO[str]) -> None:
-        """Serve until told to stop."""
+        """Serve until a signal or a shutdown request stops the daemon."""
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop.set)
@@ -98,7 +101,8 @@ class Daemon:
         admin = await listen(self._admin)
         self._endpoint_url = f"http://localhost:{front.port}"
         self._admin_url = f"http://127.0.0.1:{admin.port}"
-        await self.data_plane.follow()  # before the first deploy: it makes the clients, which takes a second
+        # Before the first deployment, because it creates the boto3 clients, which takes a second.
+        await self.data_plane.follow()
         self._write_state()
         ready.write(json.dumps({"ready": self._endpoint_url}) + "\n")
         ready.flush()
@@ -118,7 +122,7 @@ class Daemon:
     # --- what changes -------------------------------------------------------------------------------
 
     def changed(self) -> None:
-        """Wake whoever waits for news."""
+        """Wake the requests that wait for a change."""
         self._version += 1
         self._news.set()
         self._news = asyncio.Event()
@@ -128,7 +132,8 @@ class Daemon:
         self.changed()
 
     def _write_state(self) -> None:
-        if not self._state.holds(self._lock):  # another daemon's may be there by now
+        # Without the lock, the state file may belong to another daemon.
+        if not self._state.holds(self._lock):
             return
         found = [process_of(self._plane.pid, "control plane")]
         found += [process_of(one.pid, one.id) for one in self.registry if one.pid]
@@ -150,7 +155,8 @@ class Daemon:
             self._unwritten = str(error)
 
     async def _watch_control_plane(self) -> None:
-        while self._plane.alive():  # noqa: ASYNC110  a process of subprocess tells no event
+        # subprocess has no asyncio event for the end of a process.
+        while self._plane.alive():  # noqa: ASYNC110
             await asyncio.sleep(WATCH_SECONDS)
         self._problem = (
             f"the control plane (pid {self._plane.pid}) was killed: what was deployed is lost; "
@@ -159,8 +165,9 @@ class Daemon:
         self.changed()
 
     async def _watch_directory(self) -> None:
-        """Without its directory nobody finds the daemon any more, `modelstacks down` included: stop."""
-        while self._state.holds(self._lock):  # noqa: ASYNC110  a deletion sends no event
+        """Stop when the state directory is deleted: `modelstacks down` could no longer find the daemon."""
+        # A deletion sends no event.
+        while self._state.holds(self._lock):  # noqa: ASYNC110
             await asyncio.sleep(WATCH_SECONDS)
         log.warning("%s was deleted: stopping", self._state.root)
         self._stop.set()
@@ -223,7 +230,7 @@ class Daemon:
                 return _answer(404, {"error": f"the daemon has no {route}"})
 
     def status(self) -> api.Status:
-        """Everything, as it is now."""
+        """Describe the whole embedded cloud as it is now."""
         workloads = tuple(map(self._with_its_dead, self.data_plane.workloads()))
         return api.Status(
             project=str(self._state.project),
@@ -305,7 +312,7 @@ def _tail(path: Path, count: int) -> list[str]:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run the daemon; the exit code is 4 where it could not start."""
+    """Run the daemon and return its exit code, 4 if it could not start."""
     parser = argparse.ArgumentParser(prog="python -m modelstacks.cloud")
     parser.add_argument("--project", type=Path, required=True)
     parser.add_argument("--port", type=int, default=0)
@@ -321,7 +328,8 @@ def main(arguments: Sequence[str]) -> int:
         with lock:
             os.environ[MARKER] = str(state.root)
             if options.port:
-                asyncio.run(_try_port(options.port))  # before the control plane takes seconds to start
+                # A port in use is reported before the control plane takes seconds to start.
+                asyncio.run(_try_port(options.port))
             with control_plane.start(state.sockets, log=state.control_plane_log) as plane:
                 asyncio.run(_run(state, lock, plane, options.port, ready))
             if state.holds(lock):
@@ -338,7 +346,8 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _say(ready: IO[str], line: dict[str, str]) -> None:
-    with contextlib.suppress(OSError):  # nobody reads it any more
+    # The reader may have closed the pipe.
+    with contextlib.suppress(OSError):
         ready.write(json.dumps(line) + "\n")
         ready.flush()
 
@@ -357,7 +366,7 @@ async def _try_port(port: int) -> None:
 
 
 def _take_stdout() -> IO[str]:
-    """Keep stdout for the one line; whatever else prints goes to the log with stderr."""
+    """Reserve stdout for the one line, and redirect all other output to stderr, which is the log."""
     ready = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
     sys.stdout = sys.stderr

@@ -1,4 +1,4 @@
-"""The data plane put together: read the account back, make the machine look like it, say what runs."""
+"""The data plane reads the account back, runs its resources on this machine and reports what runs."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def assemble(
     changed: Callable[[], None],
     first_api_port: int = 0,
 ) -> DataPlane:
-    """A data plane in front of the control plane that listens on a Unix socket."""
+    """Build a data plane for the control plane that listens on the Unix socket `control_plane`."""
     pool = Pool()
     way = ControlPlane(pool, control_plane)
     channel = Channel(way.send)
@@ -61,12 +61,13 @@ class DataPlane:
         self.context, self.runtimes = context, runtimes
         self.front_door = FrontDoor(context, runtimes)
         self._channel = channel
-        self.problem: str | None = None  # why the account cannot be followed now
+        # The reason why the account cannot be followed now.
+        self.problem: str | None = None
 
     async def follow(self) -> None:
-        """Follow the account from now on, until `close`: whatever CloudFormation changes is carried out.
+        """Follow the account until `close`: apply each change that CloudFormation makes.
 
-        Raises EnvironmentFault where the account cannot be read.
+        Raises EnvironmentFault if the account cannot be read.
         """
         await self._channel.open(self._reconcile_quietly)
         await self.runtimes.open()
@@ -75,8 +76,8 @@ class DataPlane:
     async def _reconcile_quietly(self) -> None:
         """Follow one change of the account.
 
-        No error may end the following: CloudFormation waits for the reports of what runs. A defect is shown
-        by `status` until a later change is followed.
+        No error may stop the data plane from following the account, because CloudFormation waits for its
+        reports. `status` shows a defect until a later change is followed without one.
         """
         try:
             await self.reconcile()
@@ -92,9 +93,9 @@ class DataPlane:
             self.problem = None
 
     async def reconcile(self) -> None:
-        """Read the account back and start, replace and stop what changed. Raises EnvironmentFault.
+        """Read the account back and start, replace or stop what changed. Raises EnvironmentFault.
 
-        Returns when the work is under way; `workloads` tells when it is done.
+        Returns when the work has started; `workloads` shows when it is done.
         """
         await self.runtimes.reconcile()
 
@@ -106,11 +107,11 @@ class DataPlane:
         self.context.pool.close()
 
     def workloads(self) -> tuple[api.Workload, ...]:
-        """What the account asks to be running."""
+        """The workloads that the account defines, with their current state."""
         return tuple(workload for one in self.runtimes for workload in one.workloads())
 
     def stacks(self) -> tuple[api.Stack, ...]:
-        """The stacks, as they were when the account was last read."""
+        """The stacks as of the last read of the account."""
         return self.runtimes[Stacks].describe()
 
     def apis(self) -> tuple[api.Api, ...]:
@@ -118,7 +119,7 @@ class DataPlane:
         return tuple(found for one in self.runtimes for found in one.apis())
 
     def inject(self, fault: api.Fault) -> None:
-        """Inject a fault. Raises UsageError for a replica or workload that is not there."""
+        """Inject a fault. Raises UsageError for a replica or workload that does not exist."""
         replicas = {one.id for one in self.context.registry}
         workloads = {one.name for one in self.workloads()}
         if isinstance(fault, (api.KillReplica, api.FailHealthChecks)):

@@ -1,8 +1,8 @@
-"""What the daemon leaves on disk: .modelstacks/state.json, its lock, the record of each process it started.
+"""The daemon's files on disk: .modelstacks/state.json, the lock and the record of each process it started.
 
-The state file is written atomically and carries a version; a damaged one is refused with the way to fix it.
-The lock is held by the kernel for as long as the daemon lives, so that it cannot go stale. The folder is this
-user's alone: it has the keys of the embedded account in it.
+The state file is written atomically and contains a version. The error for a damaged file says how to fix it.
+The kernel holds the lock while the daemon lives, so the lock cannot become stale. Only this user may read the
+folder, because it contains the keys of the embedded account.
 """
 
 from __future__ import annotations
@@ -29,18 +29,20 @@ from modelstacks.core.errors import EnvironmentFault
 __all__ = ["MARKER", "Process", "State", "StateDirectory", "end_processes", "process_of"]
 
 KILL_SECONDS = 5.0
-LONGEST_SOCKET = 103  # bytes of a Unix socket's path on macOS; Linux allows 107
+# Bytes of a Unix socket's path on macOS; Linux allows 107.
+LONGEST_SOCKET = 103
 LONGEST_SOCKET_NAME = 24
-# In the environment of everything that the daemon starts, so that nothing a crash left behind is missed.
+# Set in the environment of each process that the daemon starts, so that a later run finds it after a crash.
 MARKER = "MODELSTACKS_CLOUD_STATE"
 
 
 class Process(BaseModel):
-    """A process as the system knows it: the pid alone may be somebody else's by now."""
+    """A process, identified by its pid and its creation time: the system reuses pids."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     pid: int
-    created: float  # psutil's create_time, seconds since the epoch
+    # psutil's create_time, in seconds since the epoch.
+    created: float
     what: str
 
 
@@ -68,12 +70,12 @@ class StateDirectory:
         self.daemon_log = self.root / "daemon.log"
         self.control_plane_log = self.root / "control-plane.log"
         self.logs = self.root / "logs"
-        # Of its own: core/packaging.py unpacks into "work", and may be at it while a run ends or begins.
+        # Not "work": core/packaging.py unpacks there, possibly while a run starts or ends.
         self.work = self.root / "unpacked"
         self.sockets = _sockets(self.root)
 
     def prepare(self) -> None:
-        """Make the directories. Raises EnvironmentFault where the disk is full or not writable."""
+        """Create the directories. Raises EnvironmentFault if the disk is full or not writable."""
         try:
             for directory in (self.root, self.logs, self.work):
                 directory.mkdir(parents=True, exist_ok=True)
@@ -92,7 +94,7 @@ class StateDirectory:
             )
 
     def read(self) -> State | None:
-        """The state, or None where there is none. Raises EnvironmentFault for a damaged file."""
+        """The state, or None if there is no state file. Raises EnvironmentFault for a damaged file."""
         try:
             text = self.state_file.read_text()
         except FileNotFoundError:
@@ -109,7 +111,7 @@ class StateDirectory:
             raise self._damaged(str(error)) from error
 
     def write(self, state: State) -> None:
-        """Replace the state file in one step. Raises EnvironmentFault where the disk is full."""
+        """Replace the state file atomically. Raises EnvironmentFault if the disk is full."""
         temporary = ""
         try:
             with tempfile.NamedTemporaryFile("w", dir=self.root, prefix=".state-", delete=False) as file:
@@ -124,21 +126,22 @@ class StateDirectory:
             raise disk_fault(error, self.state_file) from error
 
     def forget(self) -> None:
-        """Remove what was of one run: its state, its sockets, its unpacked models and functions."""
+        """Remove the files of one run: its state, its sockets, its unpacked models and functions."""
         for directory in (self.work, self.sockets):
             shutil.rmtree(directory, ignore_errors=True)
-        if self.state_file.exists():  # so that nothing is asked of a read-only disk
+        # unlink would fail on a read-only disk, even without a state file.
+        if self.state_file.exists():
             self.state_file.unlink(missing_ok=True)
 
     def holds(self, lock: IO[str]) -> bool:
-        """Whether `lock` is still this directory's: not after it was deleted, or made anew."""
+        """Whether `lock` is still this directory's: False after the directory was deleted or recreated."""
         try:
             return os.path.samestat(self.lock_file.stat(), os.fstat(lock.fileno()))
         except OSError:
             return False
 
     def lock(self) -> IO[str] | None:
-        """Take the daemon's lock for as long as the file stays open; None where another daemon holds it."""
+        """Take the daemon's lock while the file stays open, or return None if another daemon holds it."""
         try:
             file = self.lock_file.open("a+")
         except OSError as error:
@@ -161,7 +164,7 @@ class StateDirectory:
         return False
 
     def clean(self) -> tuple[int, ...]:
-        """End every recorded process and remove what a run left; the pids that were ended."""
+        """End every recorded process, remove the files of a run, and return the pids that were ended."""
         state = self.read()
         recorded = (state.daemon, *state.processes) if state is not None else ()
         ended = end_processes((*recorded, *self._marked()))
@@ -169,13 +172,14 @@ class StateDirectory:
         return ended
 
     def _marked(self) -> list[Process]:
-        """Processes that carry this directory's mark: what was started after the state was last written."""
+        """Processes with this directory's MARKER, including any started after the state was last written."""
         found = []
         for process in psutil.process_iter():
             try:
                 if process.environ().get(MARKER) == str(self.root):
                     found.append(Process(pid=process.pid, created=process.create_time(), what="marked"))
-            except (psutil.Error, OSError):  # somebody else's, or gone already
+            # Another user's process, or one that has ended.
+            except (psutil.Error, OSError):
                 continue
         return found
 
@@ -187,7 +191,7 @@ class StateDirectory:
 
 
 def _sockets(root: Path) -> Path:
-    """The folder of Unix sockets: in `root`, or a short name of its own where a path would be too long."""
+    """The folder for Unix sockets: in `root`, or in the temporary folder if that path would be too long."""
     inside = root / "run"
     if len(os.fsencode(inside)) + LONGEST_SOCKET_NAME <= LONGEST_SOCKET:
         return inside
@@ -196,7 +200,7 @@ def _sockets(root: Path) -> Path:
 
 
 def process_of(pid: int, what: str) -> Process | None:
-    """The record of a running process, or None where it is gone already."""
+    """The record of a running process, or None if it has ended."""
     try:
         return Process(pid=pid, created=psutil.Process(pid).create_time(), what=what)
     except psutil.Error:
@@ -204,7 +208,7 @@ def process_of(pid: int, what: str) -> Process | None:
 
 
 def end_processes(processes: Iterable[Process]) -> tuple[int, ...]:
-    """Terminate, then kill, the processes and their descendants, where they are still the recorded ones."""
+    """Terminate, then kill, the processes and their descendants, unless another process has the pid now."""
     alive: dict[int, psutil.Process] = {}
     for record in processes:
         try:
@@ -218,7 +222,8 @@ def end_processes(processes: Iterable[Process]) -> tuple[int, ...]:
     for chosen in (signal.SIGTERM, signal.SIGKILL):
         for process in alive.values():
             try:
-                process.send_signal(chosen)  # psutil checks once more that the pid was not reused
+                # psutil checks again that the pid was not reused.
+                process.send_signal(chosen)
             except psutil.Error:
                 continue
         _, waiting = psutil.wait_procs(list(alive.values()), timeout=KILL_SECONDS)
@@ -228,7 +233,7 @@ def end_processes(processes: Iterable[Process]) -> tuple[int, ...]:
 
 
 def disk_fault(error: OSError, path: Path) -> EnvironmentFault:
-    """An OSError on one of our own paths, in a user's words."""
+    """The error that a user sees for an OSError on one of our own paths."""
     if error.errno == errno.ENOSPC:
         return EnvironmentFault(
             f"the disk is full: cannot write {path}", fix="free some space, then run the command again"

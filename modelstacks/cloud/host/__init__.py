@@ -1,1 +1,1 @@
-"""This machine: processes, images, ports, and HTTP as it is spoken between them."""
+"""Processes, images and ports of this machine, and the HTTP between them."""

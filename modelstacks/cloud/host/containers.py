@@ -1,8 +1,8 @@
-"""Runs a container as a process: the image's program, the template's environment, a folder for its files.
+"""Runs a container as a process with the image's program, the template's environment and its own folder.
 
-Ports: a replica listens on a port of its own, and the data plane remembers the port on which the container
-would have listened. A target group or an endpoint that asks for another port is refused, as the connection
-would be. Where the sandbox has network namespaces, the port is one of the replica's own 127.0.0.1.
+Each replica listens on its own port, and the data plane records the port on which the container would listen.
+A target group or an endpoint that uses another port is refused, as the connection would be in AWS. If the
+sandbox has network namespaces, the port is on the replica's own 127.0.0.1.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ POISON = "poisoned by an injected fault"
 
 
 class Machine(Protocol):
-    """What a container is run with."""
+    """What a container needs from this machine."""
 
     state: StateDirectory
     registry: Registry
@@ -59,10 +59,10 @@ async def run_container(
     on_end: Callable[[Replica], None],
     model_directory: Path | None = None,
 ) -> Replica:
-    """Start a container. `{id}` in the log stream becomes the replica's id.
+    """Start a container. `{id}` in the log stream is replaced by the replica's id.
 
-    `model_directory` stands for the mounted model; without one the container finds an empty folder of its
-    own where MODEL_SERVER_MODEL_DIR points. Raises EnvironmentFault where the disk is full.
+    `model_directory` is the model that is mounted. Without it, MODEL_SERVER_MODEL_DIR names an empty folder
+    of the container. Raises EnvironmentFault if the disk is full.
     """
     reserved = reserved_port()
     replica = Replica(
@@ -86,7 +86,8 @@ async def run_container(
         raise disk_fault(error, files) from error
 
     if not machine.registry.sandbox.private_network:
-        reserved.close()  # the replica listens on it in a moment
+        # The replica will listen on it.
+        reserved.close()
 
     def ended(one: Replica) -> None:
         reserved.close()
@@ -123,20 +124,21 @@ async def run_container(
     await machine.registry.start(replica, command, ended)
     if replica.namespace is not None:
         machine.pool.reach(replica.port or 0, replica.namespace.connect)
-        with contextlib.suppress(ConnectionLost):  # it has ended already, and its log says why
+        # Lost if the replica has ended already; its log has the reason.
+        with contextlib.suppress(ConnectionLost):
             await replica.namespace.open()
     return replica
 
 
 def _visible(image: ImageEnvironment, model: Path | None) -> tuple[Path, ...]:
-    """What a container finds in its image, and the model that is mounted into it."""
+    """The paths of the container's image and of the model that is mounted into it."""
     python = Path(image.python)
     found = [image.root, *interpreter_paths(python), *package_paths(python)]
     return tuple([*found, model] if model is not None else found)
 
 
 def _gateway_ports(environment: Mapping[str, str]) -> tuple[int, ...]:
-    """The port of the replica's own way to AWS, which is all that it may connect to."""
+    """The port of the replica's own AWS endpoint, the only one that it may connect to."""
     port = urlsplit(environment.get("AWS_ENDPOINT_URL", "")).port
     return (port,) if port is not None else ()
 

@@ -1,7 +1,8 @@
-"""A stand-in for `docker`, for the CDK CLI (CDK_DOCKER): what it calls, performed without an engine.
+"""A stand-in for `docker` that runs the CDK CLI's docker commands (CDK_DOCKER) without an engine.
 
-The CDK CLI runs login, inspect, build, tag and push. An image becomes a folder of .modelstacks/images/, which
-MODELSTACKS_IMAGES names and where the embedded cloud looks for it; `push` gives ECR its manifest.
+The CDK CLI runs login, inspect, build, tag and push. Each image becomes a folder of .modelstacks/images/,
+which MODELSTACKS_IMAGES names and where the embedded cloud looks for images. `push` puts the image's manifest
+into ECR.
 """
 
 from __future__ import annotations
@@ -29,16 +30,16 @@ IMAGES_VARIABLE = "MODELSTACKS_IMAGES"
 
 
 def resolve(image: str, images: Path) -> ImageEnvironment:
-    """The environment behind a container image's URI, as a task or model definition names it.
+    """The environment of the container image that a task or model definition names by its URI.
 
     `images` is the project's .modelstacks/images. Raises EnvironmentFault for an image that was not built
-    here; AWS's own images are among those.
+    here, such as AWS's own images.
     """
     return ImageStore(images).resolve(image)
 
 
 def write_launcher(path: Path) -> Path:
-    """Write the program that CDK_DOCKER names: it must be one path, without arguments."""
+    """Write the program that CDK_DOCKER names, which must be a path without arguments."""
     here = Path(__file__).resolve().parents[3]
     text = (
         f'#!/bin/sh\nPYTHONPATH="{here}" exec "{sys.executable}" -P -m modelstacks.cloud.host.docker "$@"\n'
@@ -53,7 +54,7 @@ def write_launcher(path: Path) -> Path:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Perform one docker command. Messages go to stderr; the exit code is docker's (0, or 1)."""
+    """Run one docker command. Messages go to stderr; the exit code is 0 or 1, as docker's."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     try:
         return _perform(words)
@@ -116,7 +117,7 @@ def _build(store: ImageStore, rest: Sequence[str]) -> int:
     parser.add_argument("--build-arg", action="append", default=[])
     parser.add_argument("--file", "-f", type=Path)
     parser.add_argument("--tag", "-t", action="append", default=[])
-    # Accepted without effect: the machine is the platform, and there are no layers to cache.
+    # Most have no effect: the machine is the platform, and there are no layers to cache.
     for option in ("--platform", "--cache-from", "--cache-to", "--output", "--provenance", "--progress"):
         parser.add_argument(option, action="append")
     parser.add_argument("--no-cache", action="store_true")
@@ -134,9 +135,9 @@ def _build(store: ImageStore, rest: Sequence[str]) -> int:
 
 
 def _media_type(outputs: Sequence[str]) -> str:
-    """The manifest that BuildKit gives an image where Docker keeps images in containerd, its default.
+    """The manifest type that BuildKit gives an image with Docker's default, containerd's image store.
 
-    The CDK CLI switches attestations off, which would need an index of manifests.
+    The CDK CLI disables attestations, which would need an index of manifests.
     """
     fields = {field.partition("=")[0]: field.partition("=")[2] for one in outputs for field in one.split(",")}
     if fields.get("oci-mediatypes") == "false":
@@ -146,11 +147,12 @@ def _media_type(outputs: Sequence[str]) -> str:
 
 
 def _push(store: ImageStore, name: str) -> None:
-    """Give ECR the image's manifest, as a registry gets it; the layers stay where they are."""
+    """Put the image's manifest into ECR, as a push to a registry does. There are no layers to upload."""
     image = store.resolve(name)
     place = ECR.match(name)
+    # Without ECR there is no registry to push to; the image is available here by its name.
     if place is None or not os.environ.get("AWS_ENDPOINT_URL"):
-        return  # a registry of nobody's: the image is known here by its name
+        return
     kind = store.manifest(name) or OCI_MANIFEST
     part = "docker.container.image" if kind == DOCKER_MANIFEST else "oci.image.config"
     manifest = {
@@ -163,7 +165,8 @@ def _push(store: ImageStore, name: str) -> None:
         },
         "layers": [],
     }
-    import boto3  # only a push needs it, and it takes half a second
+    # Only a push needs boto3, and importing it takes half a second.
+    import boto3
 
     ecr = boto3.client("ecr", region_name=place["region"])
     with contextlib.suppress(ecr.exceptions.ImageAlreadyExistsException):
@@ -176,7 +179,7 @@ def _push(store: ImageStore, name: str) -> None:
 
 
 def _say(text: str) -> None:
-    """To stderr, where the CDK CLI shows it as docker's own progress."""
+    """Write to stderr, which the CDK CLI shows as docker's progress."""
     sys.stderr.write(f"{text}\n")
 
 

@@ -1,7 +1,7 @@
-"""Listeners: ports of this machine on which a handler answers HTTP/1.1.
+"""Listeners are ports of this machine on which a handler answers HTTP/1.1.
 
-uvicorn's protocol without its server, since every request crosses several listeners. Each checks whether a
-request may come in at all: a web page in the user's browser may not send one.
+They use uvicorn's protocol without its server, because each request passes several listeners. A listener
+rejects requests that it must not accept, for example those of a web page in the user's browser.
 """
 
 from __future__ import annotations
@@ -50,11 +50,14 @@ class Listener:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What a listener takes from its callers; None stands for "as much as comes"."""
+    """The limits of a listener's requests; None means no limit."""
 
-    body: int | None = None  # bytes
-    head: int | None = None  # bytes of the request line and the headers' values
-    seconds: float | None = None  # in which a whole request has to come
+    # Bytes of the body.
+    body: int | None = None
+    # Bytes of the request line and the header values.
+    head: int | None = None
+    # Time in which a whole request has to arrive.
+    seconds: float | None = None
 
 
 UNLIMITED = Limits()
@@ -68,16 +71,16 @@ async def listen(
     localhost: bool = False,
     browsers: bool = False,
 ) -> Listener:
-    """Listen on a port of 127.0.0.1 (0: a free one), and of ::1 too where callers will say `localhost`.
+    """Listen on a port of 127.0.0.1 (0 selects a free one), and with `localhost` on the same port of ::1.
 
-    Only requests for this machine's own names are handled, so that a name which a stranger points to
-    127.0.0.1 leads nowhere. `localhost` allows names under it too (S3's buckets). Without `browsers`,
-    what a web page sends is refused; with it, the handler decides.
+    The Host header must be one of this machine's own names, so a DNS name that somebody points to 127.0.0.1
+    does not work. `localhost` also allows names under `.localhost` (S3 buckets). Without `browsers`, requests
+    of web pages are refused; with it, the handler decides.
 
     Headers over their limit are answered 431, and a request that takes too long 408. A body over its limit is
     not read, and the handler answers (`Request.oversize`).
 
-    Raises EnvironmentFault where the port is in use.
+    Raises EnvironmentFault if the port is in use.
     """
     door = _Door(subdomains=localhost, browsers=browsers)
     config = uvicorn.Config(
@@ -113,14 +116,15 @@ async def listen(
     port = door.port = bound.getsockname()[1]
     sockets = [bound]
     if localhost:
-        with contextlib.suppress(OSError):  # a machine without IPv6, or a port that is taken there
+        # The machine may have no IPv6, or the port may be in use on ::1.
+        with contextlib.suppress(OSError):
             sockets.append(_bind(socket.AF_INET6, "::1", port))
     servers = [await loop.create_server(protocol, sock=one, backlog=1024) for one in sockets]
     return Listener(servers, state, port)
 
 
 def _bind(family: socket.AddressFamily, host: str, port: int) -> socket.socket:
-    # asyncio switches Nagle's algorithm off only where it reads the protocol: 40 ms a request otherwise.
+    # asyncio disables Nagle's algorithm only if the socket names its protocol. Nagle costs 40 ms a request.
     bound = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -134,14 +138,14 @@ def _bind(family: socket.AddressFamily, host: str, port: int) -> socket.socket:
 
 @dataclass(slots=True)
 class _Door:
-    """Which requests may come in, by their headers alone."""
+    """Decides by its headers whether a request may enter."""
 
     subdomains: bool
     browsers: bool
     port: int = 0
 
     def refuses(self, headers: Headers) -> Response | None:
-        """The answer to a request that may not come in."""
+        """The response to a request that may not enter, or None if it may."""
         hosts = [value for name, value in headers if name == "host"]
         if len(hosts) != 1:
             return _plain(400, "Bad Request", f"a request needs exactly one Host header; got {len(hosts)}")
@@ -161,14 +165,14 @@ class _Door:
 
 
 def _plain(status: int, message: str, reason: str = "") -> Response:
-    """An answer of the listener's own, after which the connection is closed."""
+    """A response of the listener itself, which closes the connection."""
     headers = [("content-type", "application/json"), ("connection", "close")]
     headers += [("x-modelstacks-reason", reason)] if reason else []
     return Response(status, headers, json.dumps({"message": message}, separators=(",", ":")).encode())
 
 
 class _Protocol(HttpToolsProtocol):
-    """uvicorn's, with bounds on the head of a request and on the time that it may take to arrive."""
+    """uvicorn's protocol with limits on the size of a request's head and on the time it takes to arrive."""
 
     def __init__(self, limits: Limits, **options: Any) -> None:
         super().__init__(**options)
@@ -220,7 +224,7 @@ class _Protocol(HttpToolsProtocol):
             self._refuse(431, "Request Header Fields Too Large")
 
     def _refuse(self, status: int, message: str) -> None:
-        """Answer and close, in the middle of a request."""
+        """Answer in the middle of a request and close the connection."""
         body = json.dumps({"message": message}, separators=(",", ":")).encode()
         head = (
             f"HTTP/1.1 {status} {message}\r\ncontent-type: application/json\r\n"
@@ -246,7 +250,7 @@ class _Protocol(HttpToolsProtocol):
 
 
 class _Application:
-    """ASGI to Request and Response."""
+    """Translates between ASGI and our Request and Response."""
 
     def __init__(self, handler: Handler, limits: Limits, door: _Door) -> None:
         self._handler, self._limit, self._door = handler, limits.body, door
@@ -258,8 +262,9 @@ class _Application:
             return
         try:
             body = await self._body(headers, receive)
+        # The caller disconnected while it sent its body.
         except ConnectionLost:
-            return  # the caller went away while it sent its body: nobody is there to be answered
+            return
         response = await self._handler(
             Request(
                 method=scope["method"],

@@ -1,8 +1,8 @@
-"""A replica's network namespace of its own, seen from the daemon.
+"""The daemon's access to a replica's own network namespace.
 
-Nothing else on this machine reaches the replica's ports, a web page in the user's browser included. The
-daemon uses sockets that the sandbox's launcher makes inside the namespace and passes on: listeners in place
-of the replica's way to AWS, and connections to the replica as its load balancer would make them.
+Nothing else on this machine can reach the replica's ports, including a web page in the user's browser. The
+sandbox's launcher creates sockets inside the namespace and passes them to the daemon. Some are listeners at
+the address of the replica's AWS endpoint; the others are for connections to the replica.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ CHUNK = 1 << 16
 
 
 class Namespace:
-    """The daemon's end of the channel over which sockets come."""
+    """The daemon's end of the channel over which the launcher passes sockets."""
 
     def __init__(self, channel: socket.socket, ports: Sequence[int]) -> None:
-        """`ports` are those of the daemon's own listeners that the replica may reach."""
+        """`ports` are the ports of the daemon's listeners that the replica may reach."""
         channel.setblocking(False)
         self._channel, self._ports = channel, tuple(ports)
         self._turn = asyncio.Lock()
@@ -33,13 +33,13 @@ class Namespace:
         self._relayed: set[asyncio.Task[None]] = set()
 
     async def open(self) -> None:
-        """Take over the listeners that stand for the daemon's own. Raises ConnectionLost."""
+        """Receive the listeners, and relay their connections to the daemon's. Raises ConnectionLost."""
         for port in self._ports:
             listener = await self._receive()
             self._servers.append(await asyncio.start_server(self._relay(port), sock=listener))
 
     async def connect(self, port: int) -> socket.socket:
-        """A connection to a port of the replica. Raises ConnectionLost, OSError."""
+        """Connect to a port of the replica. Raises ConnectionLost, OSError."""
         connection = self._spare.pop() if self._spare else await self._fresh()
         try:
             await asyncio.get_running_loop().sock_connect(connection, ("127.0.0.1", port))
@@ -49,7 +49,7 @@ class Namespace:
         return connection
 
     def close(self) -> None:
-        """Leave the namespace; the launcher's helper ends with the channel."""
+        """Close every socket; the launcher's helper process ends with the channel."""
         for server in self._servers:
             server.close()
         for task in self._relayed:
@@ -59,7 +59,7 @@ class Namespace:
         self._spare.clear()
 
     async def _fresh(self) -> socket.socket:
-        """A socket that was asked for; one that its caller no longer waits for is kept for the next."""
+        """Request a socket; if the caller is cancelled, the socket is kept for the next one."""
         asked = asyncio.ensure_future(self._ask())
         try:
             return await asyncio.shield(asked)
@@ -80,7 +80,7 @@ class Namespace:
             return await self._receive()
 
     async def _receive(self) -> socket.socket:
-        """The next socket that is passed on."""
+        """Wait for the next socket that the launcher passes."""
         while True:
             try:
                 _, found, _, _ = socket.recv_fds(self._channel, 1, 1)
@@ -123,7 +123,7 @@ class Namespace:
 
 
 async def _pour(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
-    """Pass everything on, and the end of it."""
+    """Copy bytes from source to sink until the end, then close the sink."""
     with contextlib.suppress(OSError):
         while chunk := await source.read(CHUNK):
             sink.write(chunk)

@@ -1,6 +1,7 @@
-"""Connections to targets on this machine: kept open between requests, one request at a time on each.
+"""An HTTP client with a pool of keep-alive connections to targets on this machine.
 
-A client of one class over httptools, since every request crosses several hops.
+Each connection carries one request at a time. The client is a small class over httptools, because every
+request passes several hops.
 """
 
 from __future__ import annotations
@@ -17,8 +18,10 @@ from modelstacks.cloud.host.wire import ConnectionLost, Headers, Request, Respon
 
 __all__ = ["Pool"]
 
-BUFFER = 1 << 20  # bytes of a streamed body held before the sender is made to wait
-IDLE_CONNECTIONS = 64  # a target
+# Bytes of a streamed body that are buffered before reading pauses.
+BUFFER = 1 << 20
+# Idle connections that are kept for each target.
+IDLE_CONNECTIONS = 64
 
 
 class Pool:
@@ -35,14 +38,15 @@ class Pool:
         *,
         host: str = "127.0.0.1",
         connect_timeout: float = 10,
-        timeout: float = 60,  # noqa: ASYNC109  of the answer's head, not of the call
+        timeout: float = 60,  # noqa: ASYNC109
     ) -> Response:
-        """Send a request; the answer's body comes in pieces (`Response.read` collects them).
+        """Send a request and return the response, whose body is a stream (`Response.read` collects it).
 
-        `host` is an address, or the path of a Unix socket, which has no port.
+        `host` is an address, or the path of a Unix socket, which has no port. `timeout` limits the time until
+        the response's headers arrive, not the whole call.
 
-        Raises ConnectionLost where the target refuses or breaks off, TimeoutError where no headers come
-        within `timeout` seconds. Nothing is ever sent twice.
+        Raises ConnectionLost if the target refuses or closes the connection, TimeoutError if no headers
+        arrive within `timeout` seconds. A request is never sent twice.
         """
         connection = await self._connect(host, port, connect_timeout)
         try:
@@ -100,17 +104,17 @@ class Pool:
         return await asyncio.get_running_loop().create_connection(_Connection, sock=connected)
 
     def reach(self, port: int, way: Callable[[int], Awaitable[socket.socket]]) -> None:
-        """Reach a target by the connections that `way` makes, until it is forgotten."""
+        """Connect to a target through `way`, until `forget` is called for its port."""
         self._ways[port] = way
 
     def forget(self, port: int, host: str = "127.0.0.1") -> None:
-        """Drop the idle connections to a target that is going away."""
+        """Close the idle connections to a target that is being removed."""
         self._ways.pop(port, None)
         for connection in self._idle.pop((host, port), ()):
             connection.abort()
 
     def close(self) -> None:
-        """Drop every idle connection."""
+        """Close every idle connection."""
         for idle in self._idle.values():
             for connection in idle:
                 connection.abort()
@@ -118,7 +122,7 @@ class Pool:
 
 
 class _Connection(asyncio.Protocol):
-    """One connection to a target; one request at a time."""
+    """A connection to a target, for one request at a time."""
 
     def __init__(self) -> None:
         self._transport: asyncio.Transport | None = None
@@ -136,7 +140,7 @@ class _Connection(asyncio.Protocol):
         self._done = method == ""
         self._keep_alive = True
 
-    # asyncio's side
+    # --- called by asyncio
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
@@ -150,7 +154,8 @@ class _Connection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002  asyncio's name
         if not self._done and self._head is not None and self._head.done() and not self._framed():
-            self._done = True  # a body without a length ends with its connection
+            # A body without a length ends with its connection.
+            self._done = True
         self._lost = True
         if not self._done:
             self._fail(ConnectionLost("the connection was closed before the answer was whole"))
@@ -160,7 +165,7 @@ class _Connection(asyncio.Protocol):
         names = {key.lower() for key, _ in self._headers}
         return "content-length" in names or "transfer-encoding" in names
 
-    # httptools' side
+    # --- called by httptools
 
     def on_header(self, name: bytes, value: bytes) -> None:
         self._headers.append((name.decode("latin-1"), value.decode("latin-1")))
@@ -174,7 +179,8 @@ class _Connection(asyncio.Protocol):
             self._head.set_result((status, self._headers))
         if self._method == "HEAD":
             self._done = True
-            self._keep_alive = False  # the parser would wait for a body that never comes
+            # The parser would wait for a body that never arrives.
+            self._keep_alive = False
 
     def on_body(self, body: bytes) -> None:
         self._chunks.append(body)
@@ -190,7 +196,7 @@ class _Connection(asyncio.Protocol):
         self._done = True
         self._wake()
 
-    # the pool's side
+    # --- called by the pool
 
     @property
     def reusable(self) -> bool:
@@ -205,11 +211,14 @@ class _Connection(asyncio.Protocol):
         )
 
     def send(self, request: Request, host: str) -> asyncio.Future[tuple[int, Headers]]:
-        """Write the request; the future is the answer's status and headers. `host` is for one without."""
+        """Write the request and return a future of the response's status and headers.
+
+        `host` is the Host header of a request that has none: HTTP/1.1 requires one.
+        """
         self._reset(request.method)
         self._head = asyncio.get_running_loop().create_future()
         lines = [f"{request.method} {request.target} HTTP/1.1"]
-        if request.header("host") is None:  # HTTP/1.1 wants one, and servers refuse a request without it
+        if request.header("host") is None:
             lines.append(f"host: {host}")
         lines += [f"{key}: {value}" for key, value in request.headers if key.lower() != "content-length"]
         if request.body or request.method in ("POST", "PUT", "PATCH"):
@@ -221,7 +230,7 @@ class _Connection(asyncio.Protocol):
         return self._head
 
     async def chunk(self) -> bytes | None:
-        """The next piece of the body; None at its end."""
+        """The next chunk of the body, or None at its end."""
         while not self._chunks:
             if self._done:
                 return None
@@ -237,7 +246,7 @@ class _Connection(asyncio.Protocol):
         return piece
 
     def abort(self) -> None:
-        """Close at once."""
+        """Close the connection immediately."""
         self._keep_alive = False
         if self._transport is not None:
             self._transport.abort()

@@ -1,8 +1,8 @@
-"""Replicas: the processes that stand for tasks, instances and Lambda execution environments.
+"""Replicas are the processes of tasks, instances and Lambda execution environments.
 
-Each has a process group and a log file of its own, and dies with the daemon. It runs in a sandbox: it sees
-its image, its own folder and its model, and reaches its own gateway. Its environment is built from nothing:
-what the template does not give, it does not have.
+Each has its own process group and log file, and ends with the daemon. It runs in a sandbox that shows it its
+image, its own folder and its model, and lets it connect to its own AWS endpoint. It does not inherit the
+daemon's environment: its variables come from the image and the template.
 """
 
 from __future__ import annotations
@@ -39,11 +39,13 @@ __all__ = [
 
 State = Literal["starting", "healthy", "unhealthy", "draining", "stopped", "failed"]
 
-# Enough for any server, and few enough that a fork bomb leaves the machine usable. How much memory and time a
-# replica may take is the template's, which the embedded cloud does not enforce.
+# Enough for any server, and few enough that a fork bomb leaves the machine usable. The embedded cloud does
+# not enforce the template's CPU and memory limits.
 REPLICA_LIMITS = Limits(memory=machine_memory(), open_files=65_536, processes=16_384)
-KEPT = 500  # replicas remembered
-TAIL = 16_384  # bytes of a log in which the root cause is looked for
+# Replicas that the registry's history keeps.
+KEPT = 500
+# Bytes at the end of a log that are searched for the root cause.
+TAIL = 16_384
 
 
 class ImageEnvironment(Protocol):
@@ -51,11 +53,11 @@ class ImageEnvironment(Protocol):
 
     @property
     def root(self) -> Path:
-        """The folder."""
+        """The folder of the image."""
 
     @property
     def python(self) -> Path:
-        """Its interpreter; programs are looked for beside it."""
+        """The image's interpreter, in the folder that is searched for programs."""
 
     @property
     def entrypoint(self) -> Sequence[str]:
@@ -76,16 +78,16 @@ class ImageEnvironment(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """What to run."""
+    """A program with its arguments, environment, folder and sandbox policy."""
 
     argv: tuple[str, ...]
     environment: Mapping[str, str]
     directory: Path
-    policy: Policy  # what it may see and reach
+    policy: Policy
 
 
 class Replica:
-    """One process, from its start to its end. It is never started again: a successor is another replica."""
+    """One process, from its start to its end. It is never restarted: its replacement is another replica."""
 
     def __init__(
         self,
@@ -104,16 +106,18 @@ class Replica:
         self.port, self.container_port = port, container_port
         self.state: State = "starting"
         self.reason: str | None = None
-        self.zone: str | None = None  # whoever puts it into a subnet says so
+        # Set by the service that places it into a subnet.
+        self.zone: str | None = None
         self.exit_code: int | None = None
         self._process: asyncio.subprocess.Process | None = None
         self._program_is_inner = False
         self.ended = asyncio.Event()
-        self.namespace: Namespace | None = None  # its network, where that is not this machine's
+        # Its own network, if it has one.
+        self.namespace: Namespace | None = None
 
     @property
     def pid(self) -> int | None:
-        """The process, while it runs."""
+        """The process id while the process runs."""
         return self._process.pid if self._process is not None and not self.ended.is_set() else None
 
     @property
@@ -122,16 +126,16 @@ class Replica:
         return self.pid is not None
 
     async def start(self, command: Command, sandbox: Sandbox, on_end: Callable[[Replica], None]) -> None:
-        """Start the process in the sandbox; `on_end` is called once, when it has ended for whatever reason.
+        """Start the process in the sandbox. `on_end` is called once, when the process ends for any reason.
 
-        Raises EnvironmentFault where the log cannot be written.
+        Raises EnvironmentFault if the log cannot be written.
         """
         try:
             self.log.parent.mkdir(parents=True, exist_ok=True)
             output = self.log.open("ab")
         except OSError as error:
             raise disk_fault(error, self.log) from error
-        # By this mark a later run finds the process. bwrap carries it; without bwrap the program itself does.
+        # A later run finds the process by this mark in the environment of bwrap, or of the program itself.
         mark = {MARKER: os.environ.get(MARKER, "")}
         inside = command.environment if sandbox.kind == "bubblewrap" else {**command.environment, **mark}
         self._program_is_inner = sandbox.kind == "bubblewrap"
@@ -165,9 +169,11 @@ class Replica:
     async def _wait(self, on_end: Callable[[Replica], None]) -> None:
         assert self._process is not None
         code = await self._process.wait()
-        ended_by = signal_of(code) if self._program_is_inner else None  # bwrap reports it as 128 + signal
+        # bwrap reports a signal as 128 + its number.
+        ended_by = signal_of(code) if self._program_is_inner else None
         self.exit_code = -ended_by if ended_by else code
-        self._signal(signal.SIGKILL)  # workers that outlived their parent
+        # Ends workers that outlived their parent.
+        self._signal(signal.SIGKILL)
         if self.namespace is not None:
             self.namespace.close()
         self.ended.set()
@@ -185,12 +191,12 @@ class Replica:
         return f"{how}: {cause}" if cause else how
 
     def observed(self, reason: str | None) -> None:
-        """Keep what a health check met; of a dead replica, its last words say more."""
+        """Record a health check's result, unless the replica has ended: its log has the better reason."""
         if self.alive:
             self.reason = reason
 
     async def stop(self, grace: float) -> None:
-        """SIGTERM, then after `grace` seconds SIGKILL, to the whole process group."""
+        """Send SIGTERM to the whole process group, then SIGKILL after `grace` seconds."""
         if self._process is None or self.ended.is_set():
             return
         self.state = "draining"
@@ -202,7 +208,7 @@ class Replica:
             await self.ended.wait()
 
     def kill(self) -> None:
-        """SIGKILL, as the out-of-memory killer would."""
+        """Send SIGKILL, as the out-of-memory killer would."""
         self._signal(signal.SIGKILL)
 
     def _signal(self, number: signal.Signals) -> None:
@@ -211,7 +217,7 @@ class Replica:
                 os.killpg(self._process.pid, number)
 
     def describe(self) -> api.Replica:
-        """For `status`."""
+        """Describe the replica for `status`."""
         return api.Replica(
             id=self.id,
             pid=self.pid,
@@ -227,24 +233,25 @@ class Replica:
 
 
 class Registry:
-    """Every replica there is, so that a fault finds its target and a shutdown leaves nothing behind."""
+    """All replicas, so that faults find their targets and a shutdown ends every process."""
 
     def __init__(self, logs: Path, changed: Callable[[], None], sandbox: Sandbox | None = None) -> None:
         self.logs = logs
         self.sandbox = sandbox or choose(wish())
         self._changed = changed
         self._replicas: dict[str, Replica] = {}
-        self.history: deque[Replica] = deque(maxlen=KEPT)  # the dead too: their logs are still asked for
+        # Includes ended replicas, whose logs can still be requested.
+        self.history: deque[Replica] = deque(maxlen=KEPT)
 
     def __iter__(self) -> Iterator[Replica]:
         return iter(list(self._replicas.values()))
 
     def find(self, name: str) -> Replica | None:
-        """A live replica by its id."""
+        """The live replica with this id, if any."""
         return self._replicas.get(name)
 
     async def start(self, replica: Replica, command: Command, on_end: Callable[[Replica], None]) -> None:
-        """Start a replica and keep track of it until it ends."""
+        """Start a replica and track it until it ends."""
 
         def ended(one: Replica) -> None:
             self._replicas.pop(one.id, None)
@@ -261,7 +268,7 @@ class Registry:
         self._changed()
 
     async def stop_all(self, grace: float) -> None:
-        """Stop everything at once."""
+        """Stop all replicas concurrently."""
         await asyncio.gather(*(replica.stop(grace) for replica in self))
 
 
@@ -276,7 +283,7 @@ def command_of(
 ) -> Command:
     """The process that a container runtime would start from an image.
 
-    Programs are looked for in the image first. Nothing of the caller's own environment is passed on.
+    Programs are searched in the image first. The caller's own environment is not passed on.
     """
     programs = str(Path(image.python).parent)
     base = {
@@ -290,27 +297,28 @@ def command_of(
     program = shutil.which(argv[0], path=base["PATH"]) or argv[0]
     path = base["PATH"]
     variables = {**base, **image.env, **environment}
-    variables["PATH"] = path  # an image's PATH names folders of the image
+    # An image's PATH names folders inside the image, which do not exist here.
+    variables["PATH"] = path
     return Command((program, *argv[1:]), variables, directory, policy)
 
 
 def reserved_port() -> socket.socket:
-    """A port of 127.0.0.1 that nobody else gets while the socket is open; it does not listen."""
+    """Reserve a port of 127.0.0.1: no other program gets it while the socket is open. It does not listen."""
     reserved = socket.socket()
     reserved.bind(("127.0.0.1", 0))
     return reserved
 
 
 def log_path(logs: Path, group: str, stream: str) -> Path:
-    """Where a log stream lies: a folder a log group."""
+    """The path of a log stream's file, in the folder of its log group."""
     parts = [part for part in f"{group}/{stream}".split("/") if part not in ("", ".", "..")]
     return logs.joinpath(*parts[:-1], parts[-1] + ".log")
 
 
 def root_cause(log: Path) -> str:
-    """The line that says why a process died: its last error, or its last line where that is no log entry.
+    """The reason in a log why a process ended: its last error, or its last line if that is not a log entry.
 
-    Empty where all it said is that things are well: it was killed from outside.
+    Empty if the log has neither, for example because the process was killed from outside.
     """
     try:
         with log.open("rb") as file:

@@ -1,4 +1,4 @@
-"""HTTP messages as the data plane passes them on."""
+"""HTTP messages as the data plane forwards them."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ __all__ = ["HOP_BY_HOP", "ConnectionLost", "Handler", "Headers", "Request", "Res
 
 Headers = list[tuple[str, str]]
 
-# Of one connection, not of the message that travels on it (RFC 9110, 7.6.1).
+# Headers of one connection, which are not forwarded with the message (RFC 9110, 7.6.1).
 HOP_BY_HOP = frozenset(
     {"connection", "keep-alive", "proxy-connection", "te", "trailer", "transfer-encoding", "upgrade"}
 )
 
 
 class ConnectionLost(Exception):
-    """The other side refused the connection, or closed it before its answer was whole."""
+    """The other side refused the connection, or closed it before its response was complete."""
 
 
 @dataclass(slots=True)
 class Request:
-    """A request with its whole body. `path` and `query` are as sent: percent-encoded."""
+    """A request with its whole body. `path` and `query` are percent-encoded, as sent."""
 
     method: str
     path: str
@@ -29,11 +29,12 @@ class Request:
     headers: Headers = field(default_factory=list)
     body: bytes = b""
     client: str = "127.0.0.1"
-    oversize: bool = False  # the body is over the listener's limit, and was not read
+    # The body is over the listener's limit and was not read.
+    oversize: bool = False
 
     @property
     def target(self) -> str:
-        """Path and query, as the request line has them."""
+        """Path and query, as in the request line."""
         return f"{self.path}?{self.query}" if self.query else self.path
 
     def header(self, name: str) -> str | None:
@@ -43,14 +44,14 @@ class Request:
 
 @dataclass(slots=True)
 class Response:
-    """An answer; its body is whole, or comes in pieces."""
+    """A response, whose body is complete or a stream of chunks."""
 
     status: int
     headers: Headers = field(default_factory=list)
     body: bytes | AsyncIterator[bytes] = b""
 
     async def read(self) -> bytes:
-        """The whole body."""
+        """Read the whole body."""
         if not isinstance(self.body, bytes):
             self.body = b"".join([chunk async for chunk in self.body])
         return self.body
@@ -69,7 +70,7 @@ def first(headers: Iterable[tuple[str, str]], name: str) -> str | None:
 
 
 def without(headers: Iterable[tuple[str, str]], *names: str) -> Headers:
-    """The headers that travel on: less those of the connection, less `names` (lower case)."""
+    """The headers to forward: all but those of the connection and `names` (lower case)."""
     return [
         (key, value) for key, value in headers if key.lower() not in HOP_BY_HOP and key.lower() not in names
     ]
