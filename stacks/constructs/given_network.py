@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from aws_cdk import CfnResource
 from aws_cdk import aws_ec2 as ec2
-from constructs import Construct
+from constructs import Construct, Dependable
 
 from modelstacks.core.errors import UsageError
 
@@ -57,8 +58,11 @@ class GivenNetwork(Network):
         )
         self._place = place
         self.subnet_ids = [subnet.subnet_id for subnet in chosen]
+        self.ready.extend(_routes_out(chosen))
         if place.create_endpoints and "s3" not in place.endpoints:
-            self.s3_endpoint(_route_tables(chosen), s3)
+            self.s3_endpoint(_route_tables(place.vpc, chosen), s3)
+        elif "s3" in place.endpoints:
+            self.ready.extend(_made(place.endpoints["s3"]))
 
     def interface_endpoint(
         self,
@@ -73,9 +77,22 @@ class GivenNetwork(Network):
             if self._place.create_endpoints:
                 return super().interface_endpoint(id, service=service, statements=statements)
             return "0.0.0.0/0"
+        self.ready.extend(_made(given))
         connections: ec2.Connections | None = getattr(given, "connections", None)
         groups = connections.security_groups if connections else ()
-        return GivenGroup(groups[0]) if groups else self._place.vpc.vpc_cidr_block
+        return GivenGroup(groups[0]) if groups else self._range(service)
+
+    def _range(self, service: str) -> str:
+        """The VPC's addresses, for an endpoint whose security group is not known."""
+        vpc = self._place.vpc
+        try:
+            return vpc.vpc_cidr_block
+        except RuntimeError:  # jsii's, where an imported VPC does not say
+            raise UsageError(
+                f"{vpc.node.path}: the endpoint for {service} has no security group and the VPC no "
+                f"vpc_cidr_block, so no rule can lead to it",
+                fix="import the endpoint with its security_groups, or the VPC with its vpc_cidr_block",
+            ) from None
 
 
 def _subnets(place: Place) -> Sequence[ec2.ISubnet]:
@@ -107,5 +124,33 @@ def _subnets(place: Place) -> Sequence[ec2.ISubnet]:
     return chosen
 
 
-def _route_tables(subnets: Sequence[ec2.ISubnet]) -> list[str]:
-    return list(dict.fromkeys(subnet.route_table.route_table_id for subnet in subnets))
+def _route_tables(vpc: ec2.IVpc, subnets: Sequence[ec2.ISubnet]) -> list[str]:
+    """The subnets' route tables.
+
+    Raises:
+        UsageError: the subnets were imported without them.
+    """
+    try:
+        return list(dict.fromkeys(subnet.route_table.route_table_id for subnet in subnets))
+    except RuntimeError:  # jsii's, where an imported subnet does not say
+        raise UsageError(
+            f"{vpc.node.path}: the endpoint for S3 needs the subnets' route tables, which are unknown",
+            fix="import the VPC with isolated_subnet_route_table_ids or private_subnet_route_table_ids, or "
+            'pass its endpoint: endpoints={"s3": ...}',
+        ) from None
+
+
+def _made(endpoint: ec2.IVpcEndpoint) -> list[CfnResource]:
+    """What has to exist before the endpoint can be used; nothing where it was imported."""
+    made = endpoint.node.default_child
+    return [made] if isinstance(made, CfnResource) else []
+
+
+def _routes_out(subnets: Sequence[ec2.ISubnet]) -> list[CfnResource]:
+    """The routes that lead out of subnets which this app makes, to a NAT gateway for example."""
+    roots = [
+        root
+        for subnet in subnets
+        for root in Dependable.of(subnet.internet_connectivity_established).dependency_roots
+    ]
+    return [root for root in roots if isinstance(root, CfnResource)]
