@@ -185,7 +185,12 @@ class Batcher:
         return self._siblings.take(request, wait, self._call or self._times.estimate(1), now)
 
     def relieve(self) -> None:
-        """Gives away what waits here longer than was foreseen, or while a sibling has become free."""
+        """Gives away what waits here longer than was foreseen, or while a sibling has become free.
+
+        A call that is late is announced as such, so that siblings do not take this worker for a free one.
+        """
+        if self._shared and self._busy:
+            self._announce()
         if not (self._queue and self._shared and self._siblings is not None):
             return
         now, take = self._clock(), self._siblings.take

@@ -10,6 +10,7 @@ call takes long enough to be worth it; the short calls that run on the event loo
 from __future__ import annotations
 
 import array
+import logging
 import marshal
 import os
 import socket
@@ -19,6 +20,7 @@ from contextlib import suppress
 from typing import Protocol
 
 from model_server import metrics
+from model_server.logs import event
 from model_server.request import Request, RequestParts
 
 # Passing a connection on costs two workers a fraction of a millisecond together.
@@ -68,15 +70,14 @@ class Mailbox:
 
     def send(self, slot: int, client: socket.socket, parts: RequestParts) -> bool:
         """False: it could not be sent, and still is this worker's matter."""
-        *head, body = parts
+        head, body = parts[:-1], bytes(parts.body)
         descriptors = [client.fileno()]
         file = -1
         try:
             if len(body) > BODY_IN_MESSAGE:
                 file = _file(body)
                 descriptors.append(file)
-                body = b""
-            message = marshal.dumps((*head, bytes(body)))
+            message = marshal.dumps((*head, body if file < 0 else None))
             ancillary = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", descriptors))]
             return self._senders[slot].sendmsg([message], ancillary) == len(message)
         except OSError:  # its mailbox is full, or no descriptor or memory is left
@@ -92,13 +93,20 @@ class Mailbox:
                 message, descriptors, _, _ = socket.recv_fds(self._inbox, MESSAGE, 2, _FLAGS)
             except OSError:  # nothing more, for now
                 return
-            if not descriptors:
+            if not message:
                 return
+            # From a process that was forked from the same one as this.
+            *head, body = marshal.loads(message)  # noqa: S302
+            parts = RequestParts._make((*head, body or b""))
+            if len(descriptors) < (2 if body is None else 1):
+                for descriptor in descriptors:
+                    os.close(descriptor)
+                identity = parts.id.decode("latin-1")
+                event(logging.ERROR, "a request is lost: no file descriptor is left", request_id=identity)
+                continue
             for descriptor in descriptors:
                 os.set_inheritable(descriptor, False)
             client = socket.socket(fileno=descriptors[0])
-            # From a process that was forked from the same one as this.
-            parts = RequestParts._make(marshal.loads(message))  # noqa: S302
             if len(descriptors) > 1:
                 with os.fdopen(descriptors[1], "rb") as file:
                     file.seek(0)

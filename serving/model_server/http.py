@@ -245,8 +245,8 @@ class Connection(asyncio.Protocol):
         if self._reading is not None and not self._failed:
             limit = self.server.settings.read_timeout_seconds
             self._break(ProblemError(408, f"the request did not arrive within {limit:g} s", close=True))
-        elif self._stream is not None and self._paused:  # its client has read nothing for all that time
-            self._transport.abort()
+        elif (self._stream is not None and self._paused) or self._transport.is_closing():
+            self._transport.abort()  # its client has read nothing for all that time
         elif self._current is None:
             self._transport.abort() if self._paused or self._failed else self._transport.close()
 
@@ -463,7 +463,10 @@ class Connection(asyncio.Protocol):
             or self.unsent
         ):
             return False
-        client = self._transport.get_extra_info("socket").dup()
+        try:
+            client = self._transport.get_extra_info("socket").dup()
+        except OSError:  # no descriptor is left
+            return False
         try:
             if not send(client, request.parts()):
                 return False

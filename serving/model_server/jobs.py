@@ -16,6 +16,8 @@ Render = Callable[[Any, int, int], tuple[bytes, bytes, bytes]]
 MODEL_FAILED = "the model failed on this request; the server's log has the reason"
 # Milliseconds that the caller waits for an answer, as Envoy (and with it ECS Service Connect) says them.
 DEADLINE = b"x-envoy-expected-rq-timeout-ms"
+# Digits of such a number. A longer one bounds nothing, and may not fit in a float.
+LONGEST_DEADLINE = 15
 
 
 class RequestJob:
@@ -45,7 +47,7 @@ class RequestJob:
 
     def expires(self, patience: float) -> float:
         given = self.request.headers.get(DEADLINE)
-        if given is not None and given.isdigit():
+        if given is not None and given.isdigit() and len(given) <= LONGEST_DEADLINE:
             patience = min(patience, int(given) / 1000)
         return self.request.started + patience
 

@@ -93,8 +93,11 @@ class Stream:
             if self._outcome == metrics.STREAM_COMPLETED:
                 async with asyncio.timeout(left) as timer:
                     await self._send()
-        except asyncio.CancelledError:
-            pass  # by `_stop`: the client is gone, or was sent the reason
+        except asyncio.CancelledError as error:
+            # Cancelled by `_stop`, the client is gone, or was sent the reason. Otherwise what the iterator
+            # waited for was cancelled.
+            if not self.task.cancelling():
+                self._fail(error)
         except BaseException as error:
             self._fail(_too_late() if isinstance(error, TimeoutError) and timer.expired() else error)
         finally:

@@ -149,7 +149,7 @@ class RawInvocations:
         def call() -> tuple[bytes | Begun, str]:
             content = decoded(body, self._max_body) if encoded else body
             answer, media = self._engine.invoke(content, content_type, accept)
-            if any(character in media for character in "\r\n"):
+            if any(character in "\r\n" or character > "\xff" for character in media):
                 raise ValueError(f"the model's output_fn named {media!r} as its content type")
             return answer if isinstance(answer, bytes) else begin(answer), media
 
