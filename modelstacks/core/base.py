@@ -8,7 +8,8 @@ from pydantic import BaseModel, ConfigDict, StringConstraints
 
 __all__ = ["PATTERN_WORDS", "Frozen", "Strict", "text"]
 
-PATTERN_WORDS: Final[dict[str, str]] = {}  # a regular expression -> what it allows, in words
+# A regular expression -> what it allows, in words.
+PATTERN_WORDS: Final[dict[str, str]] = {}
 
 
 class Strict(BaseModel):

@@ -72,7 +72,8 @@ def answer_bytes(max_body_bytes: int) -> int:
     return LAMBDA_BODY if max_body_bytes <= LAMBDA_BODY else API_PAYLOAD
 
 
-COMMON = "common"  # the group that every API has
+# The group that every API has.
+COMMON = "common"
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,8 +87,10 @@ class Route:
     # Headers that the API sets for what is behind it, each from a variable of API Gateway's `$context`.
     context: tuple[tuple[str, str], ...] = ()
     group: str = "common"
-    operation: str = ""  # the id in /openapi.json
-    streams: bool = False  # the answer may be sent in chunks while it is made
+    # The id in /openapi.json.
+    operation: str = ""
+    # The answer may be sent in chunks while it is made.
+    streams: bool = False
 
     @property
     def parameters(self) -> tuple[str, ...]:

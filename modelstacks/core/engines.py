@@ -25,19 +25,25 @@ class Torch(Frozen):
     """PyTorch, which is larger than all the rest of an image: it is installed only where it is needed."""
 
     version: str
-    unless_file: str  # a model with a file of this name runs without it
+    # A model with a file of this name runs without it.
+    unless_file: str
 
 
 class EngineFacts(Frozen):
     """What an engine declares of itself."""
 
     name: str
-    contracts: tuple[str, ...] = ("predictive",)  # the groups of routes that it can answer
-    packages: tuple[str, ...] = ()  # in its image, beyond the server's own
-    older_series: Mapping[str, tuple[str, ...]] = {}  # model.framework_version -> pins
+    # The groups of routes that it can answer.
+    contracts: tuple[str, ...] = ("predictive",)
+    # In its image, beyond the server's own.
+    packages: tuple[str, ...] = ()
+    # `model.framework_version` -> pins.
+    older_series: Mapping[str, tuple[str, ...]] = {}
     torch: Torch | None = None
-    files: tuple[str, ...] = ()  # patterns of model files that are not recognised by content
-    precedes: bool = False  # it is meant where other engines could read the same artifact
+    # Patterns of model files that are not recognised by content.
+    files: tuple[str, ...] = ()
+    # It is meant where other engines could read the same artifact.
+    precedes: bool = False
 
     def needs_torch(self, paths: Iterable[str]) -> bool:
         """Whether its image needs PyTorch for a model with these files.

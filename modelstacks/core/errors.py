@@ -42,8 +42,10 @@ class Fault:
     """One thing wrong in one place of one file."""
 
     file: str
-    line: int  # 1-based; the field's own line, or its parent's where the field is missing
-    field: str  # dotted, as the user wrote it: "self-hosted.cpu"; "" for the whole document
+    # 1-based; the field's own line, or its parent's where the field is missing.
+    line: int
+    # Dotted, as the user wrote it: "self-hosted.cpu"; "" for the whole document.
+    field: str
     what: str
     got: str = ""
     allowed: str = ""

@@ -16,7 +16,8 @@ __all__ = ["Leftover", "leftovers"]
 class Leftover:
     """One thing that stays, and the command that removes it; one without goes by itself."""
 
-    logical_id: str  # of the resource in the template that it comes from
+    # Of the resource in the template that it comes from.
+    logical_id: str
     what: str
     why: str
     remove: str = ""

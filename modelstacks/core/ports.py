@@ -38,9 +38,11 @@ class HubModel:
     """A hub repository at one commit."""
 
     id: str
-    commit: str  # 40 hex digits
+    # 40 hex digits.
+    commit: str
     files: tuple[HubFile, ...]
-    license: str | None  # from the model card, as the hub writes it: "apache-2.0", "mit", "other" ...
+    # From the model card, as the hub writes it: "apache-2.0", "mit", "other", and so on.
+    license: str | None
     gated: bool
     pipeline_tag: str | None
 
@@ -97,7 +99,8 @@ class Inspection:
     framework_version: str
     task: str
     signature: Signature
-    saved_with: str | None = None  # the version of the framework that wrote the file, where the file says it
+    # The version of the framework that wrote the file, where the file says it.
+    saved_with: str | None = None
 
 
 class ModelInspector(Protocol):

@@ -69,8 +69,10 @@ class Refusal:
 class Workplace:
     """Where a source may read and write while it resolves or fetches."""
 
-    project: Path  # the folder of app.py; relative paths in a spec start here
-    work: Path  # an empty folder of its own
+    # The folder of app.py; relative paths in a spec start here.
+    project: Path
+    # An empty folder of its own.
+    work: Path
     ports: Ports
 
     def local(self, path: str) -> Path:

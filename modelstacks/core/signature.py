@@ -37,7 +37,8 @@ class Tensor(Frozen):
     datatype: Datatype
     shape: Annotated[tuple[int, ...], Field(strict=False)]
     columns: Annotated[tuple[str, ...], Field(strict=False)] = ()
-    examples: Annotated[tuple[str, ...], Field(strict=False)] = ()  # values that the model knows
+    # Values that the model knows.
+    examples: Annotated[tuple[str, ...], Field(strict=False)] = ()
 
 
 class Signature(Frozen):

@@ -19,7 +19,8 @@ from modelstacks.core.errors import UsageError
 
 __all__ = ["file_sha256", "write_archive"]
 
-_GZIP_HEADER = b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\xff"  # deflate, no name, no time, unknown system
+# Deflate, no name, no time, unknown system.
+_GZIP_HEADER = b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\xff"
 _STORED_BLOCK = 0xFFFF
 
 

@@ -32,7 +32,8 @@ _TRANSFORMERS_FILES = (
     "*_Normalize/*", "*_Dense/*", "*.safetensors.index.json", "pytorch_model.bin.index.json",
 )  # fmt: skip
 
-_LARGEST_CONFIG = 16 << 20  # bytes
+# In bytes.
+_LARGEST_CONFIG = 16 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,9 +42,12 @@ class Detected:
 
     engine: str
     weights: Mapping[str, Format]
-    data: frozenset[str] = frozenset()  # the files that weights keep tensors in
-    types: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # skops file -> what it would import
-    scripts: tuple[str, ...] = ()  # files of Python that the script engine would run
+    # The files that weights keep tensors in.
+    data: frozenset[str] = frozenset()
+    # The skops file -> what it would import.
+    types: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    # Files of Python that the script engine would run.
+    scripts: tuple[str, ...] = ()
 
     @property
     def pickles(self) -> tuple[str, ...]:

@@ -16,12 +16,14 @@ from modelstacks.core.artifact.model_files import name_fault
 __all__ = ["MLMODEL", "MLflowModel", "read_mlmodel"]
 
 MLMODEL = "MLmodel"
-_LARGEST = 1 << 20  # bytes
+# In bytes.
+_LARGEST = 1 << 20
 # What a flavour calls the file that holds its model, and the version that it was saved with.
 _FILE_KEYS = ("data", "pickled_model", "model_path", "python_model", "model_code_path", "model_binary")
 _VERSION = "_version"
 _WORD = re.compile(r"[A-Za-z0-9_.+-]{1,40}")
-_OWN_LOADER = "python_function"  # every flavour is also written as one
+# Every flavour is also written as one.
+_OWN_LOADER = "python_function"
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +36,8 @@ class MLflowModel:
 
 def read_mlmodel(path: Path) -> MLflowModel:
     """What an MLmodel file says; nothing where it is not what MLflow writes."""
-    import yaml  # `--help` does without
+    # Imported here because `--help` does not need it.
+    import yaml
 
     try:
         with path.open("rb") as content:

@@ -25,11 +25,15 @@ from modelstacks.core.errors import UsageError
 __all__ = ["MOST_FILES", "FileTree", "name_fault", "open_file", "pin", "walk"]
 
 MOST_FILES = 10_000
-MOST_ENTRIES = 20_000  # files, folders and hidden entries that are looked at before a tree is refused
-DEEPEST = 32  # folders in one path
-LONGEST_NAME = 255  # bytes; what Linux's and macOS's file systems hold
+# Files, folders and hidden entries that are looked at before a tree is refused.
+MOST_ENTRIES = 20_000
+# Folders in one path.
+DEEPEST = 32
+# In bytes; what Linux's and macOS's file systems hold.
+LONGEST_NAME = 255
 _CHUNK = 1 << 20
-LONGEST_PATH = 1000  # bytes; an object's key in S3 may have 1,024 with its prefix
+# In bytes; an object's key in S3 may have 1,024 with its prefix.
+LONGEST_PATH = 1000
 
 _NOT_ON_WINDOWS = re.compile(r'[<>:"|?*\\]')
 _DEVICE_NAMES = re.compile(r"(?i:con|prn|aux|nul|com[0-9]|lpt[0-9])(\..*)?")
@@ -119,7 +123,8 @@ class FileTree:
     most_files: int = MOST_FILES
     _files: set[str] = field(default_factory=set)
     _entries: int = 0
-    _names: dict[str, tuple[str, bool]] = field(default_factory=dict)  # folded -> path, whether a folder
+    # The folded path -> path, whether a folder.
+    _names: dict[str, tuple[str, bool]] = field(default_factory=dict)
 
     def add(self, path: str) -> None:
         """Take in one file (POSIX, relative).

@@ -13,13 +13,17 @@ from typing import Final
 
 __all__ = ["MalformedError", "external_data", "is_onnx", "is_saved_model"]
 
-MOST_FIELDS: Final = 5_000_000  # a graph of 50,000 nodes has about a tenth of that
-DEEPEST: Final = 64  # graphs within nodes within graphs
+# A graph of 50,000 nodes has about a tenth of that.
+MOST_FIELDS: Final = 5_000_000
+# Graphs within nodes within graphs.
+DEEPEST: Final = 64
 Data = mmap.mmap | bytes
 VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
 
-_ONNX_SCALARS: Final = {1, 5}  # ModelProto: ir_version, model_version
-_ONNX_MESSAGES: Final = {2, 3, 4, 6, 7, 8, 14, 20, 25, 26}  # producer ... opset_import ... configuration
+# ModelProto: ir_version, model_version.
+_ONNX_SCALARS: Final = {1, 5}
+# From producer ... opset_import ... configuration.
+_ONNX_MESSAGES: Final = {2, 3, 4, 6, 7, 8, 14, 20, 25, 26}
 # Message -> the fields that can hold a tensor, and the message that each holds; a test compares it with onnx.
 ONNX_MESSAGES: Final[Mapping[str, Mapping[int, str]]] = {
     "ModelProto": {7: "GraphProto", 20: "TrainingInfoProto", 25: "FunctionProto"},
@@ -38,7 +42,8 @@ ONNX_MESSAGES: Final[Mapping[str, Mapping[int, str]]] = {
     "TrainingInfoProto": {1: "GraphProto", 2: "GraphProto"},
     "FunctionProto": {7: "NodeProto", 11: "AttributeProto"},
 }
-_META_GRAPH: Final = set(range(1, 8))  # MetaGraphDef: meta_info_def ... object_graph_def
+# MetaGraphDef: meta_info_def ... object_graph_def.
+_META_GRAPH: Final = set(range(1, 8))
 
 
 class MalformedError(ValueError):
@@ -162,7 +167,8 @@ def _varint(data: Data, position: int, end: int) -> tuple[int, int]:
 def _mapped(path: Path) -> Iterator[Data]:
     """A file's bytes, read only as far as they are looked at."""
     with path.open("rb") as content:
-        if not content.read(1):  # an empty file cannot be mapped
+        # An empty file cannot be mapped.
+        if not content.read(1):
             yield b""
             return
         with mmap.mmap(content.fileno(), 0, access=mmap.ACCESS_READ) as data:

@@ -13,11 +13,14 @@ from modelstacks.core.engines import engine_facts
 __all__ = ["SCRIPTS", "installed", "missing_requirements"]
 
 SCRIPTS = ("inference.py", "code/inference.py")
-_SAME = {"xgboost-cpu": "xgboost", "sklearn": "scikit-learn"}  # another name of what is installed
+# Another name of what is installed.
+_SAME = {"xgboost-cpu": "xgboost", "sklearn": "scikit-learn"}
 _REQUIREMENT = re.compile(r"\s*([A-Za-z0-9][A-Za-z0-9._-]{0,100})(?=[\s\[<>=!~;,@#]|$)")
 _FOR_BUILDS = {"setuptools"}
-_WITH_OTHERS = {"numpy", "scipy"}  # numpy is the server's own, scipy is scikit-learn's
-_LONGEST = 1 << 16  # bytes of a requirements.txt that are read
+# numpy is the server's own, scipy is scikit-learn's.
+_WITH_OTHERS = {"numpy", "scipy"}
+# Bytes of a requirements.txt that are read.
+_LONGEST = 1 << 16
 
 
 @cache

@@ -34,7 +34,8 @@ _PYTHONS = {
 # scikit-learn 1.5 and before name classes of sklearn._loss._loss so. The engine never makes them: it refuses
 # the file with the version that wrote it, which is of more use than a question of trust.
 _MISNAMED = frozenset({"_loss"})
-_LARGEST = 256 << 20  # bytes of a schema
+# Bytes of a schema.
+_LARGEST = 256 << 20
 
 
 def foreign_types(path: Path) -> tuple[str, ...]:
@@ -43,7 +44,8 @@ def foreign_types(path: Path) -> tuple[str, ...]:
         with zipfile.ZipFile(path) as archive, archive.open(SCHEMA) as schema:
             named = schema_types(schema)
     except (zipfile.BadZipFile, KeyError, OSError, EOFError, NotImplementedError, RuntimeError):
-        return ()  # the engine says what is wrong with it
+        # The engine says what is wrong with it.
+        return ()
     foreign = {(module, name) for module, name in named if module not in _MISNAMED}
     return tuple(sorted(f"{module}.{name}" for module, name in foreign if not is_library_type(module, name)))
 

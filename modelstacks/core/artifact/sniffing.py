@@ -24,7 +24,8 @@ class Format:
 
     name: str
     engine: str | None
-    pickle: bool = False  # loading it runs whatever code it names
+    # Loading it runs whatever code it names.
+    pickle: bool = False
     advice: str = ""
 
 
@@ -83,7 +84,8 @@ def sniff(path: Path) -> Format | None:
         return FORMATS["ONNX"]
     if is_saved_model(path):
         return FORMATS["TensorFlow SavedModel"]
-    if path.suffix in _PICKLE_SUFFIXES:  # a compressed joblib begins as any compressed file does
+    # A compressed joblib begins as any compressed file does.
+    if path.suffix in _PICKLE_SUFFIXES:
         return FORMATS["pickle"]
     return None
 
@@ -98,10 +100,12 @@ _XGBOOST_UBJSON = re.compile(rb"\{(?:[iU].|I..|l.{4}|L.{8})(?:learner\{|version\
 
 # An array's header, as text, with a type that has objects in it: numpy.load unpickles what follows.
 _NUMPY_OBJECTS = re.compile(rb"\x93NUMPY[\x01-\x03]\x00.{2,4}\{[^\n]{0,60000}?'[|<>=]?O\d?'", re.DOTALL)
-_SAVED_MODEL_TEXT = re.compile(rb"saved_model_schema_version:\s*1\s+meta_graphs\s*\{")  # saved_model.pbtxt
+# saved_model.pbtxt.
+_SAVED_MODEL_TEXT = re.compile(rb"saved_model_schema_version:\s*1\s+meta_graphs\s*\{")
 # torch.save before 1.6, or with the zip switched off: several pickles, the first of which is this number.
 _TORCH_MAGIC = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19."
-_XML_PROLOGUE = {"<?": "?>", "<!--": "-->", "<!DOCTYPE": ">"}  # what may come before the root -> its end
+# What may come before the root -> its end.
+_XML_PROLOGUE = {"<?": "?>", "<!--": "-->", "<!DOCTYPE": ">"}
 _PMML_ROOT = re.compile(r"<(\w{1,20}:)?PMML[\s>]")
 
 

@@ -19,7 +19,8 @@ from modelstacks.core.errors import UsageError
 __all__ = ["Bounds", "unpack"]
 
 _CHUNK = 1 << 20
-_LARGEST_HEADER = 1 << 20  # tarfile reads an extended header whole into memory
+# tarfile reads an extended header whole into memory.
+_LARGEST_HEADER = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,9 +28,12 @@ class Bounds:
     """How much may come out of an archive."""
 
     files: int = MOST_FILES
-    size: int = 64 << 30  # bytes unpacked
-    ratio: int = 200  # bytes unpacked for one byte packed; weights hardly compress
-    free: int = 64 << 20  # bytes that may be unpacked whatever the ratio: small text compresses well
+    # Bytes unpacked.
+    size: int = 64 << 30
+    # Bytes unpacked for one byte packed; weights hardly compress.
+    ratio: int = 200
+    # Bytes that may be unpacked whatever the ratio: small text compresses well.
+    free: int = 64 << 20
 
 
 def unpack(archive: Path, destination: Path, bounds: Bounds | None = None, *, where: str = "") -> None:
@@ -59,7 +63,8 @@ def unpack(archive: Path, destination: Path, bounds: Bounds | None = None, *, wh
             for member in tar:
                 name = _plain(member.name)
                 if member.isdir():
-                    if name:  # the archive's root is no entry of its own
+                    # The archive's root is no entry of its own.
+                    if name:
                         tree.add_folder(name)
                     continue
                 if member.issym() or member.islnk():

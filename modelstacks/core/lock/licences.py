@@ -9,7 +9,8 @@ from modelstacks.core.errors import UsageError
 
 __all__ = ["card_license", "settle"]
 
-_SAYS_NOTHING = {"other", "unknown", "none", "unlicensed", ""}  # words of model cards that name no licence
+# Words of model cards that name no licence.
+_SAYS_NOTHING = {"other", "unknown", "none", "unlicensed", ""}
 _FRONT_MATTER = re.compile(r"\A---\r?\n(.*?)^---\s*$", re.DOTALL | re.MULTILINE)
 _LICENSE = re.compile(r"^license:[ \t]*['\"]?([A-Za-z0-9.+-]+)['\"]?[ \t]*(?:#.*)?$", re.MULTILINE)
 

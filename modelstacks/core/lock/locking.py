@@ -40,7 +40,8 @@ class LockOutcome:
 
     path: Path
     lock: Lock
-    changed: bool  # False where the file already said all this
+    # False where the file already said all this.
+    changed: bool
     warnings: tuple[str, ...] = ()
 
 

@@ -14,7 +14,8 @@ from importlib import resources
 
 __all__ = ["LIST_ZONES", "MOST_ZONES", "number", "prefix", "vpc_link_zones", "without_vpc_links"]
 
-MOST_ZONES = 6  # the highest number in a zone's id, in every region
+# The highest number in a zone's id, in every region.
+MOST_ZONES = 6
 LIST_ZONES = (
     "aws ec2 describe-availability-zones --region {region} "
     "--query 'AvailabilityZones[].[ZoneId,ZoneName]' --output text"
