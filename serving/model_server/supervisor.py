@@ -29,7 +29,8 @@ LONGEST_PAUSE = 10.0
 # On this signal a worker writes where each of its threads is, to stderr (worker.run).
 EXPLAIN = signal.SIGUSR2
 # What ends a worker that is told to stop before it listens to that; later on it ends by itself.
-STOPS = (-signal.SIGTERM, -signal.SIGINT)
+STOPPING = (signal.SIGTERM, signal.SIGINT)
+STOPS = tuple(-number for number in STOPPING)
 
 
 def run(settings: Settings) -> int:
@@ -77,22 +78,27 @@ class Supervisor:
 
     def _patience(self) -> float | None:
         if self._due:
-            return max(0.0, min(self._due.values()) - monotonic())
+            # A hung worker is looked for meanwhile.
+            return min(LOOK_SECONDS, max(0.0, min(self._due.values()) - monotonic()))
         # Until every worker is ready, readiness is looked at; after that signals and the watchdog matter.
         if not all(self._metrics.each(metrics.READY)[: self._workers]):
             return 0.05
         return LOOK_SECONDS if self._watchdog.on else None
 
     def _start(self, slot: int) -> None:
+        # A signal that reaches the child before it has given up the supervisor's handlers would be lost.
+        signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING)
         pid = os.fork()
         if pid:
             self._running[pid] = slot
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPPING)
             return
         code = 70
         try:
             signal.set_wakeup_fd(-1)
             for number in (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD):
                 signal.signal(number, signal.SIG_DFL)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPPING)
             mine, lifeline = self._lifeline
             mine.close()
             from model_server import worker
