@@ -31,6 +31,7 @@ class Namespace:
         self._spare: list[socket.socket] = []
         self._servers: list[asyncio.Server] = []
         self._relayed: set[asyncio.Task[None]] = set()
+        self._waiting: set[asyncio.Event] = set()
 
     async def open(self) -> None:
         """Receive the listeners, and relay their connections to the daemon's. Raises ConnectionLost."""
@@ -54,6 +55,11 @@ class Namespace:
             server.close()
         for task in self._relayed:
             task.cancel()
+        if self._waiting:
+            asyncio.get_running_loop().remove_reader(self._channel)
+        # Closing a descriptor wakes nobody who waits for it: a caller that waits for a socket must be told.
+        for waiting in self._waiting:
+            waiting.set()
         for one in (*self._spare, self._channel):
             one.close()
         self._spare.clear()
@@ -99,10 +105,13 @@ class Namespace:
         readable = asyncio.Event()
         loop = asyncio.get_running_loop()
         loop.add_reader(self._channel, readable.set)
+        self._waiting.add(readable)
         try:
             await readable.wait()
         finally:
-            loop.remove_reader(self._channel)
+            self._waiting.discard(readable)
+            if self._channel.fileno() >= 0:
+                loop.remove_reader(self._channel)
 
     def _relay(
         self, port: int
