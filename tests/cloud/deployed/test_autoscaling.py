@@ -158,12 +158,17 @@ def test_an_endpoint_scales_out_and_in_by_its_concurrency_and_keeps_its_instance
     before = {one.id for one in cloud.workload("crowded", "sagemaker-endpoint").replicas}
     cloud.plane.runtimes[Endpoints]._endpoints["crowded"].workload.pace = PACE
     runtime = cloud.client("sagemaker-runtime")
+
+    def described_instances() -> int:
+        found = cloud.client("sagemaker").describe_endpoint(EndpointName="crowded")
+        return int(found["ProductionVariants"][0]["DesiredInstanceCount"])
+
     with load(lambda: runtime.invoke_endpoint(EndpointName="crowded", Body=b"unhurried")):
         cloud.until(lambda: healthy(cloud, "crowded", "sagemaker-endpoint") == 3)
         during = {one.id for one in cloud.workload("crowded", "sagemaker-endpoint").replicas}
-        described = cloud.client("sagemaker").describe_endpoint(EndpointName="crowded")
+        # The service hears of the new count a moment after the instances run.
+        cloud.until(lambda: described_instances() == 3)
     assert before < during, "an instance was replaced"
-    assert described["ProductionVariants"][0]["DesiredInstanceCount"] == 3
     cloud.until(lambda: healthy(cloud, "crowded", "sagemaker-endpoint") == 1)
     assert cloud.workload("crowded", "sagemaker-endpoint").desired == 1
 
